@@ -1,0 +1,1 @@
+"""outboxd: the email outbox for Postgres."""

@@ -1,0 +1,52 @@
+"""One claimed email, as the path carries it from claim to settle."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Everything besides the stored payload that the request's bytes and destination depend on.
+
+    Resolved once, stored with the lease and then with the email, and never resolved again while the key may be
+    remembered: a changed configuration or a newer serialiser must not change bytes under a key.
+    """
+
+    serialiser: int
+    tag: str
+    account: str
+    api_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An email in a lease of ours. Instants are the database's clock; `payload` is the stored JSON as text.
+
+    `payload` is None where the row is gone. `attempts` counts failed asks that burned one; `first_asked_at` and
+    `ambiguous` tell about earlier asks under the same key. `accepted_as` is the provider's id from evidence that
+    came too late for its own lease.
+    """
+
+    id: int
+    uid: UUID
+    lease_id: UUID
+    queue: str
+    type: str
+    lane: int
+    priority: int
+    scheduled_at: datetime
+    payload: str | None
+    expires_at: datetime | None
+    max_attempts: int | None
+    trace: str | None
+    attempts: int
+    crash_streak: int
+    first_asked_at: datetime | None
+    first_failed_at: datetime | None
+    ambiguous: bool
+    transient: bool
+    cancelled: bool
+    accepted_as: str | None
+    generation: int
+    frozen: Frozen

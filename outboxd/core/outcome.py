@@ -1,0 +1,111 @@
+"""What can come of one attempt at one email: a closed set.
+
+Gates and senders return the same type; settling does not know who decided. An outcome states what happened;
+what follows from it (try again, give up) is `core/retry.py`'s decision.
+
+    accepted?   outcome
+    yes         Sent
+    no          Throttled, Paused, Failed (may heal), Rejected (never will)
+    perhaps     Ambiguous (ask again under the same key), Unresolvable (never ask again)
+    not asked   Cancelled, Expired, Returned
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not end as sent.
+
+    `kind` is our class of error (`message`, `transient`, `throttle`, `pause`, `bug`, `ambiguous`, `crash_limit`,
+    `payload_missing`, …); `name` and `status` are the provider's (its error name, the HTTP status), if it answered.
+    `message` is one line, `excerpt` at most 2,000 characters of the answer's body; both are storable in Postgres
+    (no NUL, no lone surrogate). `stack` is set for exceptions of ours only.
+    """
+
+    kind: str
+    message: str
+    name: str | None = None
+    status: int | None = None
+    excerpt: str | None = None
+    stack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The provider accepted the email under this id."""
+
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Definitely not accepted; another attempt may succeed. Burns an attempt.
+
+    `transient` is False where the provider said no in words we do not know: such a failure keeps its email out of
+    the slow phase. `after` is the least delay that the provider asked for.
+    """
+
+    failure: Failure
+    after: timedelta | None = None
+    transient: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """May have been accepted. Ask again only with the same key and bytes, within the key's life. Burns an attempt."""
+
+    failure: Failure
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Definitely not accepted: too many requests. Nobody asks before `after`; burns nothing."""
+
+    failure: Failure
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Definitely not accepted, and no other email would be: the account, domain or key is at fault. Burns nothing."""
+
+    failure: Failure
+    scope: Literal["account", "domain"] = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Definitely not accepted, and never will be: this email is at fault, or our code is (`failure.kind` "bug")."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolvable:
+    """May have been accepted, and asking again could not tell: ends as `unknown`."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The application took it back before it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Its `expires_at` passed before it was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Handed back without having been asked: shutdown, or a lease that ran short. Burns nothing."""
+
+
+Outcome = (
+    Sent | Failed | Ambiguous | Throttled | Paused | Rejected | Unresolvable | Cancelled | Expired | Returned
+)
