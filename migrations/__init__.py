@@ -1,0 +1,1 @@
+"""Alembic revisions as SQL text, forward only."""

@@ -1,0 +1,1 @@
+"""A faithful local Resend: for the demo, for development and for tests."""
