@@ -1,0 +1,49 @@
+-- One row per queue: what waits now, from the hot tables; what ended within 24 hours, from the tally of minutes.
+create or replace view outboxd.queue_status as
+select
+  queue.name as queue,
+  false as paused,
+  coalesce(waiting.scheduled, 0) as scheduled,
+  coalesce(waiting.ready, 0) as ready,
+  coalesce(hand.sending, 0) as sending,
+  coalesce(waiting.retrying, 0) as retrying,
+  coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) as delayed,
+  0::bigint as blocked,
+  coalesce(dead.dead, 0) as dead,
+  coalesce(dead.unknown, 0) as unknown,
+  coalesce(ended.sent, 0) as sent_24h,
+  coalesce(ended.failed, 0) as failed_24h,
+  coalesce(extract(epoch from clock_timestamp() - waiting.oldest_due), 0)::double precision as oldest_due_seconds
+from outboxd.queue
+left join (
+  select
+    ready.queue,
+    count(*) filter (where ready.scheduled_at <= clock_timestamp()) as ready,
+    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
+    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
+    min(ready.scheduled_at) filter (where ready.scheduled_at <= clock_timestamp()) as oldest_due
+  from outboxd.ready
+  left join outboxd.progress on progress.id = ready.id
+  group by ready.queue
+) as waiting on waiting.queue = queue.id
+left join (
+  select email.queue, count(*) as sending
+  from outboxd.lease
+  cross join lateral unnest(lease.ids) as member (id)
+  join outboxd.email on email.id = member.id
+  group by email.queue
+) as hand on hand.queue = queue.name
+left join (
+  select
+    dead_letter.queue,
+    count(*) filter (where dead_letter.certainty = 'not_accepted') as dead,
+    count(*) filter (where dead_letter.certainty = 'maybe_accepted') as unknown
+  from outboxd.dead_letter
+  group by dead_letter.queue
+) as dead on dead.queue = queue.name
+left join (
+  select tally.queue, sum(tally.sent) as sent, sum(tally.failed) as failed
+  from outboxd.tally
+  where tally.minute > (select clock_timestamp()) - interval '24 h'
+  group by tally.queue
+) as ended on ended.queue = queue.id;
