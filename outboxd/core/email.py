@@ -25,17 +25,19 @@ class Claimed:
 
     `payload` is None where the row is gone. `attempts` counts failed asks that burned one; `first_asked_at` and
     `ambiguous` tell about earlier asks under the same key. `accepted_as` is the provider's id from evidence that
-    came too late for its own lease.
+    came too late for its own lease; `ended` tells that the email has an outcome already and must not be asked.
     """
 
     id: int
     uid: UUID
     lease_id: UUID
+    queue_id: int
     queue: str
     type: str
     lane: int
     priority: int
     scheduled_at: datetime
+    claimed_at: datetime
     payload: str | None
     expires_at: datetime | None
     max_attempts: int | None
@@ -48,5 +50,6 @@ class Claimed:
     transient: bool
     cancelled: bool
     accepted_as: str | None
+    ended: bool
     generation: int
     frozen: Frozen

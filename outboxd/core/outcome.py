@@ -7,7 +7,7 @@ what follows from it (try again, give up) is `core/retry.py`'s decision.
     yes         Sent
     no          Throttled, Paused, Failed (may heal), Rejected (never will)
     perhaps     Ambiguous (ask again under the same key), Unresolvable (never ask again)
-    not asked   Cancelled, Expired, Returned
+    not asked   Cancelled, Expired, Returned, Ended
 """
 
 from dataclasses import dataclass
@@ -107,5 +107,5 @@ class Returned:
 
 
 Outcome = (
-    Sent | Failed | Ambiguous | Throttled | Paused | Rejected | Unresolvable | Cancelled | Expired | Returned
+    Sent | Failed | Ambiguous | Throttled | Paused | Rejected | Unresolvable | Cancelled | Expired | Returned | Ended
 )

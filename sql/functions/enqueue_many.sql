@@ -23,7 +23,7 @@ begin
   for item in
     select entry.ordinality as n, entry.value
     from jsonb_array_elements(items) with ordinality as entry
-    order by entry.value ->> 'tenant' nulls first, entry.value ->> 'dedupe_key', entry.ordinality
+    order by coalesce(entry.value ->> 'tenant', ''), entry.value ->> 'dedupe_key', entry.ordinality
   loop
     place := item.n - 1;
     if jsonb_typeof(item.value) <> 'object' then

@@ -1,0 +1,193 @@
+"""Leases: claim, settle, reclaim. The only statements that move an email into and out of `sending`.
+
+Guarantees: a claim is committed before it returns; a settle or reclaim changes an email only while the lease still
+has it as a member; both may be repeated after a lost answer. Where a claim's COMMIT got no answer, `hand_back` finds
+out what became of it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from psycopg.rows import TupleRow, class_row, dict_row
+
+from outboxd.core.email import Claimed, Frozen
+from outboxd.core.retry import Step
+from outboxd.db.query import query
+from outboxd.db.session import Connection, path_settings
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NOBODY: Final = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A (queue, lane, priority) that may have due rows, and the watermark: where the last claim in it ended."""
+
+    queue: int
+    lane: int
+    priority: int
+    after_at: datetime = EPOCH
+    after_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue."""
+
+    queue: int
+    lane: int
+    priority: int
+    due_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """An email whose lease ran out. `taken` is `again`, `unknown` (quarantined) or `sent` (evidence was there)."""
+
+    id: int
+    uid: UUID | None
+    streak: int
+    taken: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One outcome, decided: what becomes of one claimed email, and how long ago it was asked (None: never)."""
+
+    email: Claimed
+    step: Step
+    asked_ago: float | None
+
+
+def slots(conn: Connection, *, now: datetime | None = None) -> list[Waiting]:
+    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
+    with conn.transaction(), conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        path_settings(conn)
+        return cursor.execute(query("ready/slots"), {"now": now}, prepare=True).fetchall()
+
+
+def claim(
+    conn: Connection,
+    wanted: Sequence[Slot],
+    *,
+    lease_id: UUID,
+    worker: UUID,
+    frozen: Frozen,
+    ttl: timedelta,
+    limit: int,
+    now: datetime | None = None,
+) -> list[Claimed]:
+    """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free."""
+    values = {
+        "queues": [slot.queue for slot in wanted],
+        "lanes": [slot.lane for slot in wanted],
+        "priorities": [slot.priority for slot in wanted],
+        "after_at": [slot.after_at for slot in wanted],
+        "after_id": [slot.after_id for slot in wanted],
+        "limit": limit,
+        "lease_id": lease_id,
+        "worker": worker,
+        "frozen": json.dumps(asdict(frozen)),
+        "ttl": ttl,
+        "now": now,
+    }
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
+    return [_claimed(row, lease_id) for row in cursor.fetchall()]
+
+
+def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
+    (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace,
+     attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
+     cancelled, accepted_as, ended, claimed_at) = row  # fmt: skip
+    return Claimed(
+        id=id_,
+        uid=uid or NOBODY,
+        lease_id=lease_id,
+        queue_id=queue,
+        queue=queue_name or "",
+        type=type_ or "",
+        lane=lane,
+        priority=priority,
+        scheduled_at=scheduled_at,
+        claimed_at=claimed_at,
+        payload=payload,
+        expires_at=expires_at,
+        max_attempts=max_attempts,
+        trace=trace,
+        attempts=attempts or 0,
+        crash_streak=crash_streak or 0,
+        first_asked_at=first_asked_at,
+        first_failed_at=first_failed_at,
+        ambiguous=bool(ambiguous),
+        transient=transient is not False,
+        cancelled=bool(cancelled),
+        accepted_as=accepted_as,
+        ended=ended,
+        generation=generation or 1,
+        frozen=Frozen(**frozen),
+    )
+
+
+def settle_if_leased(
+    conn: Connection, settlements: Sequence[Settlement], *, now: datetime | None = None
+) -> dict[tuple[UUID, int], str]:
+    """End these attempts in one transaction; returns the step taken by (lease id, email id).
+
+    An outcome that is missing in the answer belongs to a lost lease and changed nothing.
+    """
+    values = {
+        "lease_ids": [s.email.lease_id for s in settlements],
+        "ids": [s.email.id for s in settlements],
+        "steps": [s.step.name for s in settlements],
+        "provider_ids": [s.step.provider_id for s in settlements],
+        "due_in": [s.step.due_in.total_seconds() for s in settlements],
+        "attempts": [s.step.attempts for s in settlements],
+        "ambiguous": [s.step.ambiguous for s in settlements],
+        "transient": [s.step.transient for s in settlements],
+        "asked_ago": [s.asked_ago for s in settlements],
+        "queues": [s.email.queue_id for s in settlements],
+        "lanes": [s.email.lane for s in settlements],
+        "priorities": [s.email.priority for s in settlements],
+        "failures": [s.step.failure_json() for s in settlements],
+        "now": now,
+    }
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        conn.execute(query("lease/lock"), {"lease_ids": values["lease_ids"]}, prepare=True)
+        cursor = conn.execute(query("lease/settle"), values, prepare=True)
+    return {(lease_id, id_): taken for lease_id, id_, taken in cursor.fetchall()}
+
+
+def reclaim(
+    conn: Connection, *, crash_limit: int, limit: int = 20, now: datetime | None = None
+) -> list[Reclaimed]:
+    """Put back what is left in leases that ran out. Each email counts as asked at its claim."""
+    with conn.transaction():
+        path_settings(conn)
+        expired = conn.execute(query("lease/expired"), {"now": now, "limit": limit}).fetchall()
+        if not expired:
+            return []
+        values = {"lease_ids": [row[0] for row in expired], "crash_limit": crash_limit, "now": now}
+        with conn.cursor(row_factory=class_row(Reclaimed)) as cursor:
+            return cursor.execute(query("lease/reclaim"), values).fetchall()
+
+
+def hand_back(conn: Connection, lease_id: UUID) -> list[dict[str, int]]:
+    """What a claim whose COMMIT got no answer had leased; empty once it is certain that it never happened.
+
+    Writing the same lease id waits for the pending transaction, so "not there" is final afterwards.
+    """
+    with conn.transaction():
+        path_settings(conn)
+        never = conn.execute(query("lease/reserve"), {"lease_id": lease_id, "worker": NOBODY}).fetchone()
+        if never:
+            conn.execute(query("lease/release"), {"lease_id": lease_id})
+            return []
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query("lease/members"), {"lease_id": lease_id}).fetchall()

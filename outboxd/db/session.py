@@ -1,0 +1,117 @@
+"""One connection to Postgres that comes back by itself.
+
+Each thread of the path owns a session. A lost connection is opened again, lazily, with a pause of 50 ms × n, at most
+2 s: the only retry layer there is, so that a server which accepts again is used within one pause.
+Statements on the path run with the settings below, per transaction, so that a pooler in transaction mode is fine.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import psycopg
+import tenacity
+from psycopg.rows import TupleRow
+
+from outboxd import metrics
+from outboxd.db.query import query
+from outboxd.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Connection = psycopg.Connection[TupleRow]
+
+CONNECT: Final[dict[str, Any]] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+RETRY_STEP: Final = 0.05
+RETRY_MOST: Final = 2.0
+
+
+class ConnectionLostError(DatabaseError):
+    """The connection broke: whether the transaction was committed is not known."""
+
+
+class StoppedError(DatabaseError):
+    """The daemon stops, and there is no connection."""
+
+
+def connect(url: str, name: str) -> Connection:
+    """A new connection in autocommit mode; raises `psycopg.OperationalError`."""
+    return psycopg.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+
+
+class Session:
+    """A connection that is opened when needed and dropped when it breaks. For one thread."""
+
+    def __init__(self, url: str, name: str, *, stop: threading.Event) -> None:
+        self._url = url
+        self._name = name
+        self._stop = stop
+        self._conn: Connection | None = None
+        self.connected = threading.Event()
+
+    def connection(self) -> Connection:
+        """The open connection; waits for one as long as the daemon runs."""
+        if self._conn is None or self._conn.closed:
+            self._conn = self._reconnect()
+            self.connected.set()
+        return self._conn
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do the work on the connection. Raises `ConnectionLostError` where it broke meanwhile."""
+        conn = self.connection()
+        try:
+            return work(conn)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not conn.closed and not conn.broken and not _read_only(error):
+                raise
+            self.close()
+            raise ConnectionLostError(f"{self._name}: connection lost ({type(error).__name__})") from None
+
+    def close(self) -> None:
+        """Drop the connection; the next use opens another."""
+        self.connected.clear()
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+
+    def _reconnect(self) -> Connection:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
+            wait=lambda state: min(RETRY_STEP * state.attempt_number, RETRY_MOST),
+            stop=lambda _: self._stop.is_set(),
+            sleep=self._stop.wait,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        try:
+            return retrying(connect, self._url, self._name)
+        except psycopg.OperationalError as error:
+            raise StoppedError(f"{self._name}: no connection ({error.sqlstate or 'refused'})") from None
+
+    def _note(self, state: tenacity.RetryCallState) -> None:
+        metrics.reconnects.add(1, {"connection": self._name})
+        if state.attempt_number in {1, 20} or state.attempt_number % 100 == 0:
+            log.warning(
+                "no connection to Postgres", extra={"connection": self._name, "attempt": state.attempt_number}
+            )
+
+
+def _read_only(error: psycopg.Error) -> bool:
+    """A connection that landed on a standby is as good as lost."""
+    return error.sqlstate == "25006"
+
+
+def path_settings(conn: Connection) -> None:
+    """Begin a transaction of the path.
+
+    A claim is durable before any byte is sent, whatever the database's default. Plans are made with indexes only: a
+    queue's tables were empty when they were last analysed, and a plan made or cached then must not scan a million.
+    """
+    conn.execute(query("schema/path_settings"), prepare=True)

@@ -1,0 +1,52 @@
+-- Move due emails, slot by slot in the order given, from ready into one new lease; return what is needed to ask.
+-- Concurrent claims skip each other's rows. The ids come from the DELETE itself: a row that moved meanwhile is not
+-- deleted and must not be leased. No row: nothing due was free, and no lease was written.
+with head as materialized (
+  select due.ctid
+  from unnest(
+    %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[],
+    %(after_at)s::timestamptz[], %(after_id)s::bigint[]
+  ) with ordinality as slot (queue, lane, priority, after_at, after_id, place)
+  cross join lateral (
+    select ready.ctid
+    from outboxd.ready
+    where ready.queue = slot.queue and ready.lane = slot.lane and ready.priority = slot.priority
+      and ready.scheduled_at <= (select coalesce(%(now)s::timestamptz, clock_timestamp()))
+      and (ready.scheduled_at, ready.id) > (slot.after_at, slot.after_id)
+    order by ready.scheduled_at, ready.id
+    limit %(limit)s::integer
+    for update skip locked) as due
+  limit %(limit)s::integer
+), taken as (
+  delete from outboxd.ready
+  where ready.ctid = any (array(select head.ctid from head))
+  returning ready.id, ready.queue, ready.lane, ready.priority, ready.scheduled_at
+), leased as (
+  insert into outboxd.lease (lease_id, worker, ids, frozen, claimed_at, lease_until)
+  select %(lease_id)s::uuid, %(worker)s::uuid, array_agg(taken.id), %(frozen)s::jsonb,
+    instant.now, instant.now + %(ttl)s::interval
+  from taken
+  cross join (select coalesce(%(now)s::timestamptz, clock_timestamp()) as now) as instant
+  group by instant.now
+  returning lease.claimed_at, lease.frozen
+)
+select
+  taken.id, taken.queue, taken.lane, taken.priority, taken.scheduled_at,
+  email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
+  email.max_attempts, email.trace::text as trace,
+  progress.attempts, progress.crash_streak, progress.first_asked_at, progress.first_failed_at,
+  progress.ambiguous, progress.transient, progress.generation,
+  coalesce(nullif(progress.frozen, '{}'), leased.frozen) as frozen,
+  said.cancelled, said.accepted_as,
+  exists (select from outboxd.delivery where delivery.id = taken.id)
+    or exists (select from outboxd.dead_letter where dead_letter.id = taken.id) as ended,
+  leased.claimed_at
+from taken
+cross join leased
+left join outboxd.email on email.id = taken.id
+left join outboxd.progress on progress.id = taken.id
+left join lateral (
+  select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
+  from outboxd.word
+  where word.id = taken.id) as said on true
+order by taken.priority, taken.scheduled_at, taken.id

@@ -1,0 +1,86 @@
+-- Put back what is left in the leases that lease/expired locked: each email counts as asked at its claim. A crash
+-- streak grows unless crash_limit is 0; at the limit the email is quarantined as unknown. An acceptance that was
+-- recorded meanwhile ends its email as sent. Returns one row per email and what became of it.
+with instant as materialized (
+  select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
+), gone as (
+  delete from outboxd.lease
+  where lease.lease_id = any (%(lease_ids)s::uuid[])
+  returning lease.lease_id, lease.ids, lease.frozen, lease.claimed_at
+), member as materialized (
+  select
+    left_over.id, gone.lease_id, gone.claimed_at, instant.now,
+    coalesce(nullif(progress.frozen, '{}'), gone.frozen) as frozen,
+    email.uid, email.type, email.tenant, email.payload, email.created_at, email.expires_at,
+    coalesce(queue.id, 1::smallint) as queue, coalesce(email.queue, queue.name, '') as queue_name,
+    coalesce(email.priority, 100::smallint) as priority,
+    coalesce(progress.attempts, 0::smallint) as attempts,
+    coalesce(progress.first_asked_at, gone.claimed_at) as first_asked_at,
+    coalesce(progress.generation, 1::smallint) as generation,
+    coalesce(progress.crash_streak, 0) + case when %(crash_limit)s::integer > 0 then 1 else 0 end as streak,
+    (select max(word.provider_id) from outboxd.word where word.id = left_over.id) as accepted_as
+  from gone
+  cross join instant
+  cross join lateral unnest(gone.ids) as left_over (id)
+  left join outboxd.email on email.id = left_over.id
+  left join outboxd.queue on queue.name = email.queue
+  left join outboxd.progress on progress.id = left_over.id
+), decided as materialized (
+  select member.*,
+    case
+      when member.accepted_as is not null then 'sent'
+      when %(crash_limit)s::integer > 0 and member.streak >= %(crash_limit)s::integer then 'unknown'
+      else 'again'
+    end as taken
+  from member
+), back as (
+  insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
+  select decided.id, decided.queue, -least(decided.streak, 2), decided.priority, decided.now
+  from decided
+  where decided.taken = 'again'
+  on conflict do nothing
+), remembered as (
+  insert into outboxd.progress as known (id, attempts, crash_streak, first_asked_at, ambiguous, frozen, last_error)
+  select decided.id, decided.attempts, decided.streak, decided.first_asked_at, true, decided.frozen,
+    'its lease ended without an outcome'
+  from decided
+  where decided.taken = 'again'
+  on conflict (id) do update
+  set crash_streak = excluded.crash_streak, first_asked_at = excluded.first_asked_at, ambiguous = true,
+    frozen = excluded.frozen, last_error = excluded.last_error
+), ended as (
+  insert into outboxd.delivery (id, state, queue, attempts, provider_id, at)
+  select decided.id, 'sent', decided.queue, decided.attempts + 1, decided.accepted_as, decided.now
+  from decided
+  where decided.taken = 'sent'
+  on conflict do nothing
+), buried as (
+  insert into outboxd.dead_letter (
+    id, uid, certainty, queue, type, tenant, payload, created_at, died_at, error_class, message, signature,
+    attempts, history, generation, first_asked_at, frozen, expires_at)
+  select
+    decided.id, coalesce(decided.uid, gen_random_uuid()), 'maybe_accepted', decided.queue_name,
+    coalesce(decided.type, ''), coalesce(decided.tenant, ''), decided.payload, decided.created_at, decided.now,
+    'crash_limit', format('%%s leases in a row ended without an outcome', decided.streak), 'crash_limit',
+    decided.attempts,
+    coalesce((
+      select jsonb_agg(to_jsonb(attempt) - 'id' - 'lease_id' order by attempt.attempt_id)
+      from outboxd.attempt
+      where attempt.id = decided.id), '[]'),
+    decided.generation, decided.first_asked_at, decided.frozen, decided.expires_at
+  from decided
+  where decided.taken = 'unknown'
+  on conflict do nothing
+), recorded as (
+  insert into outboxd.attempt (id, lease_id, outcome, asked_at, ended_at, fenced, message)
+  select decided.id, decided.lease_id, 'lease_expired', decided.claimed_at, decided.now, true,
+    'its lease ended without an outcome'
+  from decided
+), forgotten as (
+  delete from outboxd.progress
+  where progress.id = any (array(select decided.id from decided where decided.taken <> 'again'))
+), heard as (
+  delete from outboxd.word
+  where word.id = any (array(select decided.id from decided where decided.taken <> 'again'))
+)
+select decided.id, decided.uid, decided.streak, decided.taken from decided

@@ -1,0 +1,129 @@
+-- End many attempts at once, each only if its email is still a member of its lease. Run after lease/lock.
+-- Returns the email's id and the step that was taken; an outcome without a row here belongs to a lost lease.
+with outcome as materialized (
+  select *
+  from unnest(
+    %(lease_ids)s::uuid[], %(ids)s::bigint[], %(steps)s::text[], %(provider_ids)s::text[], %(due_in)s::float8[],
+    %(attempts)s::smallint[], %(ambiguous)s::boolean[], %(transient)s::boolean[], %(asked_ago)s::float8[],
+    %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[], %(failures)s::jsonb[]
+  ) as given (lease_id, id, step, provider_id, due_in, attempts, ambiguous, transient, asked_ago,
+    queue, lane, priority, failure)
+), instant as materialized (
+  select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
+), held as materialized (
+  select
+    outcome.*, lease.frozen, instant.now,
+    instant.now - make_interval(secs => outcome.asked_ago) as asked_at,
+    said.accepted_as,
+    case
+      when said.accepted_as is not null and outcome.step <> 'drop' then 'sent'
+      when outcome.step = 'again' and said.cancelled then
+        case when outcome.ambiguous then 'unknown' else 'cancelled' end
+      else outcome.step
+    end as taken
+  from outcome
+  join outboxd.lease on lease.lease_id = outcome.lease_id and outcome.id = any (lease.ids)
+  cross join instant
+  left join lateral (
+    select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
+    from outboxd.word
+    where word.id = outcome.id) as said on true
+), removed as (
+  select held.lease_id, array_agg(held.id) as ids from held group by held.lease_id
+), shrunk as (
+  update outboxd.lease
+  set ids = array(select member from unnest(lease.ids) as member where member <> all (removed.ids))
+  from removed
+  where lease.lease_id = removed.lease_id and not lease.ids <@ removed.ids
+), emptied as (
+  delete from outboxd.lease
+  using removed
+  where lease.lease_id = removed.lease_id and lease.ids <@ removed.ids
+), ended as (
+  insert into outboxd.delivery (id, state, queue, attempts, provider_id, reason, at)
+  select held.id, held.taken, held.queue, held.attempts, coalesce(held.provider_id, held.accepted_as),
+    held.failure ->> 'message', held.now
+  from held
+  where held.taken in ('sent', 'suppressed', 'cancelled', 'expired')
+  on conflict do nothing
+), back as (
+  insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
+  select held.id, held.queue, case when held.asked_ago is null then held.lane else greatest(held.lane, 0) end,
+    held.priority, held.now + make_interval(secs => held.due_in)
+  from held
+  where held.taken = 'again'
+  on conflict do nothing
+), remembered as (
+  insert into outboxd.progress as known
+    (id, attempts, first_asked_at, first_failed_at, ambiguous, transient, frozen, last_error)
+  select held.id, held.attempts, held.asked_at, held.asked_at, held.ambiguous, held.transient, held.frozen,
+    held.failure ->> 'message'
+  from held
+  where held.taken = 'again' and held.asked_ago is not null
+  on conflict (id) do update
+  set attempts = excluded.attempts,
+    crash_streak = 0,
+    first_asked_at = case
+      when not known.ambiguous and known.first_asked_at < excluded.first_asked_at - interval '23 h'
+      then excluded.first_asked_at
+      else coalesce(known.first_asked_at, excluded.first_asked_at) end,
+    first_failed_at = coalesce(known.first_failed_at, excluded.first_failed_at),
+    ambiguous = known.ambiguous or excluded.ambiguous,
+    transient = known.transient and excluded.transient,
+    frozen = coalesce(nullif(known.frozen, '{}'), excluded.frozen),
+    last_error = excluded.last_error
+), recorded as (
+  insert into outboxd.attempt (id, lease_id, outcome, asked_at, ended_at, fenced, http_status, error_name, message)
+  select held.id, held.lease_id, held.failure ->> 'kind', held.asked_at, held.now, true,
+    (held.failure ->> 'status')::smallint, held.failure ->> 'name', held.failure ->> 'message'
+  from held
+  where held.failure is not null and held.asked_ago is not null
+), buried as (
+  insert into outboxd.dead_letter (
+    id, uid, certainty, queue, type, tenant, payload, created_at, died_at, error_class, error_name, error_code,
+    http_status, message, excerpt, stack, signature, attempts, history, generation, first_asked_at, frozen, expires_at)
+  select
+    held.id, coalesce(email.uid, gen_random_uuid()),
+    case held.taken when 'dead' then 'not_accepted' else 'maybe_accepted' end,
+    queue.name, coalesce(email.type, ''), coalesce(email.tenant, ''), email.payload, email.created_at, held.now,
+    case when held.step = 'again' then 'cancelled' else coalesce(held.failure ->> 'kind', held.taken) end,
+    held.failure ->> 'name', held.failure ->> 'code', (held.failure ->> 'status')::smallint,
+    coalesce(held.failure ->> 'message', ''), held.failure ->> 'excerpt', held.failure ->> 'stack',
+    coalesce(held.failure ->> 'signature', ''), held.attempts,
+    coalesce((
+      select jsonb_agg(jsonb_build_object(
+        'asked_at', attempt.asked_at, 'ended_at', attempt.ended_at, 'outcome', attempt.outcome,
+        'http_status', attempt.http_status, 'name', attempt.error_name, 'message', attempt.message)
+        order by attempt.attempt_id)
+      from outboxd.attempt
+      where attempt.id = held.id), '[]')
+    || case when held.asked_ago is null then '[]' else jsonb_build_array(jsonb_build_object(
+        'asked_at', held.asked_at, 'ended_at', held.now, 'outcome', held.failure -> 'kind',
+        'http_status', held.failure -> 'status', 'name', held.failure -> 'name',
+        'message', held.failure -> 'message')) end,
+    coalesce(progress.generation, 1), coalesce(progress.first_asked_at, held.asked_at),
+    coalesce(nullif(progress.frozen, '{}'), held.frozen), email.expires_at
+  from held
+  join outboxd.queue on queue.id = held.queue
+  left join outboxd.email on email.id = held.id
+  left join outboxd.progress on progress.id = held.id
+  where held.taken in ('dead', 'unknown')
+  on conflict do nothing
+), forgotten as (
+  delete from outboxd.progress
+  where progress.id = any (array(select held.id from held where held.taken <> 'again'))
+), heard as (
+  delete from outboxd.word
+  where word.id = any (array(select held.id from held where held.taken <> 'again'))
+), counted as (
+  insert into outboxd.tally as counted (queue, minute, sent, failed)
+  select held.queue, date_trunc('minute', held.now),
+    count(*) filter (where held.taken = 'sent'), count(*) filter (where held.taken in ('dead', 'unknown'))
+  from held
+  where held.taken in ('sent', 'dead', 'unknown')
+  group by held.queue, date_trunc('minute', held.now)
+  order by held.queue
+  on conflict (queue, minute) do update
+  set sent = counted.sent + excluded.sent, failed = counted.failed + excluded.failed
+)
+select held.lease_id, held.id, held.taken from held

@@ -1,0 +1,24 @@
+-- Every (queue, lane, priority) that has rows, and when its first one falls due: one index descent per slot.
+-- A plain read without locks: what a rolling-back cancel holds is seen too. No row: nothing waits at all.
+with recursive slot as (
+  (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
+   from outboxd.ready
+   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at
+   limit 1)
+  union all
+  select following.queue, following.lane, following.priority, following.scheduled_at
+  from slot
+  cross join lateral (
+    select ready.queue, ready.lane, ready.priority, ready.scheduled_at
+    from outboxd.ready
+    where (ready.queue, ready.lane, ready.priority) > (slot.queue, slot.lane, slot.priority)
+    order by ready.queue, ready.lane, ready.priority, ready.scheduled_at
+    limit 1) as following
+)
+select
+  slot.queue,
+  slot.lane,
+  slot.priority,
+  extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in
+from slot
+order by slot.priority, slot.queue, slot.lane desc
