@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from psycopg.rows import TupleRow, class_row, dict_row
+from psycopg.rows import TupleRow, class_row
 
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
@@ -178,16 +178,17 @@ def reclaim(
             return cursor.execute(query("lease/reclaim"), values).fetchall()
 
 
-def hand_back(conn: Connection, lease_id: UUID) -> list[dict[str, int]]:
-    """What a claim whose COMMIT got no answer had leased; empty once it is certain that it never happened.
+def hand_back(conn: Connection, lease_id: UUID) -> int:
+    """Return to ready what a claim whose COMMIT got no answer had leased; how many emails that were.
 
-    Writing the same lease id waits for the pending transaction, so "not there" is final afterwards.
+    Writing the same lease id waits for the pending transaction, so that "never happened" is final.
     """
     with conn.transaction():
         path_settings(conn)
-        never = conn.execute(query("lease/reserve"), {"lease_id": lease_id, "worker": NOBODY}).fetchone()
-        if never:
-            conn.execute(query("lease/release"), {"lease_id": lease_id})
-            return []
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("lease/members"), {"lease_id": lease_id}).fetchall()
+        conn.execute(query("lease/reserve"), {"lease_id": lease_id, "worker": NOBODY})
+        return conn.execute(query("lease/hand_back"), {"lease_id": lease_id}).rowcount
+
+
+def any_expired(conn: Connection, *, now: datetime | None = None) -> bool:
+    """Whether there is anything for `reclaim` or for the sweep of words; the cheap question that is asked each second."""
+    return conn.execute(query("lease/any_expired"), {"now": now}).fetchone() == (True,)

@@ -21,13 +21,14 @@ from outboxd.errors import DatabaseError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
+DataError = psycopg.DataError  # class 22: a value cannot be stored
 
 CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 2,
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "tcp_user_timeout": 4_000,
 }
 RETRY_STEP: Final = 0.05
 RETRY_MOST: Final = 2.0

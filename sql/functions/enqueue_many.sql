@@ -12,6 +12,7 @@ declare
   stranger text;
   ids bigint[];
   place bigint;
+  made_id bigint;
   problem text;
   code text;
   advice text;
@@ -34,8 +35,8 @@ begin
       raise exception 'items[%]: has an unknown key', place
         using errcode = '22023', hint = 'Known are ' || array_to_string(known, ', ') || '.';
     end if;
-    select made.id into ids[item.n]
-      from jsonb_to_record(item.value) as given (
+    select made.id into made_id
+    from jsonb_to_record(item.value) as given (
       payload jsonb, type text, queue text, dedupe_key text, on_duplicate text, scheduled_at timestamptz,
       expires_at timestamptz, priority smallint, max_attempts smallint, guard text, after jsonb, campaign text,
       tenant text, trace jsonb)
@@ -43,6 +44,7 @@ begin
       given.payload, given.type, given.queue, given.dedupe_key, coalesce(given.on_duplicate, 'ignore'),
       given.scheduled_at, given.expires_at, given.priority, given.max_attempts, given.guard, given.after,
       given.campaign, given.tenant, given.trace) as made;
+    ids[item.n] := made_id;
   end loop;
   return ids;
 exception when data_exception or integrity_constraint_violation or feature_not_supported then

@@ -36,7 +36,11 @@ select
   email.max_attempts, email.trace::text as trace,
   progress.attempts, progress.crash_streak, progress.first_asked_at, progress.first_failed_at,
   progress.ambiguous, progress.transient, progress.generation,
-  coalesce(nullif(progress.frozen, '{}'), leased.frozen) as frozen,
+  case
+    when progress.ambiguous then coalesce(nullif(progress.frozen, '{}'), leased.frozen)
+    else leased.frozen || coalesce(progress.frozen, '{}')
+      || jsonb_build_object('account', leased.frozen -> 'account', 'api_url', leased.frozen -> 'api_url')
+  end as frozen,
   said.cancelled, said.accepted_as,
   exists (select from outboxd.delivery where delivery.id = taken.id)
     or exists (select from outboxd.dead_letter where dead_letter.id = taken.id) as ended,

@@ -10,7 +10,11 @@ with instant as materialized (
 ), member as materialized (
   select
     left_over.id, gone.lease_id, gone.claimed_at, instant.now,
-    coalesce(nullif(progress.frozen, '{}'), gone.frozen) as frozen,
+    case
+      when progress.ambiguous then coalesce(nullif(progress.frozen, '{}'), gone.frozen)
+      else gone.frozen || coalesce(progress.frozen, '{}') || jsonb_build_object(
+        'account', gone.frozen -> 'account', 'api_url', gone.frozen -> 'api_url')
+    end as frozen,
     email.uid, email.type, email.tenant, email.payload, email.created_at, email.expires_at,
     coalesce(queue.id, 1::smallint) as queue, coalesce(email.queue, queue.name, '') as queue_name,
     coalesce(email.priority, 100::smallint) as priority,

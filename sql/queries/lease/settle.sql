@@ -70,7 +70,10 @@ with outcome as materialized (
     first_failed_at = coalesce(known.first_failed_at, excluded.first_failed_at),
     ambiguous = known.ambiguous or excluded.ambiguous,
     transient = known.transient and excluded.transient,
-    frozen = coalesce(nullif(known.frozen, '{}'), excluded.frozen),
+    frozen = case
+      when known.ambiguous then coalesce(nullif(known.frozen, '{}'), excluded.frozen)
+      else excluded.frozen || known.frozen || jsonb_build_object(
+        'account', excluded.frozen -> 'account', 'api_url', excluded.frozen -> 'api_url') end,
     last_error = excluded.last_error
 ), recorded as (
   insert into outboxd.attempt (id, lease_id, outcome, asked_at, ended_at, fenced, http_status, error_name, message)

@@ -1,0 +1,158 @@
+"""What follows from an outcome: ask again, and when, or end. Pure.
+
+Two phases. The fast one counts attempts, with exponential backoff, full jitter and a cap of 32 × base, or a fixed
+pause. Where every failure was transient, the slow one goes on at the cap's pace until the queue's `give_up_after`
+since the first failure, so that an outage kills no email. An application's own `max_attempts` is a plain count.
+
+An email that may have been accepted is asked again only within `KEY_LIFE` of its first ask and never ends as dead.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal, assert_never
+
+from outboxd.core.email import Claimed
+from outboxd.core.outcome import (
+    Ambiguous,
+    Cancelled,
+    Ended,
+    Expired,
+    Failed,
+    Failure,
+    Outcome,
+    Paused,
+    Rejected,
+    Returned,
+    Sent,
+    Throttled,
+    Unresolvable,
+)
+from outboxd.core.signature import signature
+
+KEY_LIFE: Final = timedelta(hours=23)  # Resend remembers a key for 24 h; one hour is left for differing clocks
+PAUSE: Final = timedelta(seconds=60)
+CAP: Final = 32  # times the base
+AT_ONCE: Final = timedelta(0)
+
+StepName = Literal["sent", "cancelled", "expired", "again", "dead", "unknown", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How failures of one email are retried: its type's values, else its queue's."""
+
+    max_attempts: int
+    backoff: Literal["exponential", "fixed"]
+    base: timedelta
+    give_up_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What settle writes. `attempts`, `ambiguous` and `transient` are the email's new totals."""
+
+    name: StepName
+    attempts: int
+    ambiguous: bool
+    transient: bool = True
+    due_in: timedelta = AT_ONCE
+    provider_id: str | None = None
+    failure: Failure | None = None
+
+    def failure_json(self) -> str | None:
+        """The failure as JSON for the history, or None."""
+        if self.failure is None:
+            return None
+        return json.dumps({**asdict(self.failure), "signature": signature(self.failure)})
+
+
+def decide(
+    outcome: Outcome, email: Claimed, policy: Policy, *, now: datetime, draw: Callable[[], float]
+) -> Step:
+    """The step that follows. `now` is the database's clock, `draw` gives numbers in [0, 1) for the jitter."""
+    match outcome:
+        case Sent(provider_id):
+            return Step("sent", email.attempts + 1, email.ambiguous, provider_id=provider_id)
+        case Ended():
+            return Step("drop", email.attempts, email.ambiguous)
+        case Returned():
+            return Step("again", email.attempts, email.ambiguous, email.transient)
+        case Throttled(failure, after):
+            return _unburned(email, failure, after + timedelta(seconds=draw() * 0.1))
+        case Paused(failure):
+            return _unburned(email, failure, PAUSE)
+        case Cancelled():
+            return _not_asked("cancelled", email, "taken back")
+        case Expired():
+            return _not_asked("expired", email, "expires_at has passed")
+        case Rejected(failure):
+            return _end(email, failure, ambiguous=email.ambiguous, burn=1)
+        case Unresolvable(failure):
+            return _end(email, failure, ambiguous=True, burn=0)
+        case Failed(failure, after, transient):
+            return _after_failure(email, failure, policy, now, draw, after=after, transient=transient)
+        case Ambiguous(failure, after):
+            return _after_failure(email, failure, policy, now, draw, after=after, ambiguous=True)
+        case _:
+            assert_never(outcome)
+
+
+def key_has_expired(email: Claimed, *, now: datetime) -> bool:
+    """Whether asking again could be a second email: an open answer older than the provider's memory of the key."""
+    return email.ambiguous and email.first_asked_at is not None and now >= email.first_asked_at + KEY_LIFE
+
+
+def backoff(policy: Policy, attempts: int, *, draw: Callable[[], float]) -> timedelta:
+    """The pause before the next attempt, after `attempts` (≥ 1) failed ones."""
+    if policy.backoff == "fixed":
+        return policy.base
+    if attempts >= policy.max_attempts:
+        return policy.base * CAP * (0.5 + 0.5 * draw())
+    return policy.base * min(2 ** (attempts - 1), CAP) * draw()
+
+
+def _after_failure(
+    email: Claimed,
+    failure: Failure,
+    policy: Policy,
+    now: datetime,
+    draw: Callable[[], float],
+    *,
+    after: timedelta | None,
+    transient: bool = True,
+    ambiguous: bool = False,
+) -> Step:
+    attempts = email.attempts + 1
+    transient = transient and email.transient
+    ambiguous = ambiguous or email.ambiguous
+    delay = max(backoff(policy, attempts, draw=draw), after or AT_ONCE)
+    if _exhausted(email, policy, attempts, transient=transient, next_at=now + delay, now=now):
+        return _end(email, failure, ambiguous=ambiguous, burn=1)
+    return Step("again", attempts, ambiguous, transient, delay, failure=failure)
+
+
+def _exhausted(
+    email: Claimed, policy: Policy, attempts: int, *, transient: bool, next_at: datetime, now: datetime
+) -> bool:
+    if email.max_attempts is not None:
+        return attempts >= email.max_attempts
+    if attempts < policy.max_attempts:
+        return False
+    return not transient or next_at > (email.first_failed_at or now) + policy.give_up_after
+
+
+def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
+    return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)
+
+
+def _not_asked(name: Literal["cancelled", "expired"], email: Claimed, message: str) -> Step:
+    if email.ambiguous:
+        return _end(email, Failure(name, f"{message}, but an earlier ask is open"), ambiguous=True, burn=0)
+    return Step(name, email.attempts, ambiguous=False)
+
+
+def _end(email: Claimed, failure: Failure, *, ambiguous: bool, burn: int) -> Step:
+    name: StepName = "unknown" if ambiguous else "dead"
+    return Step(name, email.attempts + burn, ambiguous, email.transient, failure=failure)

@@ -1,0 +1,167 @@
+"""Bring a database to this program's schema: revisions forward, then functions and views again.
+
+Explicit (`outboxd migrate`), safe when several run at once (they queue on a lock), one transaction, repeatable: where
+nothing changed, nothing is locked. The previous release's daemon runs on the next release's schema.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+import psycopg
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.pool import NullPool
+
+from outboxd.db.session import connect
+from outboxd.errors import DatabaseError, SchemaError
+
+OLDEST_SERVER: Final = 150000
+LOCK: Final = "select pg_advisory_xact_lock(7101, 0)"
+ENSURE_SCHEMA: Final = "create schema if not exists outboxd"
+CLOSED_TO_PUBLIC: Final = """
+revoke all on schema outboxd from public;
+revoke execute on all functions in schema outboxd from public;
+alter default privileges in schema outboxd revoke execute on functions from public;
+"""
+# Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
+ORDER: Final = ("released", "accept_email", "queue_emails", "email_status", "status")
+
+
+def migrate(url: str) -> None:
+    """Upgrade the database behind `url`. Raises `DatabaseError` or `SchemaError` with what to do."""
+    with _engine(url) as engine, engine.begin() as connection:
+        raw = _raw(connection)
+        _require_supported(raw)
+        connection.exec_driver_sql(LOCK)
+        if not _has_schema(raw):
+            connection.exec_driver_sql(ENSURE_SCHEMA)
+        _refuse_newer(connection)
+        if _revision(connection) == head() and _contract_in_place(raw) == contract_digest():
+            return
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        for statement in contract():
+            raw.execute(statement.encode())
+        raw.execute("select outboxd.extend_partitions()")
+        raw.execute(CLOSED_TO_PUBLIC.encode())
+        raw.execute(f"comment on schema outboxd is 'outboxd contract {contract_digest()}'".encode())
+
+
+def check(url: str) -> None:
+    """Raise `SchemaError` unless the database is at this program's schema."""
+    with _engine(url) as engine, engine.connect() as connection:
+        found = _revision(connection) if _has_schema(_raw(connection)) else None
+        in_place = _contract_in_place(_raw(connection))
+    if found != head():
+        raise SchemaError(f"schema is at {found or 'nothing'}, this program needs {head()}: run `outboxd migrate`")
+    if in_place != contract_digest():
+        raise SchemaError("functions and views are another release's: run `outboxd migrate`")
+
+
+def sql() -> str:
+    """Everything `migrate` does to an empty database, as SQL text."""
+    out = io.StringIO()
+    config = _config()
+    config.output_buffer = out
+    command.upgrade(config, "head", sql=True)
+    revisions = out.getvalue().replace("BEGIN;", f"BEGIN;\n\n{ENSURE_SCHEMA};", 1).rsplit("COMMIT;", 1)[0]
+    parts = [revisions, *(f"{statement.strip()}\n" for statement in contract()), "select outboxd.extend_partitions();"]
+    return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), "COMMIT;", ""])
+
+
+def head() -> str:
+    """The newest revision that this program knows."""
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    assert newest is not None
+    return newest
+
+
+def contract() -> list[str]:
+    """The functions and views, in the order in which they are applied."""
+    root = files("outboxd.sql")
+    found: dict[str, Traversable] = {
+        entry.name.removesuffix(".sql"): entry
+        for folder in ("functions", "views")
+        for entry in (root / folder).iterdir()
+        if entry.name.endswith(".sql")
+    }
+    first = [name for name in sorted(found) if name not in ORDER and name.startswith("check_")]
+    rest = [name for name in sorted(found) if name not in ORDER and name not in first]
+    functions = [name for name in rest if "create or replace view" not in found[name].read_text("utf-8")]
+    views = [name for name in rest if name not in functions]
+    return [found[name].read_text("utf-8") for name in (*first, *ORDER[:3], *functions, *ORDER[3:], *views)]
+
+
+def contract_digest() -> str:
+    """Identifies the functions and views of this release."""
+    return hashlib.sha256("\n".join(contract()).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _engine(url: str) -> Iterator[sqlalchemy.Engine]:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: _transactional(url), poolclass=NullPool
+    )
+    try:
+        yield engine
+    except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise DatabaseError(f"cannot reach the database: {reason}") from None
+    except sqlalchemy.exc.ProgrammingError as error:
+        raise DatabaseError(str(error.orig).strip().splitlines()[0]) from error
+    finally:
+        engine.dispose()
+
+
+def _transactional(url: str) -> psycopg.Connection:
+    conn = connect(url, "migrate")
+    conn.autocommit = False
+    return conn
+
+
+def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def _require_supported(raw: psycopg.Connection) -> None:
+    if raw.info.server_version < OLDEST_SERVER:
+        raise SchemaError(f"PostgreSQL {raw.info.server_version // 10000} is too old: outboxd needs 15 or newer")
+
+
+def _has_schema(raw: psycopg.Connection) -> bool:
+    return raw.execute("select to_regnamespace('outboxd') is not null").fetchone() == (True,)
+
+
+def _contract_in_place(raw: psycopg.Connection) -> str | None:
+    row = raw.execute("select obj_description(to_regnamespace('outboxd'), 'pg_namespace')").fetchone()
+    return str(row[0]).rpartition(" ")[2] if row and row[0] else None
+
+
+def _revision(connection: sqlalchemy.Connection) -> str | None:
+    options = {"version_table": "schema_version", "version_table_schema": "outboxd"}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _refuse_newer(connection: sqlalchemy.Connection) -> None:
+    found = _revision(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaError(f"schema is at {found}, newer than this program ({head()}): install the newer outboxd")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "outboxd.migrations:")
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,30 @@
+"""Retry policy: rows of outboxd.queue and outboxd.email_type, read while running."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from outboxd.core.retry import Policy
+from outboxd.db.query import query
+from outboxd.db.session import Connection
+
+FALLBACK: Final = Policy(max_attempts=3, backoff="exponential", base=timedelta(seconds=5), give_up_after=timedelta())
+
+
+@dataclass(slots=True)
+class Policies:
+    """The policies as last read; `refresh` replaces them whole."""
+
+    _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
+
+    def of(self, queue: str, type_: str) -> Policy:
+        """The type's policy, else the queue's."""
+        known = self._known
+        return known.get((queue, type_)) or known.get((queue, None)) or FALLBACK
+
+    def refresh(self, conn: Connection) -> None:
+        """Read them again."""
+        self._known = {
+            (queue, type_): Policy(max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after)
+            for queue, type_, most, backoff, base, give_up_after in conn.execute(query("policy/all")).fetchall()
+        }

@@ -1,0 +1,47 @@
+"""The reclaimer: leases whose time is over give back what they hold.
+
+Only `lease_until` decides, never a list of workers. Each email counts as asked at its claim. After the connection was
+lost it waits, so that settlers can flush what they know first.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from outboxd import metrics
+from outboxd.db import lease, word
+from outboxd.db.session import Connection, ConnectionLostError, Session
+
+log = logging.getLogger(__name__)
+
+CALM: Final = 5.0  # seconds after a lost connection
+
+
+@dataclass(slots=True)
+class Reclaimer:
+    """One round at a time; `every` calls it."""
+
+    session: Session
+    crash_limit: int
+    not_before: float = 0.0
+
+    def round(self) -> None:
+        """Give back what ran out, and apply words that crossed with a settle."""
+        try:
+            self.session.run(self._reclaim)
+        except ConnectionLostError:
+            self.not_before = time.monotonic() + CALM
+
+    def _reclaim(self, conn: Connection) -> None:
+        if time.monotonic() < self.not_before or not lease.any_expired(conn):
+            return
+        word.apply(conn)
+        for email in lease.reclaim(conn, crash_limit=self.crash_limit):
+            metrics.leases_reclaimed.add(1)
+            log.warning(
+                "a lease ended without an outcome",
+                extra={"uid": str(email.uid), "crash_streak": email.streak, "then": email.taken},
+            )
+            if email.taken == "unknown":
+                metrics.quarantined.add(1)

@@ -1,0 +1,1 @@
+create or replace function outboxd.check_payload(payload jsonb) returns text[] language sql immutable as $$ select array(select lower(x) from jsonb_array_elements_text(case jsonb_typeof(payload->'to') when 'array' then payload->'to' else jsonb_build_array(payload->'to') end) x) $$;

@@ -1,0 +1,6 @@
+-- Whether there is anything to repair: a lease that ran out, or a word that nobody has heard for a while.
+select exists (
+    select from outboxd.lease where lease.lease_until < (select coalesce(%(now)s::timestamptz, clock_timestamp())))
+  or exists (
+    select from outboxd.word
+    where word.at < (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '5 s')
