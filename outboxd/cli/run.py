@@ -1,0 +1,19 @@
+"""`outboxd run`: the daemon."""
+
+import sys
+
+import click
+
+from outboxd.cli.settings import settings
+
+
+@click.command()
+@click.option("--threads", type=int, help="Sender threads, over `sender.threads`.")
+def run(threads: int | None) -> None:
+    """Send what applications inserted, until SIGTERM or Ctrl-C. A second signal hurries."""
+    from outboxd import daemon, telemetry  # noqa: PLC0415 - imports the whole program
+
+    overrides = {} if threads is None else {"sender.threads": threads}
+    config = settings(require={"database.url", "resend.api_key"}, overrides=overrides)
+    telemetry.start(config.log)
+    sys.exit(daemon.run(config))
