@@ -218,7 +218,9 @@ def _live(daemon: Daemon) -> Report:
     problems = [f"{name} died" for name in daemon.crashed]
     if daemon.claimer.session.connected.is_set() and idle > STUCK:
         problems.append(f"no claim round for {idle:.0f} s")
-    return Report(not problems, problems, {"in_hand": len(daemon.hand.stale()), "asking": daemon.hand.asking()})
+    return Report(
+        not problems, problems, {"in_hand": len(daemon.hand.stale()), "asking": daemon.hand.asking()}
+    )
 
 
 def _ready(daemon: Daemon) -> Report:

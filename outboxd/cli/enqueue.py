@@ -10,7 +10,9 @@ from outboxd.cli.settings import database_url
 
 @click.command()
 @click.argument("payload", default="-")
-@click.option("--type", "type_", required=True, help="Picks the retry policy, and the queue where none is given.")
+@click.option(
+    "--type", "type_", required=True, help="Picks the retry policy, and the queue where none is given."
+)
 @click.option("--queue", help="Default: the type's, else transactional.")
 @click.option("--dedupe-key", help="At most one email per key.")
 @click.option("--scheduled-at", help="ISO 8601; default now.")

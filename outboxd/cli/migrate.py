@@ -6,8 +6,12 @@ from outboxd.cli.settings import settings
 
 
 @click.command()
-@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 1 unless the schema is up to date.")
-@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL for an empty database and change nothing.")
+@click.option(
+    "--check", "only_check", is_flag=True, help="Change nothing; exit 1 unless the schema is up to date."
+)
+@click.option(
+    "--sql", "only_sql", is_flag=True, help="Print the SQL for an empty database and change nothing."
+)
 def migrate(*, only_check: bool, only_sql: bool) -> None:
     """Create or upgrade outboxd's schema. Safe to run at any time, also by several at once."""
     from outboxd.db import migrate as migrations  # noqa: PLC0415 - alembic takes a second to import

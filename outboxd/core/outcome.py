@@ -107,5 +107,15 @@ class Returned:
 
 
 Outcome = (
-    Sent | Failed | Ambiguous | Throttled | Paused | Rejected | Unresolvable | Cancelled | Expired | Returned | Ended
+    Sent
+    | Failed
+    | Ambiguous
+    | Throttled
+    | Paused
+    | Rejected
+    | Unresolvable
+    | Cancelled
+    | Expired
+    | Returned
+    | Ended
 )

@@ -31,7 +31,9 @@ from outboxd.core.outcome import (
 )
 from outboxd.core.signature import signature
 
-KEY_LIFE: Final = timedelta(hours=23)  # Resend remembers a key for 24 h; one hour is left for differing clocks
+KEY_LIFE: Final = timedelta(
+    hours=23
+)  # Resend remembers a key for 24 h; one hour is left for differing clocks
 PAUSE: Final = timedelta(seconds=60)
 CAP: Final = 32  # times the base
 AT_ONCE: Final = timedelta(0)

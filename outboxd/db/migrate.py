@@ -62,7 +62,9 @@ def check(url: str) -> None:
         found = _revision(connection) if _has_schema(_raw(connection)) else None
         in_place = _contract_in_place(_raw(connection))
     if found != head():
-        raise SchemaError(f"schema is at {found or 'nothing'}, this program needs {head()}: run `outboxd migrate`")
+        raise SchemaError(
+            f"schema is at {found or 'nothing'}, this program needs {head()}: run `outboxd migrate`"
+        )
     if in_place != contract_digest():
         raise SchemaError("functions and views are another release's: run `outboxd migrate`")
 
@@ -74,7 +76,11 @@ def sql() -> str:
     config.output_buffer = out
     command.upgrade(config, "head", sql=True)
     revisions = out.getvalue().replace("BEGIN;", f"BEGIN;\n\n{ENSURE_SCHEMA};", 1).rsplit("COMMIT;", 1)[0]
-    parts = [revisions, *(f"{statement.strip()}\n" for statement in contract()), "select outboxd.extend_partitions();"]
+    parts = [
+        revisions,
+        *(f"{statement.strip()}\n" for statement in contract()),
+        "select outboxd.extend_partitions();",
+    ]
     return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), "COMMIT;", ""])
 
 
@@ -136,7 +142,9 @@ def _raw(connection: sqlalchemy.Connection) -> psycopg.Connection:
 
 def _require_supported(raw: psycopg.Connection) -> None:
     if raw.info.server_version < OLDEST_SERVER:
-        raise SchemaError(f"PostgreSQL {raw.info.server_version // 10000} is too old: outboxd needs 15 or newer")
+        raise SchemaError(
+            f"PostgreSQL {raw.info.server_version // 10000} is too old: outboxd needs 15 or newer"
+        )
 
 
 def _has_schema(raw: psycopg.Connection) -> bool:
@@ -157,7 +165,9 @@ def _refuse_newer(connection: sqlalchemy.Connection) -> None:
     found = _revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
-        raise SchemaError(f"schema is at {found}, newer than this program ({head()}): install the newer outboxd")
+        raise SchemaError(
+            f"schema is at {found}, newer than this program ({head()}): install the newer outboxd"
+        )
 
 
 def _config() -> Config:

@@ -8,7 +8,9 @@ from outboxd.core.retry import Policy
 from outboxd.db.query import query
 from outboxd.db.session import Connection
 
-FALLBACK: Final = Policy(max_attempts=3, backoff="exponential", base=timedelta(seconds=5), give_up_after=timedelta())
+FALLBACK: Final = Policy(
+    max_attempts=3, backoff="exponential", base=timedelta(seconds=5), give_up_after=timedelta()
+)
 
 
 @dataclass(slots=True)
@@ -26,5 +28,7 @@ class Policies:
         """Read them again."""
         self._known = {
             (queue, type_): Policy(max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after)
-            for queue, type_, most, backoff, base, give_up_after in conn.execute(query("policy/all")).fetchall()
+            for queue, type_, most, backoff, base, give_up_after in conn.execute(
+                query("policy/all")
+            ).fetchall()
         }

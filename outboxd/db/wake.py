@@ -144,7 +144,9 @@ class _Waiter:
     """A second connection that queues for the key behind an open transaction, for at most a minute at a time."""
 
     def __init__(self, url: str) -> None:
-        self._conn = psycopg.connect(url, autocommit=True, application_name="outboxd waiter", connect_timeout=2)
+        self._conn = psycopg.connect(
+            url, autocommit=True, application_name="outboxd waiter", connect_timeout=2
+        )
         self._conn.pgconn.send_query(WAIT)
 
     def __enter__(self) -> "_Waiter":

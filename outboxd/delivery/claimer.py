@@ -122,7 +122,13 @@ def _claim(claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int) -
     lease_id, started = uuid4(), time.monotonic()
     claimer.doubtful.append(lease_id)
     emails = lease.claim(
-        conn, wanted, lease_id=lease_id, worker=claimer.worker, frozen=claimer.home, ttl=claimer.ttl, limit=limit
+        conn,
+        wanted,
+        lease_id=lease_id,
+        worker=claimer.worker,
+        frozen=claimer.home,
+        ttl=claimer.ttl,
+        limit=limit,
     )
     claimer.doubtful.remove(lease_id)
     metrics.claim_duration.record(time.monotonic() - started)

@@ -1,0 +1,336 @@
+"""Configuration: what one daemon needs to know. What a fleet must agree on is data in Postgres instead.
+
+Later sources win: defaults, the TOML file, credentials and well-known variables (`DATABASE_URL`, `RESEND_API_KEY`,
+`RESEND_API_URL`), `OUTBOXD_SECTION__KEY`, options of the command. Every mistake is reported at once, with the key's
+path and what was probably meant. Secrets never show: not in a repr, not in an error.
+
+This is the only module that reads the environment.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from outboxd.errors import ConfigError
+
+DEFAULT_FILE: Final = Path("/etc/outboxd/outboxd.toml")
+LONGEST_LEASE: Final = timedelta(seconds=60)
+LEASE_MARGIN: Final = timedelta(seconds=10)
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Secret:
+    """A value that does not show in logs, reprs and errors."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:  # noqa: ANN401
+    """A documented field; `check` says what is wrong with a value, or None."""
+    return field(default=default, metadata={"doc": doc, "check": check})
+
+
+def between(low: float, high: float) -> Callable[[float], str | None]:
+    """A check for numbers."""
+    return lambda value: None if low <= value <= high else f"must be between {low:g} and {high:g}"
+
+
+def lasting(low: str, high: str) -> Callable[[timedelta], str | None]:
+    """A check for durations."""
+    least, most = _duration(low), _duration(high)
+    return lambda value: None if least <= value <= most else f"must be between {low} and {high}"
+
+
+def one_of(*names: str) -> Callable[[str], str | None]:
+    """A check for names, with a guess at what was meant."""
+
+    def check(value: str) -> str | None:
+        return None if value in names else f"is not one of {', '.join(names)}{_meant(value, names)}"
+
+    return check
+
+
+def web_address(value: str) -> str | None:
+    """A check for http(s) URLs without credentials."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "must be a URL that begins with https:// (or http:// for a local one)"
+    return "must not contain credentials" if parts.username or parts.password else None
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where Postgres is."""
+
+    url: Secret = setting(Secret(""), "Connection URL. `DATABASE_URL` is honoured.")
+    listen_url: Secret | None = setting(
+        None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """The provider account."""
+
+    api_key: Secret = setting(
+        Secret(""), "A sending key. `RESEND_API_KEY` and the credential `resend_api_key` are honoured."
+    )
+    api_url: str = setting(
+        "https://api.resend.com", "Where the API is. `RESEND_API_URL` is honoured.", web_address
+    )
+    deadline: timedelta = setting(
+        timedelta(seconds=20), "How long one request may take in total.", lasting("1s", "45s")
+    )
+    account: str = setting(
+        "default",
+        "Names the account. An email with an open answer is asked again only at the account where it was asked first.",
+        lambda value: None if value else "must not be empty",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How this daemon sends."""
+
+    threads: int = setting(20, "Requests at a time. More than 64 to 96 gain nothing.", between(1, 256))
+    lease: timedelta = setting(
+        timedelta(seconds=60),
+        "How long a claim lasts, and so how soon a killed daemon's emails are asked again. At least `resend.deadline` + 10 s.",
+        lasting("5s", "60s"),
+    )
+    crash_limit: int = setting(
+        3,
+        "An email is quarantined when this many leases in a row ended without an outcome. 0: never, for harnesses that kill at random.",
+        between(0, 100),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Where the daemon answers `/livez` and `/readyz`."""
+
+    listen: str = setting(
+        "127.0.0.1:8026",
+        "Address and port; empty for none. A port in use is a warning, not an error.",
+        lambda value: (
+            None if not value or re.fullmatch(r".+:\d{1,5}", value) else "must look like 127.0.0.1:8026"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is written to standard error."""
+
+    format: str = setting(
+        "auto", "`text` on a terminal and `json` elsewhere, or one of them.", one_of("auto", "json", "text")
+    )
+    level: str = setting("info", "What is worth a line.", one_of("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it."""
+
+    database: Database = field(default_factory=Database)
+    resend: Resend = field(default_factory=Resend)
+    sender: Sender = field(default_factory=Sender)
+    health: Health = field(default_factory=Health)
+    log: Log = field(default_factory=Log)
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment."""
+    return os.environ
+
+
+def load(
+    path: Path | str | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+    *,
+    require: frozenset[str] = frozenset(),
+) -> Config:
+    """Merge all sources and build. Raises `ConfigError` with every mistake; `require` names keys that must be set."""
+    mistakes: list[str] = []
+    values: dict[str, tuple[object, str]] = {}
+    for source, found in (
+        _from_file(path, environ, mistakes),
+        ("credential", _from_credentials(environ, mistakes)),
+        ("environment", _from_well_known(environ)),
+        ("environment", _from_environment(environ)),
+        ("option", dict(overrides or {})),
+    ):
+        values |= {key: (value, source) for key, value in found.items()}
+    config = _build(values, mistakes)
+    _check_together(config, mistakes)
+    mistakes += [_missing(key) for key in sorted(require) if not _value_at(config, key)]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _from_file(
+    path: Path | str | None, environ: Mapping[str, str], mistakes: list[str]
+) -> tuple[str, dict[str, object]]:
+    named = path or environ.get("OUTBOXD_CONFIG")
+    file = Path(named) if named else DEFAULT_FILE
+    if not named and not file.exists():
+        return "file", {}
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        mistakes.append(f"{file}: cannot be read ({error.strerror})")
+        return str(file), {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        mistakes.append(f"{file}: is not TOML: {error}")
+        return str(file), {}
+    found: dict[str, object] = {}
+    for section, table in tables.items():
+        if isinstance(table, dict):
+            found |= {f"{section}.{key}": value for key, value in table.items()}
+        else:
+            found[section] = table
+    return str(file), found
+
+
+def _from_credentials(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, object]:
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder) / "resend_api_key" if folder else None
+    if file is None or not file.exists():
+        return {}
+    try:
+        return {"resend.api_key": file.read_text("utf-8").strip()}
+    except (OSError, UnicodeDecodeError):
+        mistakes.append("resend.api_key: the credential resend_api_key cannot be read")
+        return {}
+
+
+def _from_well_known(environ: Mapping[str, str]) -> dict[str, object]:
+    known = {
+        "DATABASE_URL": "database.url",
+        "RESEND_API_KEY": "resend.api_key",
+        "RESEND_API_URL": "resend.api_url",
+    }
+    return {key: environ[name] for name, key in known.items() if environ.get(name)}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in environ.items():
+        section, separator, key = name.removeprefix("OUTBOXD_").lower().partition("__")
+        if name.startswith("OUTBOXD_") and separator:
+            found[f"{section}.{key}"] = value
+    return found
+
+
+def _build(values: dict[str, tuple[object, str]], mistakes: list[str]) -> Config:
+    known = {f"{part.name}.{item.name}": item for part in fields(Config) for item in fields(_section(part))}
+    for key in [key for key in values if key not in known]:
+        _, source = values.pop(key)
+        mistakes.append(f"{key}: unknown key ({source}){_meant(key, known)}")
+    given = {key: _read(key, known[key], value, mistakes) for key, (value, _) in values.items()}
+    sections = {}
+    for part in fields(Config):
+        kind = _section(part)
+        mine = {item.name: given.get(f"{part.name}.{item.name}", MISSING) for item in fields(kind)}
+        sections[part.name] = kind(**{name: value for name, value in mine.items() if value is not MISSING})
+    return Config(**sections)
+
+
+def _section(part: "Field[Any]") -> Any:  # noqa: ANN401
+    kind = part.default_factory
+    assert is_dataclass(kind)
+    return kind
+
+
+def _read(key: str, item: "Field[Any]", value: object, mistakes: list[str]) -> object:
+    """The value in its field's type; the default, and a mistake, where it does not fit."""
+    try:
+        read = _converted(item, value)
+    except ValueError as error:
+        mistakes.append(f"{key}: {error}")
+        return MISSING
+    check = item.metadata["check"]
+    problem = check(read) if check else None
+    if problem:
+        mistakes.append(f"{key}: {problem}")
+        return MISSING
+    return read
+
+
+def _converted(item: "Field[Any]", value: object) -> object:
+    if isinstance(item.default, Secret) or item.name.endswith("_url") and item.default is None:
+        if not isinstance(value, str):
+            raise ValueError("must be a string")
+        return Secret(value)
+    if isinstance(item.default, timedelta):
+        return _duration(value)
+    if isinstance(item.default, int):
+        return _whole(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {value!r}")
+    return value.rstrip("/") if item.name.endswith("url") else value
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,9}", str(value)):
+        raise ValueError(f"must be a whole number, not {value!r}")
+    return int(str(value))
+
+
+def _duration(value: object) -> timedelta:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'must be a duration like "20s", "500ms" or "2m", not {value!r}')
+    return timedelta(seconds=float(match[1]) * UNITS[match[2]])
+
+
+def _check_together(config: Config, mistakes: list[str]) -> None:
+    least = config.resend.deadline + LEASE_MARGIN
+    if config.sender.lease < least:
+        mistakes.append(
+            f"sender.lease: {config.sender.lease.total_seconds():g}s is too short for resend.deadline "
+            f"{config.resend.deadline.total_seconds():g}s: needs at least {least.total_seconds():g}s"
+        )
+
+
+def _missing(key: str) -> str:
+    wells = {"database.url": "DATABASE_URL", "resend.api_key": "RESEND_API_KEY"}
+    return f"{key}: is missing; set it in the file or as {wells.get(key, 'OUTBOXD_' + key.upper().replace('.', '__'))}"
+
+
+def _value_at(config: Config, key: str) -> object:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def _meant(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
