@@ -51,7 +51,7 @@ class Secret:
         return hash(self._value)
 
 
-def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:  # noqa: ANN401
+def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:
     """A documented field; `check` says what is wrong with a value, or None."""
     return field(default=default, metadata={"doc": doc, "check": check})
 
@@ -264,7 +264,7 @@ def _build(values: dict[str, tuple[object, str]], mistakes: list[str]) -> Config
     return Config(**sections)
 
 
-def _section(part: "Field[Any]") -> Any:  # noqa: ANN401
+def _section(part: "Field[Any]") -> Any:
     kind = part.default_factory
     assert is_dataclass(kind)
     return kind
@@ -286,7 +286,7 @@ def _read(key: str, item: "Field[Any]", value: object, mistakes: list[str]) -> o
 
 
 def _converted(item: "Field[Any]", value: object) -> object:
-    if isinstance(item.default, Secret) or item.name.endswith("_url") and item.default is None:
+    if isinstance(item.default, Secret) or item.default is None:
         if not isinstance(value, str):
             raise ValueError("must be a string")
         return Secret(value)

@@ -5,9 +5,11 @@ of it, exit 0. A second signal hurries: what is on the wire is left to its lease
 same key. No attempt is burned either way.
 """
 
+import functools
 import logging
 import queue
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from outboxd import telemetry
@@ -118,7 +120,9 @@ def start(daemon: Daemon) -> None:
     sending = Sending(daemon.hand, brake, daemon.settler.report, daemon.stop, need)
     for number in range(daemon.config.sender.threads):
         client = _client(daemon.config, tls)
-        daemon.senders.append(_spawn(daemon, f"sender {number}", lambda mine=client: send_all(sending, mine)))
+        daemon.senders.append(
+            _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
+        )
     _in_transaction(daemon, daemon.settler.policies.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
@@ -145,7 +149,7 @@ def drain(daemon: Daemon) -> bool:
     return clean
 
 
-def _client(config: Config, tls: object) -> Client:
+def _client(config: Config, tls: ssl.SSLContext) -> Client:
     return Client(
         config.resend.api_url,
         config.resend.api_key.reveal,
@@ -204,8 +208,8 @@ def _join(threads: list[threading.Thread], deadline: float, *, hurry: threading.
             thread.join(0.05)
 
 
-def _obey_signals(daemon: Daemon) -> dict[int, object]:
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+def _obey_signals(daemon: Daemon) -> dict[signal.Signals, Any]:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         if daemon.stop.is_set():
             daemon.give_up.set()
         daemon.stop.set()

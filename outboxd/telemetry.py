@@ -134,7 +134,7 @@ def span_for_ask(carrier: str | None, *, queue: str, uid: str, attempt: int) -> 
     if not trace.get_tracer_provider().__class__.__module__.startswith("opentelemetry.sdk"):
         yield
         return
-    attributes = {
+    attributes: dict[str, str | int] = {
         "messaging.system": "outboxd",
         "messaging.operation.type": "process",
         "messaging.destination.name": queue,

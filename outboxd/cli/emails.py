@@ -7,7 +7,19 @@ import click
 from outboxd.cli.printing import as_json, fields, table
 from outboxd.cli.settings import database_url
 
-STATES = "scheduled ready sending retrying blocked sent suppressed cancelled expired dead unknown".split()
+STATES = (
+    "scheduled",
+    "ready",
+    "sending",
+    "retrying",
+    "blocked",
+    "sent",
+    "suppressed",
+    "cancelled",
+    "expired",
+    "dead",
+    "unknown",
+)
 COLUMNS = ("uid", "state", "queue", "type", "attempts", "created_at", "scheduled_at", "last_error")
 
 

@@ -106,6 +106,11 @@ class Returned:
     """Handed back without having been asked: shutdown, or a lease that ran short. Burns nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """It has an outcome already; this lease of it was one too many."""
+
+
 Outcome = (
     Sent
     | Failed

@@ -111,8 +111,8 @@ def backoff(policy: Policy, attempts: int, *, draw: Callable[[], float]) -> time
     if policy.backoff == "fixed":
         return policy.base
     if attempts >= policy.max_attempts:
-        return policy.base * CAP * (0.5 + 0.5 * draw())
-    return policy.base * min(2 ** (attempts - 1), CAP) * draw()
+        return policy.base * (CAP * (0.5 + 0.5 * draw()))
+    return policy.base * (float(min(2 ** (attempts - 1), CAP)) * draw())
 
 
 def _after_failure(

@@ -48,8 +48,8 @@ def rebuild(url: str, *, never_asked: bool, progress: Callable[[int, int, int], 
     """Put back every email that is in no table of a state; how many. Calls `progress(done, last, found)`."""
     found = 0
     with _connected(url) as conn:
-        first, last = conn.execute(query("email/bounds")).fetchone() or (None, None)
-        for low in range(first or 0, (last or -1) + 1, CHUNK):
+        first, last = conn.execute(query("email/bounds")).fetchone() or (0, -1)
+        for low in range(first, last + 1, CHUNK):
             high = min(low + CHUNK - 1, last)
             values = {"from_id": low, "to_id": high, "never_asked": never_asked}
             row = conn.execute(query("email/rebuild"), values).fetchone()

@@ -87,7 +87,7 @@ class Session:
             retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
             wait=lambda state: min(RETRY_STEP * state.attempt_number, RETRY_MOST),
             stop=lambda _: self._stop.is_set(),
-            sleep=self._stop.wait,
+            sleep=self._pause,
             before_sleep=self._note,
             reraise=True,
         )
@@ -95,6 +95,9 @@ class Session:
             return retrying(connect, self._url, self._name)
         except psycopg.OperationalError as error:
             raise StoppedError(f"{self._name}: no connection ({error.sqlstate or 'refused'})") from None
+
+    def _pause(self, seconds: float) -> None:
+        self._stop.wait(seconds)
 
     def _note(self, state: tenacity.RetryCallState) -> None:
         metrics.reconnects.add(1, {"connection": self._name})

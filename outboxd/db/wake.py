@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import threading
-from typing import Final
+from typing import Final, Self
 
 import psycopg
 from psycopg import pq
@@ -149,7 +149,7 @@ class _Waiter:
         )
         self._conn.pgconn.send_query(WAIT)
 
-    def __enter__(self) -> "_Waiter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

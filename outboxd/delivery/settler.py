@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from outboxd import metrics
-from outboxd.core.outcome import Failure
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Paused, Rejected, Throttled, Unresolvable
 from outboxd.core.retry import decide
 from outboxd.db import word
 from outboxd.db.lease import Settlement, settle_if_leased
@@ -139,11 +139,17 @@ def _settle_in_halves(
 
 
 def _without_text(result: Result) -> Result:
-    failure = getattr(result.outcome, "failure", None)
-    if failure is None or failure.kind == "unstorable":
-        raise RuntimeError("an outcome without text cannot be stored")
-    bare = Failure("unstorable", f"{failure.kind}: its text could not be stored", status=failure.status)
-    return replace(result, outcome=replace(result.outcome, failure=bare))
+    match result.outcome:
+        case Failed() | Ambiguous() | Throttled() | Paused() | Rejected() | Unresolvable() as told:
+            failure = told.failure
+            if failure.kind == "unstorable":
+                raise RuntimeError("an outcome without text cannot be stored")
+            bare = Failure(
+                "unstorable", f"{failure.kind}: its text could not be stored", status=failure.status
+            )
+            return replace(result, outcome=replace(told, failure=bare))
+        case silent:
+            raise RuntimeError(f"{type(silent).__name__} has no text, and cannot be stored")
 
 
 def _lost(conn: Connection, result: Result, settlement: Settlement) -> None:
