@@ -1,0 +1,160 @@
+"""The local Resend as an ASGI application: the API, the inbox, and `/_sink/` for tests and the demo.
+
+`POST /emails` is answered without a framework, because a benchmark of a sender should not measure its sink. Faults
+that cut the connection do so on the transport below ASGI.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from outboxd.sink import inbox
+from outboxd.sink.options import SinkOptions, parse_fault
+from outboxd.sink.provider import Provider, Reply
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MOST_BODY: Final = 64 * 1024 * 1024  # bytes
+FOREVER: Final = 3600.0  # seconds
+DRIP: Final = 0.5  # seconds per byte
+
+
+class Sink:
+    """The ASGI application; `provider` is its state."""
+
+    def __init__(self, options: SinkOptions, *, clock: Callable[[], float] = time.time) -> None:
+        self.provider = Provider(options, clock=clock)
+        self._pages = Starlette(routes=[*inbox.routes(self.provider), *_control_routes(self.provider)])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Emails here, all else to the pages."""
+        if scope["type"] == "http" and scope["path"].startswith("/emails"):
+            await self._api(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/emails":
+            await _answer(send, _error(404, "not_found", "The requested endpoint does not exist."))
+        elif scope["method"] != "POST":
+            await _answer(
+                send, _error(405, "method_not_allowed", "This endpoint does not support this method.")
+            )
+        else:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            reply = self.provider.ask(headers, await _body(receive))
+            if self.provider.options.think_time:
+                await asyncio.sleep(self.provider.options.think_time)
+            await _commit(reply, send)
+            self.provider.landed(headers.get("idempotency-key", ""))
+
+
+async def _commit(reply: Reply, send: Send) -> None:
+    """Answer, or do what the fault says instead."""
+    kind = reply.fault.kind if reply.fault else ""
+    if kind in {"reset", "accept-reset"}:
+        _cut(send)
+    elif kind in {"hang", "accept-hang"}:
+        await asyncio.sleep(FOREVER)
+    elif kind == "drip":
+        await _drip(reply, send)
+    elif kind in SPOILED:
+        await _answer(send, Reply(200, SPOILED[kind](reply.body), reply.headers, reply.content_type))
+    else:
+        if kind == "slow" and reply.fault:
+            await asyncio.sleep(reply.fault.argument or 2.0)
+        await _answer(send, reply)
+
+
+SPOILED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "truncated": lambda body: body[: len(body) // 2],
+    "empty-200": lambda _: b"",
+    "no-id": lambda _: b'{"object":"email"}',
+    "not-json": lambda _: b"ok",
+    "huge": lambda body: body + b" " * 4_000_000,
+}
+
+
+async def _body(receive: Receive) -> bytes:
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False) and sum(map(len, parts)) <= MOST_BODY
+    return b"".join(parts)
+
+
+async def _answer(send: Send, reply: Reply) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    headers += [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _drip(reply: Reply, send: Send) -> None:
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for byte in reply.body:
+        await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+        await asyncio.sleep(DRIP)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _cut(send: Send) -> None:
+    """Reset the connection: uvicorn's send is a method of the object that owns the transport."""
+    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+    peer = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _control_routes(provider: Provider) -> list[Route]:
+    async def summary(_request: Request) -> Response:
+        return JSONResponse(provider.summary())
+
+    async def ledger(request: Request) -> Response:
+        after = int(request.query_params.get("after", "0"))
+        return JSONResponse([asdict(entry) for entry in list(provider.entries) if entry.n > after])
+
+    async def control(request: Request) -> Response:
+        try:
+            changes = await request.json()
+            if "faults" in changes:
+                changes["faults"] = tuple(parse_fault(text) for text in changes["faults"])
+            if changes.get("verified_domains") is not None:
+                changes["verified_domains"] = frozenset(changes["verified_domains"])
+            provider.control(changes)
+        except (ValueError, TypeError, AttributeError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse({"ok": True})
+
+    return [
+        Route("/_sink/summary", summary),
+        Route("/_sink/ledger", ledger),
+        Route("/_sink/control", control, methods=["POST"]),
+    ]
+
+
+def _error(status: int, name: str, message: str) -> Reply:
+    return Reply(status, json.dumps({"statusCode": status, "message": message, "name": name}).encode())
