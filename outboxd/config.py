@@ -63,8 +63,9 @@ def between(low: float, high: float) -> Callable[[float], str | None]:
 
 def lasting(low: str, high: str) -> Callable[[timedelta], str | None]:
     """A check for durations."""
-    least, most = _duration(low), _duration(high)
-    return lambda value: None if least <= value <= most else f"must be between {low} and {high}"
+    return lambda value: (
+        None if _duration(low) <= value <= _duration(high) else f"must be between {low} and {high}"
+    )
 
 
 def one_of(*names: str) -> Callable[[str], str | None]:

@@ -121,8 +121,10 @@ class LocalPostgres:
         """Start it, and wait until it accepts connections. Raises `LocalPostgresError` with the end of its log."""
         if not (self._data / "PG_VERSION").exists():
             self._initdb()
-        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        arguments = ["-D", self._data, "-k", self._home, "-p", str(self._port), *options]
+        options: list[str | Path] = [
+            part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")
+        ]
+        arguments: list[str | Path] = ["-D", self._data, "-k", self._home, "-p", str(self._port), *options]
         self._log = (self._home / "log").open("ab")
         self._process = subprocess.Popen(
             [*self._wrap, self._bin / "postgres", *arguments],

@@ -28,11 +28,11 @@ Json = dict[str, object]
 
 
 class WireError(ValueError):
-    """This program cannot write what was frozen; another version of it can."""
+    """What was frozen needs another version of this program."""
 
 
 class Unsendable(ValueError):  # noqa: N818 - it says what the email is
-    """The stored payload must not reach the wire. `field` is the path of what is wrong."""
+    """A stored payload that must not reach the wire. `field` is the path of what is wrong."""
 
     def __init__(self, field: str, reason: str) -> None:
         self.field = field

@@ -1,6 +1,10 @@
-"""What came back from one request, and how to read it without trusting it."""
+"""What came back from the provider, and how its text becomes fit to be stored.
 
-import json
+An `Answer` is any complete HTTP answer, whatever its status; a `TransportFailure` is everything else. Text in
+them is a stranger's: before it is kept it loses what Postgres cannot store (NUL, halves of surrogate pairs) and
+what exceeds 2,000 characters.
+"""
+
 import math
 import re
 from collections.abc import Mapping
@@ -9,67 +13,78 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
-EXCERPT: Final = 2000  # characters
-LONGEST_WAIT: Final = timedelta(minutes=15)
-DEFAULT_WAIT: Final = timedelta(seconds=1)
+MAX_CHARACTERS: Final = 2_000
+MAX_RETRY_AFTER: Final = timedelta(minutes=15)
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=1)
+
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_BREAKS: Final = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, whole; header names in lower case, at most 64 KiB of body."""
+    """A complete answer. Header names are in lower case; the body is as it came, never decoded."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> dict[str, object]:
-        """The body's object; empty where it is anything else."""
-        try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
 
 @dataclass(frozen=True, slots=True)
 class TransportFailure:
-    """No answer. `not_sent` only where it is certain that no byte of the request left."""
+    """No complete answer. `not_sent` only where certainly no byte of the request was written."""
 
     kind: Literal["not_sent", "ambiguous"]
     message: str
 
 
-def storable(text: str, *, longest: int = EXCERPT) -> str:
-    """Text of a stranger that Postgres can store and a log can show."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", text[:longest])
+def storable(text: str) -> str:
+    """The text as Postgres can store it, at most 2,000 characters."""
+    return _UNSTORABLE.sub("\ufffd", text[:MAX_CHARACTERS])
 
 
-def text_of(answer: Answer, name: str) -> str | None:
-    """One string of a JSON answer, on one line, storable."""
-    value = answer.json().get(name)
-    return " ".join(storable(value, longest=500).split()) if isinstance(value, str) else None
+def one_line(text: str) -> str:
+    """Storable text without control characters or line breaks."""
+    return _BREAKS.sub(" ", storable(text)).strip()
 
 
-def wait_of(answer: Answer, *, now: datetime) -> timedelta:
-    """How long to hold back: `retry-after` (seconds or a date), else `ratelimit-reset`, else a second; 0 to 15 min."""
-    for name in ("retry-after", "ratelimit-reset"):
-        seconds = _seconds(answer.headers.get(name, ""), now)
-        if seconds is not None:
-            return min(max(timedelta(seconds=seconds), timedelta(0)), LONGEST_WAIT)
-    return DEFAULT_WAIT
+def excerpt(body: bytes) -> str:
+    """The beginning of a body as storable text; what is not UTF-8 becomes U+FFFD."""
+    return storable(body[: 4 * MAX_CHARACTERS].decode("utf-8", errors="replace"))
 
 
-def _seconds(value: str, now: datetime) -> float | None:
+def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta:
+    """How long to ask nothing, after a 429: `retry-after`, else `ratelimit-reset`, else a second."""
+    asked = asked_delay(headers, now=now)
+    if asked is None:
+        asked = _seconds(headers.get("ratelimit-reset", ""))
+    return DEFAULT_RETRY_AFTER if asked is None else asked
+
+
+def asked_delay(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
+    """`Retry-After` as 0 to 900 s; seconds or an HTTP date (RFC 9110 §10.2.3). None if absent or nonsense."""
+    text = headers.get("retry-after", "")
+    found = _seconds(text)
+    return _until(text, now) if found is None else found
+
+
+def _seconds(text: str) -> timedelta | None:
     try:
-        found = float(value)
+        seconds = float(text)
     except ValueError:
-        return _seconds_until(value, now)
-    return min(found, 1e6) if math.isfinite(found) else None
-
-
-def _seconds_until(value: str, now: datetime) -> float | None:
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, IndexError, OverflowError):
         return None
-    return (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
+    return None if math.isnan(seconds) else _clamped(seconds)
+
+
+def _until(text: str, now: datetime) -> timedelta | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return _clamped((moment - now).total_seconds())
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+
+
+def _clamped(seconds: float) -> timedelta:
+    return timedelta(seconds=min(max(seconds, 0.0), MAX_RETRY_AFTER.total_seconds()))

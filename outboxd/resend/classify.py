@@ -1,13 +1,17 @@
-"""What an answer means. Pure; one table.
+"""What an answer of Resend means for the email: one table, pure.
 
-The name alone says little: `validation_error` is a bad field, a revoked key, an unverified domain. So an answer is
-judged by status, name and, in three places, text. Sources: Resend's API reference ("Errors", "Rate limit",
-"Idempotency keys"), and what its users report of the wire.
+Error names are overloaded (`validation_error` stands for a bad field, a dead key and an unverified domain), so a
+row is found by status and name, and some rows read the message. Whatever is in no row is judged by its status;
+when in doubt about acceptance the outcome is Ambiguous, and never Sent without the provider's id.
+
+Order: transport, class of status, error object, the dead key's text, table, status.
 """
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Final
 
 from outboxd.core.outcome import (
@@ -21,138 +25,208 @@ from outboxd.core.outcome import (
     Throttled,
     Unresolvable,
 )
-from outboxd.resend.answer import Answer, TransportFailure, storable, text_of, wait_of
+from outboxd.resend.answer import (
+    Answer,
+    TransportFailure,
+    asked_delay,
+    excerpt,
+    one_line,
+    retry_after,
+    storable,
+)
 
-IN_FLIGHT: Final = timedelta(seconds=3)
-SUCCESS: Final = 2
-REDIRECT: Final = 3
-REFUSAL: Final = 4
-LONGEST_ID: Final = 100  # characters
-KEY_IS_INVALID: Final = "api key is invalid"
+IN_FLIGHT: Final = timedelta(seconds=3)  # until an ask that is under way under the same key has ended
 
-Meaning = Callable[[Failure, Answer, datetime], Outcome]
-
-
-def _message(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Rejected(_as(failure, "message"))
-
-
-def _bug(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Rejected(_as(failure, "bug"))
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_FIRST_FIELD: Final = re.compile(r"`([^`]*)`")
+_MAX_NAME: Final = 100
 
 
-def _account(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Paused(_as(failure, "pause"))
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A 4xx answer, read."""
+
+    answer: Answer
+    name: str | None
+    message: str
+    now: datetime
+
+    def failure(self, kind: str) -> Failure:
+        return Failure(kind, self.message, self.name, self.answer.status, excerpt(self.answer.body))
 
 
-def _domain(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Paused(_as(failure, "pause"), scope="domain")
-
-
-def _field(failure: Failure, answer: Answer, now: datetime) -> Outcome:
-    """A field is wrong; where it is `from`, no other email of that domain would pass either."""
-    about_from = "`from`" in failure.message.lower() and "missing" not in failure.message.lower()
-    return (_domain if about_from else _message)(failure, answer, now)
-
-
-def _throttle(failure: Failure, answer: Answer, now: datetime) -> Outcome:
-    return Throttled(_as(failure, "throttle"), wait_of(answer, now=now))
-
-
-def _again(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Failed(_as(failure, "transient"))
-
-
-def _in_flight(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Ambiguous(_as(failure, "ambiguous"), IN_FLIGHT)
-
-
-def _other_body(failure: Failure, _answer: Answer, _now: datetime) -> Outcome:
-    return Unresolvable(_as(failure, "bug"))
-
-
-def _not_found(failure: Failure, answer: Answer, now: datetime) -> Outcome:
-    return (_message if "template" in failure.message.lower() else _bug)(failure, answer, now)
-
-
-TABLE: Final[dict[tuple[int, str], Meaning]] = {
-    (400, "invalid_idempotency_key"): _bug,
-    (400, "validation_error"): _field,
-    (401, "missing_api_key"): _account,
-    (401, "restricted_api_key"): _account,
-    (401, "validation_error"): _account,
-    (403, "restricted_api_key"): _account,
-    (403, "suspended_api_key"): _account,
-    (403, "invalid_api_key"): _account,
-    (403, "invalid_permission"): _account,
-    (403, "validation_error"): _domain,
-    (404, "not_found"): _not_found,
-    (405, "method_not_allowed"): _bug,
-    (409, "concurrent_idempotent_requests"): _in_flight,
-    (409, "invalid_idempotent_request"): _other_body,
-    (409, "resource_locked"): _again,
-    (422, "missing_required_field"): _message,
-    (422, "missing_required_parameter"): _bug,
-    (422, "invalid_parameter"): _field,
-    (422, "validation_error"): _field,
-    (422, "invalid_attachment"): _message,
-    (422, "invalid_from_address"): _domain,
-    (422, "invalid_access"): _bug,
-    (422, "invalid_region"): _bug,
-    (429, "rate_limit_exceeded"): _throttle,
-    (429, "daily_quota_exceeded"): _account,
-    (429, "monthly_quota_exceeded"): _account,
-    (451, "security_error"): _account,
-}
-BY_STATUS: Final[dict[int, Meaning]] = {
-    401: _account,
-    403: _account,  # without a name that we know: an edge block (error code 1010)
-    413: _message,
-    429: _throttle,
-    451: _account,
-}
+_Verdict = Callable[[_Refusal], Outcome]
 
 
 def classify(result: Answer | TransportFailure, *, now: datetime) -> Outcome:
-    """The outcome of one request."""
+    """The outcome of one ask. `now` is needed for dates in `Retry-After`."""
     if isinstance(result, TransportFailure):
-        if result.kind == "not_sent":
-            return Failed(Failure("transient", result.message))
-        return Ambiguous(Failure("ambiguous", result.message))
-    kind = result.status // 100
-    if kind == SUCCESS:
-        return _accepted(result)
-    if kind not in {REDIRECT, REFUSAL} or result.status == HTTPStatus.REQUEST_TIMEOUT:
-        return Ambiguous(_failure(result, "ambiguous"))
-    return _refused(result, now)
+        return _without_answer(result)
+    refusal = _read(result, now)
+    match result.status // 100:
+        case 2:
+            return _accepted(refusal)
+        case 3:
+            return _unexpected(refusal)
+        case 4 if result.status != 408:  # noqa: PLR2004 - request timeout: the edge gave up waiting
+            return _verdict(refusal)(refusal)
+        case _:
+            return Ambiguous(refusal.failure("ambiguous"), asked_delay(result.headers, now=now))
 
 
-def _accepted(answer: Answer) -> Outcome:
-    provider_id = text_of(answer, "id")
-    if provider_id and len(provider_id) <= LONGEST_ID and provider_id.isascii():
+def _without_answer(failure: TransportFailure) -> Outcome:
+    if failure.kind == "not_sent":
+        return Failed(Failure("transient", failure.message))
+    return Ambiguous(Failure("ambiguous", failure.message))
+
+
+def _accepted(refusal: _Refusal) -> Outcome:
+    """A success counts only with its id, in JSON that says it is JSON."""
+    content = _json(refusal.answer.body)
+    provider_id = content.get("id")
+    is_json = "json" in refusal.answer.headers.get("content-type", "").lower()
+    if is_json and isinstance(provider_id, str) and _UUID.fullmatch(provider_id):
         return Sent(provider_id)
-    return Ambiguous(_failure(answer, "ambiguous", message="accepted, but without an id"))
+    return Ambiguous(refusal.failure("ambiguous"))
 
 
-def _refused(answer: Answer, now: datetime) -> Outcome:
-    failure = _failure(answer, "refused")
-    if KEY_IS_INVALID in failure.message.lower():
-        return _account(failure, answer, now)
-    meaning = TABLE.get((answer.status, failure.name or "")) or BY_STATUS.get(answer.status)
-    if meaning is None:
-        return Failed(_as(failure, "unknown_refusal"), transient=False)
-    return meaning(failure, answer, now)
+def _verdict(refusal: _Refusal) -> _Verdict:
+    status, name = refusal.answer.status, refusal.name
+    if status in _KEY_STATUSES and refusal.message.rstrip(".").lower() == "api key is invalid":
+        return _pause
+    if name is None:
+        return _UNNAMED.get(status, _unexpected)
+    return _TABLE.get((status, name)) or _UNKNOWN_NAME.get(status, _unexpected)
 
 
-def _failure(answer: Answer, kind: str, *, message: str | None = None) -> Failure:
-    return Failure(
-        kind=kind,
-        message=message or text_of(answer, "message") or f"HTTP {answer.status} without a message",
-        name=text_of(answer, "name"),
-        status=answer.status,
-        excerpt=storable(answer.body.decode("utf-8", "replace")),
+def _message(refusal: _Refusal) -> Outcome:
+    return Rejected(refusal.failure("message"))
+
+
+def _message_or_sender(refusal: _Refusal) -> Outcome:
+    """A bad `from` is a domain's fault: it would refuse every other email from there."""
+    field = _FIRST_FIELD.search(refusal.message)
+    if field is not None and field[1] == "from":
+        return _pause_domain(refusal)
+    return _message(refusal)
+
+
+def _template_or_bug(refusal: _Refusal) -> Outcome:
+    return _message(refusal) if "template" in refusal.message.lower() else _bug(refusal)
+
+
+def _bug(refusal: _Refusal) -> Outcome:
+    return Rejected(refusal.failure("bug"))
+
+
+def _pause(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"))
+
+
+def _pause_domain(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"), scope="domain")
+
+
+def _unverified_or_account(refusal: _Refusal) -> Outcome:
+    """403 `validation_error` is an unverified domain, or an account that may only mail its owner."""
+    text = refusal.message.lower()
+    unverified = "domain" in text and "not verified" in text
+    return _pause_domain(refusal) if unverified else _pause(refusal)
+
+
+def _throttle(refusal: _Refusal) -> Outcome:
+    return Throttled(refusal.failure("throttle"), retry_after(refusal.answer.headers, now=refusal.now))
+
+
+def _quota_or_throttle(refusal: _Refusal) -> Outcome:
+    return _pause(refusal) if "quota" in (refusal.name or "") else _throttle(refusal)
+
+
+def _in_flight(refusal: _Refusal) -> Outcome:
+    return Ambiguous(refusal.failure("ambiguous"), IN_FLIGHT)
+
+
+def _other_bytes_went(refusal: _Refusal) -> Outcome:
+    """Other bytes are known under this key: they may have been accepted, and no retry can tell."""
+    return Unresolvable(refusal.failure("bug"))
+
+
+def _heals(refusal: _Refusal) -> Outcome:
+    return Failed(refusal.failure("transient"), asked_delay(refusal.answer.headers, now=refusal.now))
+
+
+def _unexpected(refusal: _Refusal) -> Outcome:
+    return Failed(refusal.failure("unexpected"), transient=False)
+
+
+_KEY_STATUSES: Final = (400, 401, 403)
+
+_TABLE: Final[Mapping[tuple[int, str], _Verdict]] = {
+    (400, "invalid_idempotency_key"): _bug,
+    (400, "validation_error"): _message_or_sender,
+    (400, "invalid_parameter"): _message_or_sender,
+    (400, "invalid_attachment"): _message,
+    (400, "missing_required_field"): _message,
+    (401, "missing_api_key"): _pause,
+    (401, "restricted_api_key"): _pause,
+    (403, "restricted_api_key"): _pause,
+    (403, "suspended_api_key"): _pause,
+    (403, "invalid_api_key"): _pause,
+    (403, "invalid_permission"): _pause,
+    (403, "validation_error"): _unverified_or_account,
+    (404, "not_found"): _template_or_bug,
+    (405, "method_not_allowed"): _bug,
+    (409, "concurrent_idempotent_requests"): _in_flight,
+    (409, "invalid_idempotent_request"): _other_bytes_went,
+    (409, "resource_locked"): _heals,
+    (422, "missing_required_field"): _message,
+    (422, "missing_required_parameter"): _bug,
+    (422, "invalid_parameter"): _message_or_sender,
+    (422, "validation_error"): _message_or_sender,
+    (422, "invalid_attachment"): _message,
+    (422, "invalid_from_address"): _pause_domain,
+    (422, "invalid_access"): _bug,
+    (422, "invalid_region"): _bug,
+    (429, "rate_limit_exceeded"): _throttle,
+    (429, "daily_quota_exceeded"): _pause,
+    (429, "monthly_quota_exceeded"): _pause,
+    (451, "security_error"): _pause,
+}
+_UNKNOWN_NAME: Final[Mapping[int, _Verdict]] = {
+    401: _pause,
+    413: _message,
+    429: _quota_or_throttle,
+    451: _pause,
+}
+_UNNAMED: Final[Mapping[int, _Verdict]] = {
+    **_UNKNOWN_NAME,
+    403: _pause,  # no error object: the edge in front of Resend blocks us
+}
+
+
+def _read(answer: Answer, now: datetime) -> _Refusal:
+    content = _json(answer.body)
+    name, message = content.get("name"), content.get("message")
+    return _Refusal(
+        answer,
+        storable(name)[:_MAX_NAME] if isinstance(name, str) else None,
+        _said(answer, message),
+        now,
     )
 
 
-def _as(failure: Failure, kind: str) -> Failure:
-    return Failure(kind, failure.message, failure.name, failure.status, failure.excerpt)
+def _said(answer: Answer, message: object) -> str:
+    said = one_line(message) if isinstance(message, str) else ""
+    if said:
+        return said
+    kind = "a success without an id" if answer.status // 100 == 2 else "no error message"  # noqa: PLR2004 - 2xx
+    return f"HTTP {answer.status} with {kind}"
+
+
+def _json(body: bytes) -> dict[str, object]:
+    """The body's object; empty if it is anything else."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,40 +1,26 @@
-"""A client for one sender thread: one request, one answer, never an exception for the network's sake.
+"""Asks Resend to send one email, and says what came back. One client per sender thread.
 
-Clients share one TLS context and nothing else: a pool shared by threads gets slower with each of them.
+`send` makes one request and never raises for trouble on the network: what is not a complete answer is a
+`TransportFailure`. It retries nothing and decides nothing; `classify` reads the result. The API key is fetched for
+each request, so a new one takes effect at once, and appears in no repr, message or error.
 """
 
 import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
+from typing import Final
 
-import httpcore
 import httpx
 
-from outboxd.resend.answer import Answer, TransportFailure
+from outboxd.resend.answer import Answer, TransportFailure, one_line
 from outboxd.resend.transport import Transport
 
-NETWORK = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.PoolTimeout,
-    OSError,
-)
-
-
-def shared_ssl_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """The TLS context of all clients: the system's or the given authorities, TLS 1.2 at least."""
-    context = httpx.create_ssl_context(trust_env=False)
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+USER_AGENT: Final = f"outboxd/{version('outboxd')}"  # Resend's edge refuses requests without one
 
 
 class Client:
-    """`POST /emails`, for one thread. `api_key` is asked for at each request, so that a rotated key is used at once."""
+    """One thread's client, with one connection. `deadline` is for a whole exchange, connecting included."""
 
     def __init__(
         self,
@@ -44,40 +30,51 @@ class Client:
         deadline: timedelta,
         ssl_context: ssl.SSLContext,
     ) -> None:
-        self._url = httpx.URL(f"{api_url}/emails")
+        self._url = httpx.URL(api_url.rstrip("/") + "/emails")
         self._api_key = api_key
-        self._transport = Transport(ssl_context, deadline=deadline.total_seconds())
-        self._agent = f"outboxd/{version('outboxd')}"
+        self._transport = Transport(deadline=deadline, ssl_context=ssl_context)
+
+    def __repr__(self) -> str:
+        return f"Client({self._url.host})"
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
-        """Ask once. The answer may be anything; a failure says whether the request may have been seen."""
+        """Ask once: `body` is the request as rendered, `key` the email's idempotency key."""
+        secret = self._api_key()
+        if not _fits_a_header(secret):
+            return TransportFailure("not_sent", "the API key is empty or holds what no HTTP header can carry")
+        request = httpx.Request("POST", self._url, headers=_headers(secret, key), content=body)
         try:
-            response = self._transport.handle_request(self._request(body, key))
-        except NETWORK as error:
-            return TransportFailure(
-                "ambiguous" if self._transport.budget.wrote else "not_sent", _reason(error)
-            )
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, response.content)
+            return _answer(self._transport.handle_request(request))
+        except httpx.TransportError as error:
+            return self._failure(error, secret)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. The client may be used again."""
         self._transport.close()
 
-    def _request(self, body: bytes, key: str) -> httpx.Request:
-        headers = {
-            "Authorization": f"Bearer {self._api_key()}",
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": self._agent,
-            "Idempotency-Key": key,
-        }
-        return httpx.Request("POST", self._url, headers=headers, content=body)
+    def _failure(self, error: httpx.TransportError, secret: str) -> TransportFailure:
+        text = f"{type(error).__name__}: {error}".replace(secret, "***")
+        return TransportFailure("ambiguous" if self._transport.wrote else "not_sent", one_line(text))
 
 
-def _reason(error: Exception) -> str:
-    """The kind of error, and its text if that is the system's own."""
-    name = type(error).__name__
-    text = str(error).splitlines()[0][:200] if str(error) else ""
-    return f"{name}: {text}" if text else name
+def shared_ssl_context() -> ssl.SSLContext:
+    """The TLS context for all clients of a process: making one takes 20 ms, sharing it is safe."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _headers(secret: str, key: str) -> dict[str, str]:
+    return {
+        "Authorization": f"Bearer {secret}",
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "Idempotency-Key": key,
+    }
+
+
+def _fits_a_header(secret: str) -> bool:
+    return secret != "" and secret.isascii() and secret.isprintable() and " " not in secret
+
+
+def _answer(response: httpx.Response) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, b"".join(response.iter_raw()))

@@ -1,146 +1,115 @@
-"""An HTTP transport whose requests end: a total deadline, and a cap on what is read.
+"""An httpx transport for one thread, with one connection, a total deadline and a cap on the answer.
 
-httpx's time-outs are per read, so an answer that drips lives for ever. Here every connect, read and write gets what
-is left of the request's one deadline, and the bytes of an answer are counted where they arrive, headers included.
-One connection, for one thread; dropped after any error, so that no answer can belong to another request.
+Guarantees: an exchange ends within its deadline; at most 64 KiB of an answer are read, and never decompressed;
+nothing is followed, nothing is taken from the environment. The connection is kept alive between requests and
+dropped after any error, and after an answer that leaves bytes behind. `wrote` tells, after an error, whether a byte
+of the request may have left: if not, it was certainly not sent.
+
+Used directly, without an httpx.Client: a client costs more per request than the exchange itself.
 """
 
 import ssl
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
 
+import h11
 import httpcore
 import httpx
 
-MOST_BYTES: Final = 64 * 1024
+from outboxd.resend.network import BoundedBackend, Exchange
 
+CONNECT_SECONDS: Final = 5.0  # look-up, connect and TLS handshake get no more each
+KEEP_ALIVE_SECONDS: Final = (
+    30.0  # less than edges keep idle connections, so that we rarely write into a closed one
+)
 
-class DeadlineError(httpcore.TimeoutException):
-    """The request's total time is over."""
-
-
-class TooLargeError(httpcore.ProtocolError):
-    """The answer has more bytes than any honest one."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """What the current request may still use; `wrote` tells whether any byte of it may have left."""
-
-    deadline: float = 0.0
-    bytes_left: int = MOST_BYTES
-    wrote: bool = False
-
-    def begin(self, seconds: float) -> None:
-        """A new request."""
-        self.deadline = time.monotonic() + seconds
-        self.bytes_left = MOST_BYTES
-        self.wrote = False
-
-    def rest(self) -> float:
-        """Seconds left. Raises `DeadlineError` where there are none."""
-        rest = self.deadline - time.monotonic()
-        if rest <= 0:
-            raise DeadlineError("the request's deadline passed")
-        return rest
-
-    def spend(self, received: int) -> None:
-        """Count bytes of the answer. Raises `TooLargeError`."""
-        self.bytes_left -= received
-        if self.bytes_left < 0:
-            raise TooLargeError(f"the answer has more than {MOST_BYTES} bytes")
-
-
-class Stream(httpcore.NetworkStream):
-    """A connection whose reads and writes obey the budget."""
-
-    def __init__(self, inner: httpcore.NetworkStream, budget: Budget) -> None:
-        self._inner = inner
-        self._budget = budget
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read, within the deadline and the cap."""
-        del timeout
-        data = self._inner.read(max_bytes, self._budget.rest())
-        self._budget.spend(len(data))
-        return data
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write, within the deadline."""
-        del timeout
-        rest = self._budget.rest()
-        self._budget.wrote = True
-        self._inner.write(buffer, rest)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        """Hand-shake, within the deadline."""
-        del timeout
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, self._budget.rest()), self._budget)
-
-    def get_extra_info(self, info: str) -> Any:
-        """What the connection knows, such as whether the peer has closed it."""
-        return self._inner.get_extra_info(info)
-
-
-class Backend(httpcore.NetworkBackend):
-    """Opens connections within the budget's deadline."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._inner = httpcore.SyncBackend()
-        self._budget = budget
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect; what is left of the deadline is all it gets."""
-        del timeout
-        inner = self._inner.connect_tcp(host, port, self._budget.rest(), local_address, socket_options)
-        return Stream(inner, self._budget)
+_NETWORK_ERRORS: Final = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    h11.ProtocolError,
+    OSError,
+)
+_AS_HTTPX: Final[dict[type[Exception], type[httpx.TransportError]]] = {
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+}
 
 
 class Transport(httpx.BaseTransport):
-    """httpx's shape over one httpcore connection. Follows nothing, decodes nothing, reads no environment."""
+    """One thread's way to the provider. Raises httpx.TransportError for whatever goes wrong on the network."""
 
-    def __init__(self, ssl_context: ssl.SSLContext, *, deadline: float) -> None:
-        self._ssl_context = ssl_context
-        self._deadline = deadline
-        self.budget = Budget()
-        self._pool = self._new_pool()
+    def __init__(self, *, deadline: timedelta, ssl_context: ssl.SSLContext) -> None:
+        seconds = deadline.total_seconds()
+        self._exchange = Exchange(seconds)
+        self._extensions = {"timeout": {"connect": min(CONNECT_SECONDS, seconds), "pool": seconds}}
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=1,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=BoundedBackend(self._exchange),
+        )
+
+    @property
+    def wrote(self) -> bool:
+        """Whether a byte of the latest request may have left."""
+        return self._exchange.wrote
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, one whole answer. Raises httpcore's errors as they are."""
-        self.budget.begin(self._deadline)
-        url = request.url
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        wire = httpcore.Request(request.method, target, headers=request.headers.raw, content=request.content)
+        """The answer, complete; whatever its status. Its body is raw: read it with `iter_raw`."""
+        self._exchange.begin()
+        kept = False
         try:
-            answer = self._pool.handle_request(wire)
-            body = answer.read()
-            answer.close()
-        except BaseException:
-            self.close()
-            self._pool = self._new_pool()
-            raise
-        return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(body))
+            answer, body = self._ask(request)
+            kept = self._exchange.ends_with(body)
+        except _NETWORK_ERRORS as error:
+            raise _AS_HTTPX.get(type(error), httpx.NetworkError)(str(error)) from error
+        finally:
+            if not kept:
+                self._pool.close()
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Raw(body))
 
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
 
-    def _new_pool(self) -> httpcore.ConnectionPool:
-        return httpcore.ConnectionPool(
-            ssl_context=self._ssl_context, max_connections=1, network_backend=Backend(self.budget)
+    def _ask(self, request: httpx.Request) -> tuple[httpcore.Response, bytes]:
+        url = request.url
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=[*_without_encoding(request), (b"Accept-Encoding", b"identity")],
+                content=request.stream,
+                extensions=self._extensions,
+            )
         )
+        try:
+            return answer, answer.read()
+        finally:
+            answer.close()
+
+
+class _Raw(httpx.SyncByteStream):
+    """A body that httpx does not decode of its own accord: 64 KiB of gzip can be 64 MiB."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+
+def _without_encoding(request: httpx.Request) -> Iterator[tuple[bytes, bytes]]:
+    return ((name, value) for name, value in request.headers.raw if name.lower() != b"accept-encoding")

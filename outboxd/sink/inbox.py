@@ -134,7 +134,9 @@ def _row(kept: Kept) -> str:
 
 def _detail(kept: Kept) -> str:
     email = kept.email
-    fields = [(name, email[name]) for name in ("from", "to", "cc", "bcc", "reply_to") if name in email]
+    fields: list[tuple[str, Any]] = [
+        (name, email[name]) for name in ("from", "to", "cc", "bcc", "reply_to") if name in email
+    ]
     fields += [("time", _clock(kept.at)), ("id", kept.provider_id), ("key", kept.key), ("asks", kept.asks)]
     fields += list(email.get("headers", {}).items())
     fields += [(f"tag {tag.get('name')}", tag.get("value")) for tag in listed(email.get("tags", []))]

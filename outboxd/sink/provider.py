@@ -144,7 +144,9 @@ class Provider:
                 "The idempotency key must be between 1 and 256 characters.",
             )
         if problem is not None:
-            return self._refuse(problem, key, body, {}, verdict="limited" if problem[0] == 429 else "refused")
+            return self._refuse(
+                problem, key, body, {}, verdict="limited" if problem == REFUSED["429"] else "refused"
+            )
         try:
             email = json.loads(body)
         except (ValueError, RecursionError):
