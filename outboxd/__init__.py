@@ -1,1 +1,10 @@
-"""outboxd: the email outbox for Postgres."""
+"""outboxd: the email outbox for Postgres.
+
+from outboxd import Email, enqueue
+
+enqueue(conn, Email(to="ada@example.org", subject="Hello", html="<p>Hi</p>"), type="welcome")
+"""
+
+from outboxd.client import Attachment, Email, Enqueued, enqueue, enqueue_many
+
+__all__ = ["Attachment", "Email", "Enqueued", "enqueue", "enqueue_many"]

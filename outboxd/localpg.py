@@ -160,7 +160,7 @@ class LocalPostgres:
     def _initdb(self) -> None:
         if self._user is not None:
             os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
-        command = [
+        command: list[str | Path] = [
             *self._wrap,
             self._bin / "initdb",
             "-D",

@@ -100,7 +100,7 @@ def contract() -> list[str]:
         for entry in (root / folder).iterdir()
         if entry.name.endswith(".sql")
     }
-    first = [name for name in sorted(found) if name not in ORDER and name.startswith("check_")]
+    first = [name for name in sorted(found) if name.startswith("check_")]
     rest = [name for name in sorted(found) if name not in ORDER and name not in first]
     functions = [name for name in rest if "create or replace view" not in found[name].read_text("utf-8")]
     views = [name for name in rest if name not in functions]

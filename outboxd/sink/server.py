@@ -1,6 +1,7 @@
 """Run the local Resend: in a thread for tests and demo, in the foreground for `outboxd sink`."""
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ def running_sink(options: SinkOptions) -> Iterator[Running]:
 
 
 def _server(sink: Sink) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # faults that cut connections are no errors
     config = uvicorn.Config(
         sink, log_config=None, access_log=False, lifespan="off", loop="asyncio", http="h11", ws="none",
         timeout_graceful_shutdown=GRACE, timeout_keep_alive=75, backlog=512,

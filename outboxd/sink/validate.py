@@ -55,8 +55,10 @@ def _addresses(email: dict[str, Any], _now: datetime) -> Problem | None:
                 return (
                     422,
                     "validation_error",
-                    (f"Invalid `{name}` field. The email address needs to follow the `email@example.com` or "
-                    "`Name <email@example.com>` format."),
+                    (
+                        f"Invalid `{name}` field. The email address needs to follow the `email@example.com` or "
+                        "`Name <email@example.com>` format."
+                    ),
                 )
         if name != "from" and len(listed(email.get(name, []))) > MOST["recipients"]:
             return (

@@ -14,7 +14,7 @@ import pytest
 from outboxd.resend.client import Client
 
 SELF_SIGNED = Path(__file__).with_name("self_signed.pem")
-SECRET = "re_the_secret"  # noqa: S105 - a test's own
+SECRET = "re_the_secret"
 
 
 class Peer:

@@ -279,7 +279,7 @@ def deaf_port() -> Iterator[int]:
         listener.listen(0)
         waiting = [socket.socket() for _ in range(4)]
         for sock in waiting:
-            sock.setblocking(False)
+            sock.settimeout(0)
             sock.connect_ex(listener.getsockname())
         yield listener.getsockname()[1]
         for sock in waiting:
@@ -362,8 +362,12 @@ def test_a_self_signed_certificate_is_not_sent(peer, client_for):
 
 
 def test_a_peer_without_tls_is_not_sent(peer, client_for):
-    server = peer(once(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    assert client_for(server.url.replace("http:", "https:"), seconds=1).send(BODY, KEY).kind == "not_sent"
+    def refuse(_peer, connection):
+        connection.send(http(b"", "400 Bad Request"))
+        connection.hold()
+
+    url = peer(refuse).url.replace("http:", "https:")
+    assert client_for(url).send(BODY, KEY).kind == "not_sent"
 
 
 def test_a_handshake_that_never_ends_is_not_sent(peer, client_for):

@@ -1,0 +1,44 @@
+# Everything that a person does with this checkout. `make` lists it.
+BIN := .venv/bin
+JOBS ?= 2
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench bench-once schema docs clean
+
+help: ## List what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+demo: ## Set everything up and watch a thousand emails reach a local inbox
+	@scripts/bootstrap demo
+	@$(BIN)/outboxd demo
+
+test: ## Set everything up and run the whole suite on real Postgres
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18
+	@scripts/test-oldest $(BIN) $(JOBS)
+
+check: ## Formatting, lint, types, import layers, migrations
+	@scripts/bootstrap dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/lint_migrations.py
+
+bench: ## Run the benchmarks; raw figures go to tests/bench/out
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -m bench tests/bench -s -p no:randomly
+
+bench-once: ## Run each benchmark once, shortened, so that it cannot rot
+	@scripts/bootstrap dev
+	OUTBOXD_BENCH_SHORT=1 $(BIN)/python -m pytest -m bench tests/bench -s -p no:randomly
+
+schema: ## Draw sql/schema.sql again
+	@scripts/bootstrap dev
+	$(BIN)/python scripts/schema.py > sql/schema.sql
+
+docs: ## Write docs/configuration.md again
+	@scripts/bootstrap dev
+	$(BIN)/python scripts/configuration_docs.py > docs/configuration.md
+
+clean: ## Remove what was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/bench/out

@@ -1,0 +1,5 @@
+"""`python -m outboxd`."""
+
+from outboxd.cli.main import main
+
+main()

@@ -1,0 +1,132 @@
+"""Run the demo: start the parts, let the shop trade, show what happens, and say whether the promise held."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from outboxd.config import environment
+from outboxd.db.migrate import migrate
+from outboxd.demo.figures import Figures, latencies, look
+from outboxd.demo.shop import Ledger, open_shop, trade
+from outboxd.errors import OutboxdError
+from outboxd.localpg import LocalPostgres
+from outboxd.sink.options import SinkOptions
+from outboxd.sink.provider import Provider
+from outboxd.sink.server import running_sink
+
+RATE = 100  # requests per second that the demo's Resend allows
+PATIENCE = 180.0  # seconds until an email that has not ended is a failure
+
+
+def demo(
+    emails: int, *, port: int, stay: bool, say: Callable[[str], None], show: Callable[[Figures], None]
+) -> bool:
+    """Everything, once; True where the promise held. `stay` keeps the inbox open until Ctrl-C."""
+    say("starting a local Postgres …")
+    with LocalPostgres() as server:
+        migrate(server.url)
+        open_shop(server.url)
+        with running_sink(SinkOptions(port=port, rate_limit=RATE)) as sink:
+            say(f"inbox: {sink.url}")
+            with _daemon(server.url, sink.url) as process:
+                right = _watch(server.url, sink.provider, process, emails, say, show)
+                if stay:
+                    say(f"the inbox stays open at {sink.url} until Ctrl-C")
+                    _until_interrupted()
+    return right
+
+
+@contextmanager
+def _daemon(database_url: str, api_url: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """The real daemon, as a process of its own."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "RESEND_API_URL": api_url,
+        "RESEND_API_KEY": "re_demo_only_local",
+        "OUTBOXD_HEALTH__LISTEN": "",
+        "OUTBOXD_LOG__LEVEL": "error",
+    }
+    clean = {name: value for name, value in environment().items() if not name.startswith("OUTBOXD_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outboxd", "run"],
+        env={**clean, **settings},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _watch(
+    url: str,
+    provider: Provider,
+    process: "subprocess.Popen[bytes]",
+    emails: int,
+    say: Callable[[str], None],
+    show: Callable[[Figures], None],
+) -> bool:
+    ledger, started, pause = Ledger(), time.monotonic(), threading.Event()
+    clerks = trade(url, emails, ledger)
+    with psycopg.connect(url, autocommit=True) as conn:
+        while True:
+            figures = look(conn, ledger, provider, seconds=time.monotonic() - started)
+            show(figures)
+            if process.poll() is not None:
+                raise OutboxdError(f"the daemon ended with {process.returncode}")
+            if not any(clerk.is_alive() for clerk in clerks) and figures.done(emails):
+                break
+            if figures.seconds > PATIENCE:
+                break
+            pause.wait(0.25)
+        say(_summary(figures, *latencies(conn, provider)))
+    right = figures.right(emails)
+    say("the promise held" if right else "THE PROMISE DID NOT HOLD")
+    return right
+
+
+def _summary(figures: Figures, median: float, slow: float) -> str:
+    ends, shop = figures.ends, figures.shop
+    lines = [
+        ("committed", ends["committed"], "orders whose transaction inserted an email"),
+        (
+            "rolled back",
+            shop.rolled_back,
+            f"transactions taken back; {figures.strangers} of their emails were sent",
+        ),
+        ("accepted", figures.accepted_by_provider, "by the local Resend"),
+        (
+            "retried",
+            ends["retried"],
+            f"met a fault or its limit ({figures.throttled} requests were too many for {RATE}/s)",
+        ),
+        ("dead", ends["dead"], f"refused for good; {shop.poisoned} were poisoned"),
+        ("unknown", ends["unknown"], "may have been sent"),
+        ("duplicates", figures.duplicates, "accepted twice"),
+    ]
+    text = [f"  {name:12}{value:7}   {what}" for name, value, what in lines]
+    rate = figures.accepted_by_provider / max(figures.seconds, 0.001)
+    text.append(
+        f"  {rate:.0f} emails/s at {RATE} requests/s allowed; commit to acceptance p50 {median:.2f} s, p99 {slow:.2f} s"
+    )
+    return "\n".join(["", *text, ""])
+
+
+def _until_interrupted() -> None:
+    forever = threading.Event()
+    try:
+        while True:
+            forever.wait(3600)
+    except KeyboardInterrupt:
+        return
