@@ -8,7 +8,7 @@ from pathlib import Path
 from outboxd.db.migrate import sql
 
 # A revision runs in one transaction on tables that it makes itself; identity keys are bigint where rows are many.
-EXCLUDED = "prefer-robust-stmts,require-concurrent-index-creation,prefer-bigint-over-smallint,prefer-bigint-over-int,prefer-identity,require-timeout-settings,ban-create-domain-with-constraint,prefer-text-field,transaction-nesting"
+EXCLUDED = "prefer-robust-stmts,require-concurrent-index-creation,prefer-bigint-over-smallint,prefer-bigint-over-int,require-timeout-settings,ban-uncommitted-transaction"
 squawk = Path(sys.executable).with_name("squawk")
 with tempfile.TemporaryDirectory() as folder:
     revisions = sql().partition("create or replace function")[0]

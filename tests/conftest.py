@@ -20,7 +20,13 @@ from outboxd.localpg import LocalPostgres, wheel_binaries
 sys.path.insert(0, str(Path(__file__).parent))
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 IMAGE = "postgres:{version}-alpine"
-FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300", "shared_buffers": "256MB"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "max_prepared_transactions": "10",
+    "shared_buffers": "256MB",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

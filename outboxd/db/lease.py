@@ -98,7 +98,8 @@ def claim(
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
         cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
-    return [_claimed(row, lease_id) for row in cursor.fetchall()]
+    emails = [_claimed(row, lease_id) for row in cursor.fetchall()]
+    return sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id))
 
 
 def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:

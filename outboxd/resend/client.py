@@ -76,5 +76,7 @@ def _fits_a_header(secret: str) -> bool:
 
 
 def _answer(response: httpx.Response) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw
+    }
     return Answer(response.status_code, headers, b"".join(response.iter_raw()))

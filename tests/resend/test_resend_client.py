@@ -1,6 +1,7 @@
 """The client against sockets that behave, and that do not."""
 
 import gzip
+import json
 import socket
 import ssl
 import threading
@@ -9,10 +10,14 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpcore
+import httpx
 import pytest
 
 from outboxd.resend.answer import Answer, TransportFailure
 from outboxd.resend.client import Client, shared_ssl_context
+from outboxd.resend.network import Exchange
+from outboxd.resend.transport import Transport
 
 SELF_SIGNED = Path(__file__).with_name("self_signed.pem")
 BODY = b'{"to":"ada@reader.example"}'
@@ -71,6 +76,15 @@ def test_a_request_carries_key_agent_and_authorisation(peer, client_for):
         b"idempotency-key": KEY.encode(),
         b"accept-encoding": b"identity",
     }
+
+
+def test_compression_is_never_asked_for(peer):
+    server = peer(answering(http(ID)))
+    transport = Transport(deadline=TEN_SECONDS, ssl_context=ssl.create_default_context())
+    with httpx.Client(transport=transport, trust_env=False) as client:
+        assert client.post(server.url, content=BODY).json() == json.loads(ID)
+    assert server.requests[0].lower().count(b"accept-encoding: identity") == 1
+    assert server.requests[0].lower().count(b"accept-encoding") == 1
 
 
 def test_a_path_in_the_url_is_kept(peer, client_for):
@@ -184,7 +198,20 @@ def say_nothing(_peer, connection):
     connection.hold()
 
 
-@pytest.mark.parametrize("script", [drip_headers, drip_body, say_nothing])
+def stall(peer, connection):
+    """Spends most of the deadline before the first byte: the next wait has only the rest of it."""
+    connection.read_request()
+    peer.stopped.wait(0.7)
+    connection.send(b"HTTP/1.1 200 OK\r\n")
+    connection.hold()
+
+
+def test_no_wait_begins_after_the_deadline():
+    with pytest.raises(httpcore.ReadTimeout, match="deadline of 0 s"):
+        Exchange(0).left(None, httpcore.ReadTimeout)
+
+
+@pytest.mark.parametrize("script", [drip_headers, drip_body, stall, say_nothing])
 def test_an_exchange_ends_within_its_deadline(peer, client_for, script):
     result, seconds = elapsed(client_for(peer(script).url, seconds=1))
     assert isinstance(result, TransportFailure)

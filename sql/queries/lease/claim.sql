@@ -1,7 +1,9 @@
 -- Move due emails, slot by slot in the order given, from ready into one new lease; return what is needed to ask.
 -- Concurrent claims skip each other's rows. The ids come from the DELETE itself: a row that moved meanwhile is not
--- deleted and must not be leased. No row: nothing due was free, and no lease was written.
-with head as materialized (
+-- deleted and must not be leased. Rows come in no order. No row: nothing due was free, and no lease was written.
+with instant as materialized (
+  select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
+), head as materialized (
   select due.ctid
   from unnest(
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[],
@@ -11,7 +13,7 @@ with head as materialized (
     select ready.ctid
     from outboxd.ready
     where ready.queue = slot.queue and ready.lane = slot.lane and ready.priority = slot.priority
-      and ready.scheduled_at <= (select coalesce(%(now)s::timestamptz, clock_timestamp()))
+      and ready.scheduled_at <= (select instant.now from instant)
       and (ready.scheduled_at, ready.id) > (slot.after_at, slot.after_id)
     order by ready.scheduled_at, ready.id
     limit %(limit)s::integer
@@ -26,7 +28,7 @@ with head as materialized (
   select %(lease_id)s::uuid, %(worker)s::uuid, array_agg(taken.id), %(frozen)s::jsonb,
     instant.now, instant.now + %(ttl)s::interval
   from taken
-  cross join (select coalesce(%(now)s::timestamptz, clock_timestamp()) as now) as instant
+  cross join instant
   group by instant.now
   returning lease.claimed_at, lease.frozen
 )
@@ -53,4 +55,3 @@ left join lateral (
   select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
   from outboxd.word
   where word.id = taken.id) as said on true
-order by taken.priority, taken.scheduled_at, taken.id

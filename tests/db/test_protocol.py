@@ -1,0 +1,485 @@
+"""The interleavings that break the design when a rule is left out: named connections, one order of steps each."""
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+from factories import HOME, claim, insert, payload, settle, settlement, slot, state_of, uid_of
+from waiting import until
+
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Returned, Sent
+from outboxd.db import lease, word
+from outboxd.db.migrate import migrate
+from outboxd.db.policy import Policies
+from outboxd.delivery.gates import held_by, judge
+from outboxd.delivery.hand import Held
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import settle as settle_batch
+
+AGAIN = Failed(Failure("transient", "connection refused"))
+OPEN = Ambiguous(Failure("ambiguous", "time-out"))
+
+
+def waits_for_lock(conn: psycopg.Connection, waiter: psycopg.Connection) -> bool:
+    pid = waiter.info.backend_pid
+    return conn.execute(
+        "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s", (pid,)
+    ).fetchone()[0]
+
+
+def in_ready(conn: psycopg.Connection, id_: int) -> int:
+    return conn.execute("select count(*) from outboxd.ready where id = %s", (id_,)).fetchone()[0]
+
+
+def make_due(conn: psycopg.Connection) -> None:
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() - interval '1 s'")
+
+
+class TestRule1FenceIsMembership:
+    def test_a_replayed_settle_changes_nothing_once_another_lease_has_the_email(self, connect):
+        a, b = connect(), connect()
+        id_ = insert(a)
+        (mine,) = claim(a)
+        settle(a, (mine, AGAIN))  # committed, but say the answer was lost
+        make_due(a)
+        (theirs,) = claim(b)
+        assert settle(a, (mine, AGAIN)) == {}
+        assert in_ready(b, id_) == 0
+        assert settle(b, (theirs, Sent("re_1"))) == {(theirs.lease_id, id_): "sent"}
+
+    def test_a_settle_by_the_right_lease_ignores_an_email_that_left_it(self, connect):
+        a = connect()
+        first, second = insert(a), insert(a)
+        one, two = claim(a)
+        settle(a, (one, AGAIN))
+        make_due(a)
+        claim(connect())
+        assert settle(a, (one, Rejected(Failure("message", "no"))), (two, Sent("re_2"))) == {
+            (two.lease_id, second): "sent"
+        }
+        assert state_of(a, first) == "sending"
+
+
+class TestRule2LateAcceptance:
+    def test_a_settle_waits_for_evidence_about_its_email_and_ends_it_as_sent(self, connect):
+        evidence, settler, look = connect(), connect(), connect()
+        id_ = insert(look)
+        (email,) = claim(settler)
+        evidence.autocommit = False
+        evidence.execute("select lease_id from outboxd.lease where %s = any (ids) for share", (id_,))
+        evidence.execute(
+            "insert into outboxd.word (id, kind, provider_id) values (%s, 'accepted', 're_late')", (id_,)
+        )
+        exhausted = replace(email, max_attempts=1)
+        thread = threading.Thread(target=settle, args=(settler, (exhausted, OPEN)))
+        thread.start()
+        until(lambda: waits_for_lock(look, settler), what="the settle to wait for the evidence")
+        evidence.commit()
+        thread.join()
+        assert state_of(look, id_) == "sent"
+
+    def test_evidence_after_the_burial_raises_the_email_from_the_dead(self, connect):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (replace(email, max_attempts=1), OPEN))
+        assert state_of(a, id_) == "unknown"
+        word.accepted(a, email, "re_late", asked_ago=1.0)
+        assert state_of(a, id_) == "sent"
+        late = a.execute("select fenced, provider_id from outboxd.attempt where outcome = 'sent'").fetchall()
+        assert late == [(False, "re_late")]
+
+    def test_evidence_that_crossed_with_a_settle_is_applied_by_the_sweep(self, connect):
+        evidence, a = connect(), connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        evidence.autocommit = False
+        evidence.execute(
+            "insert into outboxd.word (id, kind, provider_id) values (%s, 'accepted', 're_x')", (id_,)
+        )
+        settle(a, (replace(email, max_attempts=1), OPEN))
+        evidence.commit()
+        assert state_of(a, id_) == "unknown"
+        assert word.apply(a) == [id_]
+        assert state_of(a, id_) == "sent"
+
+    def test_a_claim_refuses_an_email_whose_acceptance_is_recorded(self, connect):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (email, OPEN))
+        make_due(a)
+        word.accepted(a, email, "re_late", asked_ago=1.0)
+        (again,) = claim(a)
+        go, stopped = judge([again], HOME)
+        assert (go, stopped) == ([], [(again, Sent("re_late"))])
+        settle(a, (again, stopped[0][1]), asked_ago=None)
+        assert state_of(a, id_) == "sent"
+
+
+class TestRule3LostAnswerOfAClaim:
+    def test_handing_back_waits_for_the_pending_claim_and_returns_its_emails(self, connect, database):
+        pending, look = connect(), connect()
+        id_ = insert(look)
+        lease_id = uuid4()
+        pending.autocommit = False
+        pending.execute("delete from outboxd.ready where id = %s", (id_,))
+        pending.execute(
+            "insert into outboxd.lease values (%s, %s, %s, '{}', now(), now() + interval '1 min')",
+            (lease_id, uuid4(), [id_]),
+        )
+        doubter = connect()
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(lease.hand_back(doubter, lease_id)))
+        thread.start()
+        until(lambda: waits_for_lock(look, doubter), what="the question to wait for the pending claim")
+        pending.commit()
+        thread.join()
+        assert found == [1]
+        assert state_of(look, id_) == "ready"
+
+    def test_a_claim_that_never_happened_hands_back_nothing(self, connect):
+        a = connect()
+        assert lease.hand_back(a, uuid4()) == 0
+        assert a.execute("select count(*) from outboxd.lease").fetchone() == (0,)
+
+
+class TestRule4LeasesThatRunShort:
+    def test_what_cannot_begin_in_time_is_handed_back_without_burning_anything(self, connect):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (email, Returned()), asked_ago=None)
+        assert state_of(a, id_) == "ready"
+        assert a.execute("select count(*) from outboxd.progress").fetchone() == (0,)
+        (again,) = claim(a)
+        assert (again.attempts, again.crash_streak, again.ambiguous) == (0, 0, False)
+
+
+class TestRule5BadTextOfAProvider:
+    @pytest.mark.parametrize("bad", ["nul \x00 inside", "lone \ud800 surrogate"])
+    def test_one_unstorable_outcome_costs_its_text_and_nothing_else(self, connect, bad):
+        a = connect()
+        ids = [insert(a) for _ in range(5)]
+        emails = claim(a)
+        results = [Result(_held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
+        results[2] = Result(_held(emails[2]), Rejected(Failure("message", bad, status=422)), time.monotonic())
+        settle_batch(a, Policies(), results)
+        assert [state_of(a, id_) for id_ in ids] == ["sent", "sent", "dead", "sent", "sent"]
+        assert a.execute("select http_status, message from outboxd.dead_letter").fetchone() == (
+            422,
+            "message: its text could not be stored",
+        )
+
+
+def _held(email) -> Held:
+    return Held(email, time.monotonic(), time.monotonic() + 60, time.monotonic())
+
+
+class TestRule6WhatTheLeaseCarries:
+    def test_a_killed_first_ask_is_repeated_with_the_serialiser_of_its_lease(self, connect):
+        a = connect()
+        insert(a)
+        claim(a, ttl=timedelta(seconds=-1), frozen=replace(HOME, serialiser=1, tag="first_tag"))
+        lease.reclaim(a, crash_limit=0)
+        (again,) = claim(a, frozen=replace(HOME, serialiser=9, tag="newer_tag"))
+        assert (again.frozen.serialiser, again.frozen.tag) == (1, "first_tag")
+        assert again.ambiguous
+
+
+class TestRule7MissingPayload:
+    def test_an_email_whose_row_is_gone_ends_with_a_reason(self, connect):
+        a = connect()
+        id_ = insert(a)
+        a.execute("delete from outboxd.email where id = %s", (id_,))
+        (email,) = claim(a)
+        _, [(same, outcome)] = judge([email], HOME)
+        assert (same, outcome.failure.kind) == (email, "payload_missing")
+        settle(a, (email, outcome), asked_ago=None)
+        assert a.execute("select id, error_class from outboxd.dead_letter").fetchall() == [
+            (id_, "payload_missing")
+        ]
+
+
+class TestRule8RebuildAndClaim:
+    @pytest.mark.parametrize("ended", ["sent", "dead"])
+    def test_a_claim_refuses_an_email_that_has_an_outcome(self, connect, ended):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (email, Sent("re_1") if ended == "sent" else Rejected(Failure("message", "no"))))
+        a.execute(
+            "insert into outboxd.ready (id, queue, priority, scheduled_at) values (%s, 1, 1, now())", (id_,)
+        )
+        (again,) = claim(a)
+        go, stopped = judge([again], HOME)
+        assert go == []
+        settle(a, (again, stopped[0][1]), asked_ago=None)
+        assert state_of(a, id_) == ended
+        assert a.execute("select count(*) from outboxd.lease").fetchone() == (0,)
+
+    def test_rebuild_puts_back_only_what_is_in_no_table_of_a_state(self, connect):
+        a = connect()
+        waiting, leased, sent, dead, lost = (insert(a) for _ in range(5))
+        emails = {email.id: email for email in claim(a)}
+        settle(a, (emails[waiting], Returned()), asked_ago=None)
+        settle(a, (emails[sent], Sent("re_1")), (emails[dead], Rejected(Failure("message", "no"))))
+        a.execute("update outboxd.lease set ids = array_remove(ids, %s)", (lost,))
+        assert a.execute("select outboxd.rebuild_ready(1, 1000)").fetchone() == (1,)
+        states = [state_of(a, id_) for id_ in (waiting, leased, sent, dead, lost)]
+        assert states == ["ready", "sending", "sent", "dead", "ready"]
+        assert a.execute("select ambiguous from outboxd.progress where id = %s", (lost,)).fetchone() == (
+            True,
+        )
+
+    def test_rebuild_restores_a_truncated_ready_without_doubt_when_told_so(self, connect):
+        a = connect()
+        ids = [insert(a) for _ in range(3)]
+        a.execute("truncate outboxd.ready")
+        assert a.execute("select outboxd.rebuild_ready(1, 1000, true)").fetchone() == (3,)
+        assert [email.ambiguous for email in claim(a)] == [False] * 3
+        assert a.execute("select outboxd.rebuild_ready(1, 1000, true)").fetchone() == (0,)
+        assert len(ids) == 3
+
+
+class TestRule10ApplicationsHoldNothingThatTheDaemonNeeds:
+    def test_settle_does_not_wait_for_an_open_transaction_on_the_same_dedupe_key(self, connect):
+        app, daemon = connect(), connect()
+        id_ = insert(app, dedupe_key="welcome:42")
+        (email,) = claim(daemon)
+        app.autocommit = False
+        app.execute("select * from outboxd.dedupe where key = 'welcome:42' for update")
+        daemon.execute("set statement_timeout = '2s'")
+        settle(daemon, (email, Sent("re_1")))
+        assert state_of(daemon, id_) == "sent"
+
+    def test_settle_and_reclaim_do_not_wait_for_an_open_cancel(self, connect):
+        app, daemon = connect(), connect()
+        held, other = insert(daemon), insert(daemon)
+        emails = {email.id: email for email in claim(daemon)}
+        settle(daemon, (emails[held], Returned()), asked_ago=None)
+        app.autocommit = False
+        assert app.execute("select outboxd.cancel(%s)", (uid_of(daemon, held),)).fetchone() == (True,)
+        assert app.execute("select outboxd.cancel(%s)", (uid_of(daemon, other),)).fetchone() == (False,)
+        daemon.execute("set statement_timeout = '2s'")
+        assert claim(daemon) == []
+        settle(daemon, (emails[other], Sent("re_1")))
+        assert state_of(daemon, other) == "sent"
+
+
+class TestRule11TheTriggerSharesNoRow:
+    def test_two_open_transactions_insert_side_by_side(self, connect):
+        a, b = connect(), connect()
+        a.autocommit = b.autocommit = False
+        b.execute("set statement_timeout = '2s'")
+        insert(a, type="brand_new_type")
+        insert(b, type="brand_new_type")
+        a.rollback()
+        b.rollback()
+
+    def test_bulk_inserts_with_keys_in_opposite_order_do_not_deadlock(self, connect):
+        keys = [f"k{number}" for number in range(60)]
+        outcomes: list[str] = []
+
+        def bulk(order: list[str]) -> None:
+            try:
+                connect().execute(
+                    "insert into outboxd.email (type, payload, dedupe_key) select 'welcome', %s::jsonb, unnest(%s::text[])",
+                    (psycopg.types.json.Jsonb(payload()), order),
+                )
+                outcomes.append("inserted")
+            except psycopg.Error as error:
+                outcomes.append(error.sqlstate or "")
+
+        for _ in range(5):
+            threads = [threading.Thread(target=bulk, args=(order,)) for order in (keys, keys[::-1])]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert set(outcomes) <= {"inserted", "23505"}
+        assert outcomes.count("inserted") == 1
+
+
+class TestRule14OneOutcomePerEmail:
+    def test_delivery_and_email_are_partitioned_by_id_with_equal_bounds(self, conn):
+        bounds = """
+            select array_agg(pg_get_expr(child.relpartbound, child.oid) order by child.relname)
+            from pg_inherits join pg_class as child on child.oid = inhrelid where inhparent = %s::regclass"""
+        of = {
+            name: conn.execute(bounds, (f"outboxd.{name}",)).fetchone()[0]
+            for name in ("email", "delivery", "attempt")
+        }
+        assert of["email"] == of["delivery"] == of["attempt"]
+        assert len(of["email"]) > 5
+
+    def test_a_second_outcome_for_one_email_is_refused_by_the_table(self, conn):
+        insert_one = (
+            "insert into outboxd.delivery (id, state, queue, attempts, at) values (1, 'sent', 1, 1, %s)"
+        )
+        conn.execute(insert_one, (datetime(2026, 1, 1, tzinfo=UTC),))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute(insert_one, (datetime(2027, 1, 1, tzinfo=UTC),))
+
+
+class TestRule15TwoPhaseCommit:
+    def test_a_prepared_transaction_passes_with_the_bell_off_and_not_with_it_on(self, local_server):
+        migrate(local_server.url)
+        with psycopg.connect(local_server.url, autocommit=True) as sleeper:
+            sleeper.execute("select pg_advisory_lock(7101, 1)")
+            for bell, passes in (("off", True), ("on", False)):
+                with psycopg.connect(local_server.url) as app:
+                    app.execute("select set_config('outboxd.doorbell', %s, true)", (bell,))
+                    id_ = insert(app)
+                    if passes:
+                        app.execute("prepare transaction 'two-phase'")
+                        app.rollback()
+                        sleeper.execute("commit prepared 'two-phase'")
+                        assert state_of(sleeper, id_) == "ready"
+                    else:
+                        with pytest.raises(psycopg.errors.FeatureNotSupported):
+                            app.execute("prepare transaction 'two-phase'")
+
+    def test_with_the_bell_on_a_sleeper_is_notified(self, connect):
+        sleeper, app = connect(), connect()
+        sleeper.execute("listen outboxd")
+        sleeper.execute("select pg_advisory_lock(7101, 1)")
+        insert(app)
+        assert len(list(sleeper.notifies(timeout=5, stop_after=1))) == 1
+
+    def test_while_nobody_sleeps_nothing_is_notified(self, connect):
+        awake, app = connect(), connect()
+        awake.execute("listen outboxd")
+        insert(app)
+        assert list(awake.notifies(timeout=0.2)) == []
+
+
+class TestRule17RolledBackCancel:
+    def test_the_plain_read_sees_what_an_open_cancel_holds(self, connect):
+        app, daemon = connect(), connect()
+        id_ = insert(daemon)
+        app.autocommit = False
+        app.execute("select outboxd.cancel(%s)", (uid_of(daemon, id_),))
+        assert claim(daemon) == []
+        (waiting,) = lease.slots(daemon)
+        assert waiting.due_in <= 0
+        app.rollback()
+        assert len(claim(daemon)) == 1
+
+
+class TestRule19PastDatesAndNewSlots:
+    def test_a_past_date_lands_at_now_and_so_beyond_the_watermark(self, conn):
+        before = conn.execute("select clock_timestamp()").fetchone()[0]
+        id_ = insert(conn, scheduled_at=datetime(2020, 1, 1, tzinfo=UTC))
+        (at,) = conn.execute("select scheduled_at from outboxd.ready where id = %s", (id_,)).fetchone()
+        assert at >= before
+
+    def test_a_new_queue_or_priority_is_found_by_the_next_scan(self, conn):
+        insert(conn)
+        insert(conn, priority=77)
+        insert(conn, type="newsletter")
+        assert [(w.queue, w.lane, w.priority) for w in lease.slots(conn)] == [
+            (1, 0, 1),
+            (3, 0, 10),
+            (1, 0, 77),
+        ]
+
+
+class TestRule23AnotherAccount:
+    def test_an_open_answer_is_not_asked_at_another_account(self, connect):
+        a = connect()
+        insert(a)
+        (email,) = claim(a)
+        settle(a, (email, OPEN))
+        make_due(a)
+        elsewhere = replace(HOME, account="second")
+        (again,) = claim(a, frozen=elsewhere)
+        _, [(_, outcome)] = judge([again], elsewhere)
+        assert outcome.failure.kind == "account_changed"
+        assert judge([again], HOME) == ([again], [])
+
+    def test_a_definite_refusal_may_be_asked_anywhere(self, connect):
+        a = connect()
+        insert(a)
+        (email,) = claim(a)
+        settle(a, (email, AGAIN))
+        make_due(a)
+        elsewhere = replace(HOME, account="second")
+        (again,) = claim(a, frozen=elsewhere)
+        assert again.frozen.account == "second"
+        assert judge([again], elsewhere) == ([again], [])
+
+
+class TestCrashStreak:
+    def test_two_returns_and_the_third_quarantines(self, connect):
+        a = connect()
+        id_ = insert(a)
+        lanes = [slot(lane=0), slot(lane=-1), slot(lane=-2)]
+        taken = []
+        for _ in range(3):
+            assert len(claim(a, wanted=lanes, ttl=timedelta(seconds=-1))) == 1
+            taken += [(one.streak, one.taken) for one in lease.reclaim(a, crash_limit=3)]
+        assert taken == [(1, "again"), (2, "again"), (3, "unknown")]
+        assert state_of(a, id_) == "unknown"
+        assert a.execute("select error_class, certainty from outboxd.dead_letter").fetchone() == (
+            "crash_limit",
+            "maybe_accepted",
+        )
+
+    def test_with_the_limit_off_nothing_is_a_suspect(self, connect):
+        a = connect()
+        insert(a)
+        for _ in range(5):
+            claim(a, ttl=timedelta(seconds=-1))
+            assert [one.taken for one in lease.reclaim(a, crash_limit=0)] == ["again"]
+
+    def test_an_outcome_ends_the_streak(self, connect):
+        a = connect()
+        insert(a)
+        claim(a, ttl=timedelta(seconds=-1))
+        lease.reclaim(a, crash_limit=3)
+        (suspect,) = claim(a, wanted=[slot(lane=-1)])
+        assert suspect.crash_streak == 1
+        settle(a, (suspect, OPEN))
+        make_due(a)
+        (again,) = claim(a)
+        assert (again.lane, again.crash_streak) == (0, 0)
+
+
+class TestTheKeysLife:
+    def test_an_open_ask_of_23_hours_ago_is_never_repeated(self, connect):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (email, OPEN))
+        a.execute("update outboxd.progress set first_asked_at = first_asked_at - interval '23 h'")
+        make_due(a)
+        (again,) = claim(a)
+        outcome = held_by(again, now=again.claimed_at)
+        settle(a, (again, outcome), asked_ago=None)
+        assert state_of(a, id_) == "unknown"
+
+    def test_a_closed_ask_of_23_hours_ago_may_be_repeated(self, connect):
+        a = connect()
+        insert(a)
+        (email,) = claim(a)
+        settle(a, (email, AGAIN))
+        a.execute("update outboxd.progress set first_asked_at = first_asked_at - interval '25 h'")
+        make_due(a)
+        (again,) = claim(a)
+        assert held_by(again, now=again.claimed_at) is None
+
+    def test_ambiguity_is_sticky(self, connect):
+        a = connect()
+        id_ = insert(a, max_attempts=2)
+        (email,) = claim(a)
+        settle(a, (email, OPEN))
+        make_due(a)
+        (again,) = claim(a)
+        settle(a, (again, AGAIN))
+        assert state_of(a, id_) == "unknown"
+        assert settlement(again, AGAIN).step.name == "unknown"

@@ -1,0 +1,88 @@
+"""Valid rows; a test names only what matters to it."""
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from outboxd.core.email import Frozen
+from outboxd.db.lease import Slot
+
+HOME = Frozen(1, "outboxd_uid", "default", "http://127.0.0.1:1")
+
+
+def payload(**fields: Any) -> dict[str, Any]:
+    body = {
+        "from": "Shop <hi@shop.example>",
+        "to": "ada@example.org",
+        "subject": "Hello",
+        "html": "<p>Hi</p>",
+    }
+    return {name: value for name, value in (body | fields).items() if value is not None}
+
+
+def insert(
+    conn: psycopg.Connection, *, type: str = "welcome", body: dict[str, Any] | None = None, **columns: Any
+) -> int:
+    """Insert one email as an application does; its id."""
+    names = ["type", "payload", *columns]
+    values = [type, json.dumps(body or payload()), *columns.values()]
+    statement = f"insert into outboxd.email ({', '.join(names)}) values ({', '.join(['%s'] * len(names))}) returning id"
+    return conn.execute(statement, values).fetchone()[0]
+
+
+def insert_many(
+    conn: psycopg.Connection, count: int, *, type: str = "welcome", to: str = "ada@example.org"
+) -> None:
+    conn.execute(
+        "insert into outboxd.email (type, payload) select %s, %s::jsonb from generate_series(1, %s)",
+        (type, json.dumps(payload(to=to)), count),
+    )
+
+
+def uid_of(conn: psycopg.Connection, id_: int) -> UUID:
+    return conn.execute("select uid from outboxd.email where id = %s", (id_,)).fetchone()[0]
+
+
+def state_of(conn: psycopg.Connection, id_: int) -> str | None:
+    return conn.execute("select state from outboxd.email_status where id = %s", (id_,)).fetchone()[0]
+
+
+def slot(queue: int = 1, lane: int = 0, priority: int = 1) -> Slot:
+    return Slot(queue, lane, priority)
+
+
+def claim(conn: psycopg.Connection, *, limit: int = 10, lease_id: UUID | None = None, **options: Any) -> list:
+    """Claim from the transactional queue as the daemon does."""
+    from datetime import timedelta
+
+    from outboxd.db import lease
+
+    wanted = options.pop("wanted", [slot()])
+    ttl = options.pop("ttl", timedelta(seconds=60))
+    home = options.pop("frozen", HOME)
+    lease_id = lease_id or uuid4()
+    return lease.claim(
+        conn, wanted, lease_id=lease_id, worker=uuid4(), frozen=home, ttl=ttl, limit=limit, **options
+    )
+
+
+def settlement(email: Any, outcome: Any, *, asked_ago: float | None = 0.05) -> Any:
+    from datetime import timedelta
+
+    from outboxd.core.retry import Policy, decide
+    from outboxd.db.lease import Settlement
+
+    policy = Policy(3, "fixed", timedelta(seconds=5), timedelta())
+    step = decide(outcome, email, policy, now=email.claimed_at, draw=lambda: 0.5)
+    return Settlement(email, step, asked_ago)
+
+
+def settle(conn: psycopg.Connection, *pairs: Any, asked_ago: float | None = 0.05) -> dict:
+    """Settle (email, outcome) pairs as the daemon does."""
+    from outboxd.db import lease
+
+    return lease.settle_if_leased(
+        conn, [settlement(email, outcome, asked_ago=asked_ago) for email, outcome in pairs]
+    )
