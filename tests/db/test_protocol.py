@@ -122,7 +122,7 @@ class TestRule2LateAcceptance:
 
 
 class TestRule3LostAnswerOfAClaim:
-    def test_handing_back_waits_for_the_pending_claim_and_returns_its_emails(self, connect, database):
+    def test_handing_back_waits_for_the_pending_claim_and_returns_its_emails(self, connect):
         pending, look = connect(), connect()
         id_ = insert(look)
         lease_id = uuid4()
