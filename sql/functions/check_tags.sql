@@ -3,7 +3,7 @@ create or replace function outboxd.check_tags(tags jsonb) returns void
 language plpgsql immutable
 as $$
 declare
-  shape constant text := '^[A-Za-z0-9_-]{1,256}$';
+  shape constant text := '^[A-Za-z0-9_-]+$';
   item jsonb;
   field text;
   key text;
@@ -23,7 +23,9 @@ begin
       perform outboxd.refuse_unknown(item - array['name', 'value'], array['name', 'value'], field);
     end if;
     foreach key in array array['name', 'value'] loop
-      if jsonb_typeof(item -> key) is distinct from 'string' or item ->> key !~ shape then
+      if jsonb_typeof(item -> key) is distinct from 'string' or item ->> key !~ shape
+        or length(item ->> key) > 256
+      then
         perform outboxd.refuse_payload(
           format('%s.%s', field, key), 'must be a string of 1 to 256 ASCII letters, digits, _ and -',
           'Providers take no other characters in tags.');

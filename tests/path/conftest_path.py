@@ -1,0 +1,103 @@
+"""A black box: the daemon as a process, its database, and the local Resend with its ledger."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from waiting import until
+
+from outboxd.sink.options import SinkOptions
+from outboxd.sink.server import Running, running_sink
+
+FAST = {"OUTBOXD_RESEND__DEADLINE": "2s", "OUTBOXD_SENDER__LEASE": "12s", "OUTBOXD_HEALTH__LISTEN": ""}
+
+
+class Daemon:
+    """`outboxd run` as a process of its own."""
+
+    def __init__(self, database: str, api_url: str, log: Path, **environment: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
+        self._environment = clean | FAST | {
+            "DATABASE_URL": database,
+            "RESEND_API_KEY": "re_test_0123456789",
+            "RESEND_API_URL": api_url,
+        } | environment  # fmt: skip
+        self._database = database
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> None:
+        with self.log.open("ab") as out:
+            command = [sys.executable, "-m", "outboxd", "run"]
+            self.process = subprocess.Popen(command, env=self._environment, stderr=out, stdout=out)
+        if wait:
+            until(self._runs, what="the daemon to run")
+
+    def _runs(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with psycopg.connect(self._database) as conn:
+            seen = conn.execute(
+                "select count(*) from outboxd.worker where pid = %s", (self.process.pid,)
+            ).fetchone()
+            return seen == (1,)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def terminate(self, *, within: float = 15.0) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within)
+
+
+@pytest.fixture
+def sink() -> Iterator[Callable[..., Running]]:
+    """Starts local Resends."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(
+            running_sink(SinkOptions(**({"port": 0, "rate_limit": None} | options)))
+        )
+
+
+@pytest.fixture
+def daemon(database: str, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons on the test's database."""
+    started: list[Daemon] = []
+
+    def start(api_url: str, *, url: str | None = None, wait: bool = True, **environment: str) -> Daemon:
+        started.append(
+            Daemon(url or database, api_url, tmp_path / f"daemon-{len(started)}.log", **environment)
+        )
+        started[-1].start(wait=wait)
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+def count(conn: psycopg.Connection, table: str, where: str = "true") -> int:
+    return conn.execute(f"select count(*) from outboxd.{table} where {where}").fetchone()[0]
+
+
+def drained(conn: psycopg.Connection) -> bool:
+    """Whether nothing waits and nothing is in hand."""
+    return count(conn, "ready") == 0 and count(conn, "lease") == 0
+
+
+def only_once(running: Running) -> dict[str, Any]:
+    summary = running.provider.summary()
+    assert summary["duplicates"] == 0
+    assert summary["keys_with_two_bodies"] == 0
+    return summary
