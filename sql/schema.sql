@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract e53fc55311ee0654';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -125,196 +125,332 @@ end
 $$;
 
 --
--- Name: check_addresses(text, jsonb, boolean); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: check_address(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.check_addresses(field text, given jsonb, single boolean DEFAULT false) RETURNS text[]
+CREATE FUNCTION outboxd.check_address(entry jsonb, field text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-  entries jsonb := given;
-  entry text;
-  address text;
+  written text := entry #>> '{}';
+  opening integer;
   name text;
-  place text;
-  problem text;
-  found text[] := '{}';
+  address text := written;
 begin
-  if jsonb_typeof(given) = 'string' then
-    entries := jsonb_build_array(given);
-  elsif jsonb_typeof(given) <> 'array' or single then
-    raise exception '%: must be %', field, case when single then 'one address, a string' else
-      'an address or an array of them' end using errcode = '22023';
-  elsif jsonb_array_length(given) not between 1 and 50 then
-    raise exception '%: must have 1 to 50 addresses', field using errcode = '22023';
+  perform outboxd.check_line(entry, field, 998);
+  if right(written, 1) = '>' then
+    opening := strpos(written, '<');
+    name := left(written, opening - 1);
+    address := substr(written, opening + 1, length(written) - opening - 1);
+    if name !~ '^ *([^"<>,;:@\\]*[^"<>,;:@\\ ]|"([^"\\<>]|\\["\\])+") +$' then
+      perform outboxd.refuse_payload(
+        field, 'has a display name that does not read as one',
+        'Write Name <name@domain>; a name with any of , ; : @ goes in double quotes, and never holds < or >.');
+    elsif name ~ '[\u061c\u200b\u202a-\u202e\u2060-\u2069\ufeff]' then
+      perform outboxd.refuse_payload(
+        field, 'has an invisible or direction-changing character in the display name', 'Take it out.');
+    end if;
   end if;
-  for n in 0 .. jsonb_array_length(entries) - 1 loop
-    place := case when jsonb_typeof(given) = 'array' then format('%s[%s]', field, n) else field end;
-    entry := entries ->> n;
-    if jsonb_typeof(entries -> n) <> 'string' then
-      raise exception '%: must be a string', place using errcode = '22023';
-    end if;
-    address := case when right(entry, 1) = '>' then substring(entry from '<([^<>]*)>$') else entry end;
-    name := case when right(entry, 1) = '>' then btrim(left(entry, -length(coalesce(address, '')) - 2)) else '' end;
-    problem := case
-      when entry ~ '[\x01-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]'
-        then 'has control, zero-width or direction characters'
-      when address is null or address !~ '^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-        then 'must look like ada@example.org or Ada <ada@example.org>'
-      when length(split_part(address, '@', 1)) > 64 or length(address) > 254
-        then 'is longer than an address can be'
-      when substring(address from '@(.*)$') !~
-        '^([[:alnum:]]([[:alnum:]-]{0,61}[[:alnum:]])?\.)+[[:alnum:]]([[:alnum:]-]{0,61}[[:alnum:]])?$'
-        or address ~ '\.[0-9]+$'
-        then 'has no valid domain behind the @'
-      when length(name) > 300 or not (name ~ '^[^,;:<>@"\\]*$' or name ~ '^"[^"\\]*"$')
-        then 'has a name with characters that need quotes'
-    end;
-    if problem is not null then
-      raise exception '%: %', place, problem using errcode = '22023',
-        hint = 'An address is local@domain, or a name followed by <local@domain>; quote a name that has , ; : < > or @.';
-    end if;
-    found := found || lower(address);
-  end loop;
-  return found;
+
+  if length(address) <= 254
+    and strpos(address, '@') <= 65
+    and address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+      '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
+      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$')
+    and address !~ '\.[0-9]+$'
+    and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
+  then
+    return lower(address collate "C");
+  end if;
+  perform outboxd.refuse_address(address, field);
 end
 $_$;
 
 --
--- Name: check_attachment(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: check_addresses(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.check_attachment(field text, item jsonb) RETURNS void
+CREATE FUNCTION outboxd.check_addresses(entries jsonb, field text) RETURNS text[]
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  kind text := jsonb_typeof(entries);
+  addresses text[] := '{}';
+begin
+  if kind = 'string' then
+    return array[outboxd.check_address(entries, field)];
+  elsif kind is null then
+    perform outboxd.refuse_payload(field, 'is missing', 'Write one address or an array of addresses.');
+  elsif kind <> 'array' then
+    perform outboxd.refuse_payload(
+      field, 'must be a string or an array of strings, not ' || kind, 'Write one address or an array of addresses.');
+  elsif jsonb_array_length(entries) not between 1 and 50 then
+    perform outboxd.refuse_payload(
+      field, 'must have 1 to 50 addresses', 'Insert one email for each recipient; leave an empty list out.');
+  end if;
+  for place in 0 .. jsonb_array_length(entries) - 1 loop
+    addresses := addresses || outboxd.check_address(entries -> place, format('%s[%s]', field, place));
+  end loop;
+  return addresses;
+end
+$$;
+
+--
+-- Name: check_attachments(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_attachments(attachments jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
     AS $_$
 declare
-  bytes integer;
+  known constant text[] := array['content', 'filename', 'content_type', 'content_id', 'path'];
+  item jsonb;
+  field text;
 begin
-  if jsonb_typeof(item) <> 'object' then
-    raise exception '%: must be an object', field using errcode = '22023';
-  elsif item ? 'path' then
-    raise exception '%.path: remote attachments are refused', field using errcode = '22023',
-      hint = 'Their bytes may change between two attempts: put them into content, as base64.';
-  elsif item - array['content', 'filename', 'content_type', 'content_id'] <> '{}' then
-    raise exception '%: has an unknown key', field using errcode = '22023',
-      hint = 'Known are content, filename, content_type and content_id.';
-  elsif jsonb_typeof(item -> 'content') is distinct from 'string' then
-    raise exception '%.content: must be a base64 string', field using errcode = '22023';
-  elsif jsonb_typeof(item -> 'filename') is distinct from 'string'
-    or item ->> 'filename' !~ '^[^\x01-\x1f\x7f-\x9f\u2028\u2029/\\]{1,255}$'
-  then
-    raise exception '%.filename: must be 1 to 255 characters without / \ and control characters', field
-      using errcode = '22023';
-  elsif item ? 'content_type' and coalesce(item ->> 'content_type', '') !~
-    '^[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(; ?[A-Za-z0-9_-]+="?[A-Za-z0-9_. -]+"?)*$'
-  then
-    raise exception '%.content_type: must look like type/subtype', field using errcode = '22023';
-  elsif item ? 'content_id' and coalesce(item ->> 'content_id', '') !~ '^[A-Za-z0-9@._+-]{1,127}$' then
-    raise exception '%.content_id: must be 1 to 127 of A-Z a-z 0-9 @ . _ + -', field using errcode = '22023';
+  if jsonb_typeof(attachments) <> 'array' or jsonb_array_length(attachments) > 50 then
+    perform outboxd.refuse_payload(
+      'payload.attachments', 'must be an array of at most 50 objects', 'Write [{"filename": …, "content": …}].');
+  end if;
+  for place in 0 .. jsonb_array_length(attachments) - 1 loop
+    item := attachments -> place;
+    field := format('payload.attachments[%s]', place);
+    if jsonb_typeof(item) <> 'object' then
+      perform outboxd.refuse_payload(
+        field, 'must be an object, not ' || jsonb_typeof(item), 'Write {"filename": …, "content": …}.');
+    elsif item - known <> '{}' then
+      perform outboxd.refuse_unknown(item - known, known, field);
+    elsif item ? 'path' then
+      perform outboxd.refuse_payload(
+        field || '.path', 'is not allowed: a remote file may change between two attempts',
+        'Put the bytes in content, in base64.');
+    end if;
+    perform outboxd.check_filename(item -> 'filename', field || '.filename');
+    perform outboxd.check_base64(item -> 'content', field || '.content');
+    if item ? 'content_type' then
+      perform outboxd.check_media_type(item -> 'content_type', field || '.content_type');
+    end if;
+    if item ? 'content_id'
+      and (jsonb_typeof(item -> 'content_id') <> 'string' or item ->> 'content_id' !~ '^[!#-;=?-~]{1,127}$')
+    then
+      perform outboxd.refuse_payload(
+        field || '.content_id', 'must be 1 to 127 printable ASCII characters without quotes and brackets',
+        'Write logo, and cid:logo in the HTML.');
+    end if;
+  end loop;
+end
+$_$;
+
+--
+-- Name: check_base64(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_base64(content jsonb, field text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+  size integer;
+begin
+  if jsonb_typeof(content) is distinct from 'string' then
+    perform outboxd.refuse_payload(
+      field, 'must be a base64 string, not ' || coalesce(jsonb_typeof(content), 'missing'),
+      'Encode the bytes in base64; an array of byte values is not taken.');
   end if;
   begin
-    bytes := octet_length(decode(item ->> 'content', 'base64'));
-  exception when data_exception then
-    bytes := 0;
+    size := octet_length(decode(content #>> '{}', 'base64'));
+  exception when invalid_parameter_value then
+    perform outboxd.refuse_payload(field, 'is not base64', 'Use the standard alphabet, with padding.');
   end;
-  if bytes = 0 then
-    raise exception '%.content: is not base64, or empty', field using errcode = '22023';
+  if size = 0 then
+    perform outboxd.refuse_payload(field, 'is empty', 'Leave the attachment out.');
+  -- decode() skips white space, so the length tells.
+  elsif octet_length(content #>> '{}') <> (size + 2) / 3 * 4 then
+    perform outboxd.refuse_payload(field, 'has spaces or line breaks in the base64', 'Write it on one line.');
+  end if;
+end
+$$;
+
+--
+-- Name: check_content(jsonb, boolean); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_content(payload jsonb, templated boolean) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+  key text;
+  kind text;
+begin
+  if payload ? 'from' then
+    perform outboxd.check_address(payload -> 'from', 'payload.from');
+  elsif not templated then
+    perform outboxd.refuse_payload('payload.from', 'is missing', 'Write name@domain or Name <name@domain>.');
+  end if;
+
+  if payload ? 'subject' then
+    perform outboxd.check_line(payload -> 'subject', 'payload.subject', 998);
+  elsif not templated then
+    perform outboxd.refuse_payload('payload.subject', 'is missing', 'Every email needs a subject.');
+  end if;
+
+  foreach key in array array['html', 'text'] loop
+    kind := jsonb_typeof(payload -> key);
+    if kind is null then
+      continue;
+    elsif templated then
+      perform outboxd.refuse_payload(
+        'payload.' || key, 'excludes payload.template', 'Leave out one of the two.');
+    elsif kind <> 'string' then
+      perform outboxd.refuse_payload(
+        'payload.' || key, 'must be a string, not ' || kind, 'Leave the field out where there is nothing to say.');
+    end if;
+  end loop;
+  if not templated and coalesce(payload ->> 'html', '') = '' and coalesce(payload ->> 'text', '') = '' then
+    perform outboxd.refuse_payload(
+      'payload.html', 'is missing or empty, and so is payload.text', 'Give at least one of html and text.');
+  end if;
+end
+$$;
+
+--
+-- Name: check_filename(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_filename(filename jsonb, field text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+  perform outboxd.check_line(filename, field, 255);
+  if filename #>> '{}' ~ '[/\\\u061c\u200b\u202a-\u202e\u2060-\u2069\ufeff]' or filename in ('"."', '".."') then
+    perform outboxd.refuse_payload(
+      field, 'has a slash, a backslash or an invisible character', 'Give the name alone, without a folder.');
+  end if;
+end
+$$;
+
+--
+-- Name: check_headers(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_headers(headers jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  header record;
+  field text;
+  seen text[] := '{}';
+begin
+  if jsonb_typeof(headers) <> 'object' then
+    perform outboxd.refuse_payload(
+      'payload.headers', 'must be an object of strings, not ' || jsonb_typeof(headers), 'Write {"Name": "value"}.');
+  elsif (select count(*) from jsonb_object_keys(headers)) > 50 then
+    perform outboxd.refuse_payload('payload.headers', 'has more than 50 headers', 'Leave some out.');
+  end if;
+
+  for header in select lower(entry.key collate "C") as name, entry.key, entry.value from jsonb_each(headers) as entry
+  loop
+    if header.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,76}$' then
+      perform outboxd.refuse_payload(
+        'payload.headers', 'has a name that is not a header name',
+        'A name has 1 to 76 ASCII letters, digits and hyphens; no space, colon or line break.');
+    end if;
+    field := 'payload.headers.' || header.key;
+    if header.name ~ ('^((from|to|cc|bcc|sender|reply-to|subject|date|message-id|mime-version|return-path|received'
+      '|received-spf|delivered-to|authentication-results|idempotency-key)$'
+      '|(resent|content|arc|dkim|domainkey|resend|x-resend|x-ses|x-outboxd)-)')
+    then
+      perform outboxd.refuse_payload(
+        field, 'is a reserved header', 'Use the payload''s own field; the rest is set by outboxd and the provider.');
+    elsif header.name = any (seen) then
+      perform outboxd.refuse_payload(field, 'is given twice, in two spellings', 'Keep one of them.');
+    elsif header.value <> '""' then
+      perform outboxd.check_line(header.value, field, 998);
+    end if;
+    seen := seen || header.name;
+  end loop;
+end
+$_$;
+
+--
+-- Name: check_line(jsonb, text, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_line(value jsonb, field text, longest integer) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  line text := value #>> '{}';
+begin
+  if jsonb_typeof(value) is distinct from 'string' then
+    perform outboxd.refuse_payload(
+      field, 'must be a string, not ' || coalesce(jsonb_typeof(value), 'missing'), 'Write it in double quotes.');
+  elsif line ~ '^ *$' then
+    perform outboxd.refuse_payload(field, 'is empty', 'Give at least one visible character.');
+  elsif length(line) > longest then
+    perform outboxd.refuse_payload(
+      field, format('has more than %s characters', longest), 'Shorten it.');
+  elsif line ~ '[\x01-\x1f\x7f-\x9f\u2028\u2029]' then
+    perform outboxd.refuse_payload(
+      field, 'has a control character or a line break', 'Keep it on one line; no tab, CR or LF.');
   end if;
 end
 $_$;
 
 --
--- Name: check_parts(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: check_media_type(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.check_parts(payload jsonb) RETURNS void
+CREATE FUNCTION outboxd.check_media_type(media_type jsonb, field text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+  perform outboxd.check_line(media_type, field, 255);
+  if media_type #>> '{}' !~ ('^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+'
+    '(; ?[A-Za-z0-9!#$&^_.+-]+=([A-Za-z0-9!#$&^_.+-]+|"[^"\\]*"))*$')
+  then
+    perform outboxd.refuse_payload(field, 'must be type/subtype', 'Write application/pdf, or leave it out.');
+  end if;
+end
+$_$;
+
+--
+-- Name: check_options(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_options(options jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
     AS $_$
 declare
-  reserved constant text := '^(from|to|cc|bcc|sender|reply-to|subject|date|message-id|return-path|received|resent-.*'
-    '|content-.*|mime-version|dkim-signature|domainkey-signature|arc-.*|authentication-results|idempotency-key'
-    '|resend-.*|x-outboxd-.*)$';
-  item record;
-  seen text[] := '{}';
-  at timestamptz;
+  known constant text[] := array['from', 'to', 'cc', 'bcc', 'reply_to', 'subject', 'html', 'text', 'headers',
+    'attachments', 'tags', 'scheduled_at', 'topic_id', 'template'];
 begin
-  if payload ? 'headers' then
-    if jsonb_typeof(payload -> 'headers') <> 'object' then
-      raise exception 'headers: must be an object of strings' using errcode = '22023';
-    end if;
-    for item in select key, value, value #>> '{}' as text, row_number() over () as n from jsonb_each(payload -> 'headers') loop
-      if item.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,76}$' then
-        raise exception 'headers: name % is not a header''s name', item.n using errcode = '22023';
-      elsif lower(item.key) ~ reserved then
-        raise exception 'headers.%: is reserved', item.key using errcode = '22023',
-          hint = 'It is set from the email''s own fields, or by the provider.';
-      elsif lower(item.key) = any (seen) or item.n > 50 then
-        raise exception 'headers.%: occurs twice, or is the 51st', item.key using errcode = '22023';
-      elsif jsonb_typeof(item.value) <> 'string' or item.text ~ '[\x01-\x1f\x7f-\x9f\u2028\u2029]' or length(item.text) > 998
-      then
-        raise exception 'headers.%: must be a string of at most 998 characters without line breaks', item.key
-          using errcode = '22023';
-      end if;
-      seen := seen || lower(item.key);
-    end loop;
+  if options - known <> '{}' then
+    perform outboxd.refuse_unknown(options - known, known, 'payload');
   end if;
-
-  if payload ? 'attachments' then
-    if jsonb_typeof(payload -> 'attachments') <> 'array' or jsonb_array_length(payload -> 'attachments') > 50 then
-      raise exception 'attachments: must be an array of at most 50' using errcode = '22023';
-    end if;
-    for item in select value, ordinality - 1 as n from jsonb_array_elements(payload -> 'attachments') with ordinality loop
-      perform outboxd.check_attachment(format('attachments[%s]', item.n), item.value);
-    end loop;
+  if options ? 'reply_to' then
+    perform outboxd.check_addresses(options -> 'reply_to', 'payload.reply_to');
   end if;
-
-  if payload ? 'tags' then
-    if jsonb_typeof(payload -> 'tags') <> 'array' or jsonb_array_length(payload -> 'tags') > 74 then
-      raise exception 'tags: must be an array of at most 74' using errcode = '22023';
-    end if;
-    seen := '{}';
-    for item in select value, ordinality - 1 as n from jsonb_array_elements(payload -> 'tags') with ordinality loop
-      if jsonb_typeof(item.value) <> 'object' or item.value - array['name', 'value'] <> '{}'
-        or coalesce(item.value ->> 'name', '') !~ '^[A-Za-z0-9_-]+$' or length(item.value ->> 'name') > 256
-        or coalesce(item.value ->> 'value', '') !~ '^[A-Za-z0-9_-]+$' or length(item.value ->> 'value') > 256
-      then
-        raise exception 'tags[%]: must be {"name", "value"}, each 1 to 256 of A-Z a-z 0-9 _ -', item.n
-          using errcode = '22023';
-      elsif item.value ->> 'name' = 'outboxd_uid' or item.value ->> 'name' = any (seen) then
-        raise exception 'tags[%].name: is reserved or occurs twice', item.n using errcode = '22023';
-      end if;
-      seen := seen || (item.value ->> 'name');
-    end loop;
+  if options ? 'headers' then
+    perform outboxd.check_headers(options -> 'headers');
   end if;
-
-  if payload ? 'template' then
-    if jsonb_typeof(payload -> 'template') = 'string' then
-      raise exception 'template: templates of outboxd are not supported yet' using errcode = '0A000',
-        hint = 'An object {"id", "variables"} is Resend''s own template.';
-    end if;
-    perform outboxd.check_template(payload -> 'template');
+  if options ? 'attachments' then
+    perform outboxd.check_attachments(options -> 'attachments');
   end if;
-
-  if payload ? 'scheduled_at' then
-    begin
-      if payload ->> 'scheduled_at' !~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)$' then
-        raise invalid_datetime_format;
-      end if;
-      at := (payload ->> 'scheduled_at')::timestamptz;
-    exception when data_exception then
-      raise exception 'scheduled_at: must be an ISO 8601 instant with a zone' using errcode = '22023',
-        hint = 'Words like "in an hour" mean something else at each attempt. The column scheduled_at delays in outboxd.';
-    end;
-    if at > clock_timestamp() + interval '30 days' then
-      raise exception 'scheduled_at: the provider takes at most 30 days ahead' using errcode = '22023';
-    end if;
+  if options ? 'tags' then
+    perform outboxd.check_tags(options -> 'tags');
   end if;
-
-  if payload ? 'topic_id' and coalesce(payload ->> 'topic_id', '') !~ '^[0-9a-fA-F-]{36}$' then
-    raise exception 'topic_id: must be a uuid' using errcode = '22023';
+  if options ? 'scheduled_at' then
+    perform outboxd.check_scheduled_at(options -> 'scheduled_at');
+  end if;
+  if options ? 'topic_id'
+    and (jsonb_typeof(options -> 'topic_id') <> 'string'
+      or options ->> 'topic_id' !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$')
+  then
+    perform outboxd.refuse_payload('payload.topic_id', 'must be a UUID', 'Copy the id of the topic from Resend.');
+  end if;
+  if options ? 'template' then
+    perform outboxd.check_template(options -> 'template');
   end if;
 end
 $_$;
@@ -324,81 +460,118 @@ $_$;
 --
 
 CREATE FUNCTION outboxd.check_payload(payload jsonb) RETURNS text[]
-    LANGUAGE plpgsql IMMUTABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 declare
-  known constant text[] := array['from', 'to', 'cc', 'bcc', 'reply_to', 'subject', 'html', 'text', 'headers',
-    'attachments', 'tags', 'scheduled_at', 'topic_id', 'template'];
+  options jsonb;
   recipients text[];
-  field text;
 begin
-  if jsonb_typeof(payload) <> 'object' then
-    raise exception 'payload: must be an object' using errcode = '22023';
-  elsif octet_length(payload::text) > 41943040 then
-    raise exception 'payload: has more than 40 MB' using errcode = '22023';
-  elsif payload - known <> '{}' then
-    select key into field from jsonb_object_keys(payload - known) as key limit 1;
-    raise exception 'payload: has a key that Resend does not know' using errcode = '22023',
-      hint = coalesce('Did you mean ' || case replace(replace(lower(field), '-', ''), '_', '')
-        when 'replyto' then 'reply_to' when 'body' then 'html or text' when 'message' then 'text'
-        when 'scheduledat' then 'scheduled_at' when 'sender' then 'from' when 'recipient' then 'to'
-        when 'recipients' then 'to' when 'attachment' then 'attachments' when 'topicid' then 'topic_id'
-        when 'header' then 'headers' when 'tag' then 'tags' when 'sendat' then 'scheduled_at' end || '?',
-        'Known are ' || array_to_string(known, ', ') || '.');
+  if jsonb_typeof(payload) is distinct from 'object' then
+    perform outboxd.refuse_payload('payload', 'must be a JSON object', 'Write {"from": …, "to": …, "subject": …}.');
   end if;
-  if jsonb_path_exists(payload, '$.* ? (@ == null)') then
-    select key into field from jsonb_each(payload) where value = 'null' limit 1;
-    raise exception '%: is null', field using errcode = '22023', hint = 'Leave it out.';
-  end if;
-  if not payload ? 'to' then
-    raise exception 'to: is missing' using errcode = '22023';
+  -- Up to 25,000 stored bytes the text is below the limit even if they are compressed (at most 255 times) and
+  -- all escapes (6 times); above, only the text tells.
+  if pg_column_size(payload) > 25000 and octet_length(payload::text) > 41943040 then
+    perform outboxd.refuse_payload(
+      'payload', 'is larger than 40 MB (41,943,040 bytes)', 'Send a link instead of the attachment.');
   end if;
 
-  recipients := outboxd.check_addresses('to', payload -> 'to');
-  if payload ? 'cc' then
-    recipients := recipients || outboxd.check_addresses('cc', payload -> 'cc');
+  options := payload - array['from', 'to', 'subject', 'html', 'text'];
+  if options <> '{}' then
+    perform outboxd.check_options(options);
   end if;
-  if payload ? 'bcc' then
-    recipients := recipients || outboxd.check_addresses('bcc', payload -> 'bcc');
-  end if;
-  if cardinality(recipients) > 50 then
-    raise exception 'to, cc, bcc: have more than 50 recipients together' using errcode = '22023';
-  end if;
-  if payload ? 'reply_to' then
-    perform outboxd.check_addresses('reply_to', payload -> 'reply_to');
-  end if;
+  perform outboxd.check_content(payload, options ? 'template');
 
-  if payload ? 'from' then
-    perform outboxd.check_addresses('from', payload -> 'from', true);
-  elsif not payload ? 'template' then
-    raise exception 'from: is missing' using errcode = '22023';
-  end if;
-  if payload ? 'subject' then
-    if jsonb_typeof(payload -> 'subject') <> 'string' or payload ->> 'subject' !~ '[^[:space:]]'
-      or length(payload ->> 'subject') > 998 or payload ->> 'subject' ~ '[\x01-\x1f\x7f-\x9f\u2028\u2029]'
-    then
-      raise exception 'subject: must be 1 to 998 characters without line breaks and control characters'
-        using errcode = '22023';
+  recipients := outboxd.check_addresses(payload -> 'to', 'payload.to');
+  if options <> '{}' then
+    if options ? 'cc' then
+      recipients := recipients || outboxd.check_addresses(options -> 'cc', 'payload.cc');
     end if;
-  elsif not payload ? 'template' then
-    raise exception 'subject: is missing' using errcode = '22023';
-  end if;
-  if coalesce(jsonb_typeof(payload -> 'html'), 'string') <> 'string' then
-    raise exception 'html: must be a string' using errcode = '22023';
-  elsif coalesce(jsonb_typeof(payload -> 'text'), 'string') <> 'string' then
-    raise exception 'text: must be a string' using errcode = '22023';
-  elsif payload ? 'template' then
-    if payload ?| array['html', 'text'] then
-      raise exception 'template: excludes html and text' using errcode = '22023';
+    if options ? 'bcc' then
+      recipients := recipients || outboxd.check_addresses(options -> 'bcc', 'payload.bcc');
     end if;
-  elsif coalesce(payload ->> 'html', '') = '' and coalesce(payload ->> 'text', '') = '' then
-    raise exception 'html: is empty, and so is text' using errcode = '22023', hint = 'One of them must say something.';
-  end if;
-  if payload ?| array['headers', 'attachments', 'tags', 'template', 'scheduled_at', 'topic_id'] then
-    perform outboxd.check_parts(payload);
+    if cardinality(recipients) > 50 then
+      perform outboxd.refuse_payload(
+        'payload.to', 'has more than 50 addresses together with cc and bcc', 'Insert one email for each recipient.');
+    end if;
   end if;
   return recipients;
+end
+$$;
+
+--
+-- Name: check_scheduled_at(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_scheduled_at(given jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $_$
+declare
+  instant timestamptz;
+begin
+  if jsonb_typeof(given) <> 'string'
+    or given #>> '{}' !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$'
+  then
+    perform outboxd.refuse_payload(
+      'payload.scheduled_at', 'must be an ISO 8601 time with a zone',
+      'Write 2030-01-31T09:00:00Z, milliseconds at most; words have no stable meaning on a retry.');
+  end if;
+  begin
+    instant := (given #>> '{}')::timestamptz;
+  exception when datetime_field_overflow or invalid_datetime_format or invalid_parameter_value then
+    perform outboxd.refuse_payload('payload.scheduled_at', 'is not a date that exists', 'Check month, day and hour.');
+  end;
+  if instant > clock_timestamp() + interval '30 days' then
+    perform outboxd.refuse_payload(
+      'payload.scheduled_at', 'is more than 30 days ahead', 'Use the column scheduled_at: outboxd waits up to a year.');
+  end if;
+end
+$_$;
+
+--
+-- Name: check_tags(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_tags(tags jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  shape constant text := '^[A-Za-z0-9_-]+$';
+  item jsonb;
+  field text;
+  key text;
+  seen text[] := '{}';
+begin
+  if jsonb_typeof(tags) <> 'array' or jsonb_array_length(tags) > 74 then
+    perform outboxd.refuse_payload(
+      'payload.tags', 'must be an array of at most 74 objects', 'Write [{"name": …, "value": …}].');
+  end if;
+  for place in 0 .. jsonb_array_length(tags) - 1 loop
+    item := tags -> place;
+    field := format('payload.tags[%s]', place);
+    if jsonb_typeof(item) <> 'object' then
+      perform outboxd.refuse_payload(
+        field, 'must be an object, not ' || jsonb_typeof(item), 'Write {"name": …, "value": …}.');
+    elsif item - array['name', 'value'] <> '{}' then
+      perform outboxd.refuse_unknown(item - array['name', 'value'], array['name', 'value'], field);
+    end if;
+    foreach key in array array['name', 'value'] loop
+      if jsonb_typeof(item -> key) is distinct from 'string' or item ->> key !~ shape
+        or length(item ->> key) > 256
+      then
+        perform outboxd.refuse_payload(
+          format('%s.%s', field, key), 'must be a string of 1 to 256 ASCII letters, digits, _ and -',
+          'Providers take no other characters in tags.');
+      end if;
+    end loop;
+    if item ->> 'name' = 'outboxd_uid' then
+      perform outboxd.refuse_payload(field || '.name', 'is reserved', 'outboxd sets this tag itself.');
+    elsif item ->> 'name' = any (seen) then
+      perform outboxd.refuse_payload(field || '.name', 'is given twice', 'Keep one tag of each name.');
+    end if;
+    seen := seen || (item ->> 'name');
+  end loop;
 end
 $_$;
 
@@ -406,31 +579,50 @@ $_$;
 -- Name: check_template(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.check_template(given jsonb) RETURNS void
+CREATE FUNCTION outboxd.check_template(template jsonb) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-  item record;
+  variables jsonb := template -> 'variables';
+  variable record;
+  field text;
 begin
-  if jsonb_typeof(given) <> 'object' or given - array['id', 'variables'] <> '{}'
-    or coalesce(jsonb_typeof(given -> 'id'), '') <> 'string' or length(given ->> 'id') not between 1 and 256
-    or coalesce(jsonb_typeof(given -> 'variables'), 'object') <> 'object'
-  then
-    raise exception 'template: must be {"id": string, "variables": object}' using errcode = '22023';
+  if jsonb_typeof(template) = 'string' then
+    perform outboxd.refuse_payload(
+      'payload.template', 'as a name is not supported yet', 'Give html, or {"id": …} of a template at Resend.', '0A000');
+  elsif jsonb_typeof(template) <> 'object' then
+    perform outboxd.refuse_payload(
+      'payload.template', 'must be an object, not ' || jsonb_typeof(template), 'Write {"id": …, "variables": {…}}.');
+  elsif template - array['id', 'variables'] <> '{}' then
+    perform outboxd.refuse_unknown(template - array['id', 'variables'], array['id', 'variables'], 'payload.template');
   end if;
-  for item in select key, value from jsonb_each(coalesce(given -> 'variables', '{}')) loop
-    if item.key !~ '^[A-Za-z0-9_]{1,50}$'
-      or upper(item.key) in ('FIRST_NAME', 'LAST_NAME', 'EMAIL', 'UNSUBSCRIBE_URL')
-    then
-      raise exception 'template.variables: a name is reserved, or not 1 to 50 of A-Z a-z 0-9 _' using errcode = '22023';
-    elsif not (jsonb_typeof(item.value) = 'string' and length(item.value #>> '{}') <= 2000)
-      and not (jsonb_typeof(item.value) = 'number' and length(item.value #>> '{}') <= 25
-        and abs((item.value #>> '{}')::numeric) <= 9007199254740991)
-    then
-      raise exception 'template.variables.%: must be a string of at most 2000 characters, or a number up to 2^53 - 1',
-        item.key using errcode = '22023';
+  perform outboxd.check_line(template -> 'id', 'payload.template.id', 256);
+  if jsonb_typeof(variables) <> 'object' then
+    perform outboxd.refuse_payload(
+      'payload.template.variables', 'must be an object, not ' || jsonb_typeof(variables), 'Write {"NAME": "value"}.');
+  elsif variables is null then
+    return;
+  end if;
+
+  for variable in select entry.key, entry.value, jsonb_typeof(entry.value) as kind from jsonb_each(variables) as entry
+  loop
+    if variable.key !~ '^[A-Za-z0-9_]{1,50}$' then
+      perform outboxd.refuse_payload(
+        'payload.template.variables', 'has a name that is not 1 to 50 ASCII letters, digits and _', 'Rename it.');
     end if;
+    field := 'payload.template.variables.' || variable.key;
+    if variable.key in ('FIRST_NAME', 'LAST_NAME', 'EMAIL', 'UNSUBSCRIBE_URL') then
+      perform outboxd.refuse_payload(field, 'is reserved by the provider', 'Rename it.');
+    elsif variable.kind = 'string' and length(variable.value #>> '{}') <= 2000 then
+      continue;
+    elsif variable.kind = 'number' and abs(variable.value::numeric) <= 9007199254740991
+      and scale(variable.value::numeric) <= 20
+    then
+      continue;
+    end if;
+    perform outboxd.refuse_payload(
+      field, 'must be a string of at most 2000 characters or a number of at most 2^53 - 1 and 20 decimal places',
+      'Write other values as strings.');
   end loop;
 end
 $_$;
@@ -656,6 +848,90 @@ with missing as (
 )
 select count(*) from back
 $$;
+
+--
+-- Name: refuse_address(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.refuse_address(address text, field text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  local text := split_part(address, '@', 1);
+  domain text := split_part(address, '@', 2);
+begin
+  if address ~ '[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]' then
+    perform outboxd.refuse_payload(field, 'has an invisible character in the address', 'Take it out.');
+  elsif address ~ '[\s,;]' then
+    perform outboxd.refuse_payload(
+      field, 'must be one address without spaces', 'Give several addresses as an array; write Name <name@domain>.');
+  elsif address ~ '["<>()\\]' then
+    perform outboxd.refuse_payload(
+      field, 'has a quote, bracket or backslash in the address', 'Write name@domain or Name <name@domain>.');
+  elsif length(address) - length(replace(address, '@', '')) <> 1 then
+    perform outboxd.refuse_payload(
+      field, 'is not an address: it needs exactly one @', 'Write name@domain or Name <name@domain>.');
+  elsif length(address) > 254 or length(local) > 64 or domain ~ '[^.]{64}' then
+    perform outboxd.refuse_payload(
+      field, 'is too long', 'An address has at most 254 characters, 64 before the @ and 63 between two dots after it.');
+  elsif local ~ '[^\x01-\x7f]' then
+    perform outboxd.refuse_payload(
+      field, 'has a character outside ASCII before the @', 'Providers do not take such addresses.');
+  elsif address ~ '^\.|\.@|\.\.|@\.|\.$' or local = '' or domain = '' then
+    perform outboxd.refuse_payload(
+      field, 'has a dot or an @ where a name is needed', 'Write name@domain or Name <name@domain>.');
+  elsif domain ~ '[\[\]:]' or domain ~ '(^|\.)[0-9]+$' then
+    perform outboxd.refuse_payload(field, 'has a domain that is an IP address or ends in digits', 'Give a domain name.');
+  elsif strpos(domain, '.') = 0 then
+    perform outboxd.refuse_payload(field, 'has a domain without a dot', 'Give the whole domain: name@shop.example.');
+  end if;
+  perform outboxd.refuse_payload(
+    field, 'has a character that an address cannot have', 'Write name@domain or Name <name@domain>.');
+end
+$_$;
+
+--
+-- Name: refuse_payload(text, text, text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.refuse_payload(field text, problem text, hint text, code text DEFAULT '22023'::text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+  raise exception '%: %', field, problem
+    using errcode = code, hint = hint, schema = 'outboxd', table = 'email', column = 'payload';
+end
+$$;
+
+--
+-- Name: refuse_unknown(jsonb, text[], text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.refuse_unknown(strangers jsonb, known text[], field text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  stranger text := (select key from jsonb_object_keys(strangers) as key order by key limit 1);
+  plain text := lower(translate(stranger, '_- ', ''));
+  meant text := (select key from unnest(known) as key where replace(key, '_', '') = plain);
+begin
+  meant := coalesce(meant, (
+    select word.known
+    from (values
+      ('body', 'html'), ('content', 'html'), ('message', 'html'), ('react', 'html'), ('plain', 'text'),
+      ('sender', 'from'), ('mailfrom', 'from'), ('recipient', 'to'), ('recipients', 'to'), ('title', 'subject'),
+      ('replytoaddress', 'reply_to'), ('files', 'attachments'), ('attachment', 'attachments'), ('tag', 'tags'),
+      ('sendat', 'scheduled_at'), ('templateid', 'template'), ('topic', 'topic_id'), ('name', 'filename'),
+      ('mimetype', 'content_type'), ('type', 'content_type'), ('data', 'content'), ('url', 'content'),
+      ('inlinecontentid', 'content_id'), ('cid', 'content_id')) as word (said, known)
+    where word.said = plain and word.known = any (refuse_unknown.known)));
+  perform outboxd.refuse_payload(
+    case when stranger ~ '^[A-Za-z0-9_-]{1,60}$' then field || '.' || stranger else field end,
+    case when stranger ~ '^[A-Za-z0-9_-]{1,60}$' then 'is not a known field' else 'has an unknown field' end,
+    case when meant is null then 'Known are ' || array_to_string(known, ', ') || '.'
+      else format('Did you mean %s?', meant) end);
+end
+$_$;
 
 --
 -- Name: released(bigint); Type: FUNCTION; Schema: outboxd; Owner: -

@@ -45,7 +45,11 @@ def _database(url: str) -> Iterator[Finding]:
     except OutboxdError as error:
         yield "database", False, str(error)
         return
-    yield "database", not facts.standby, "is a standby: point at the primary" if facts.standby else "reachable"
+    yield (
+        "database",
+        not facts.standby,
+        "is a standby: point at the primary" if facts.standby else "reachable",
+    )
     yield "version", facts.version >= 150000, f"PostgreSQL {facts.version // 10000}.{facts.version % 10000}"  # noqa: PLR2004
     yield "clock", abs(facts.clock_ahead) <= CLOCK, f"{facts.clock_ahead:+.3f} s against ours"
 
@@ -62,7 +66,10 @@ def _listener(url: str) -> tuple[bool, str]:
 
     if probe.hears(url):
         return True, "hears notifications"
-    return False, "hears nothing: a pooler? Set database.listen_url to the server itself (mail is polled meanwhile)"
+    return (
+        False,
+        "hears nothing: a pooler? Set database.listen_url to the server itself (mail is polled meanwhile)",
+    )
 
 
 def _provider(config: Config) -> tuple[bool, str]:
@@ -75,7 +82,10 @@ def _provider(config: Config) -> tuple[bool, str]:
 
     context: ssl.SSLContext = shared_ssl_context()
     client = Client(
-        config.resend.api_url, config.resend.api_key.reveal, deadline=config.resend.deadline, ssl_context=context
+        config.resend.api_url,
+        config.resend.api_key.reveal,
+        deadline=config.resend.deadline,
+        ssl_context=context,
     )
     outcome = classify(client.send(b"{}", "outboxd-check"), now=datetime.now(UTC))
     client.close()

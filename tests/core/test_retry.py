@@ -1,0 +1,114 @@
+"""What follows from an outcome: phases, jitter, caps, and the sticky ambiguity."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from factories import HOME
+
+from outboxd.core.email import Claimed
+from outboxd.core.outcome import (
+    Ambiguous,
+    Cancelled,
+    Ended,
+    Expired,
+    Failed,
+    Failure,
+    Paused,
+    Rejected,
+    Returned,
+    Sent,
+    Throttled,
+    Unresolvable,
+)  # fmt: skip
+from outboxd.core.retry import Policy, backoff, decide, key_has_expired
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WHY = Failure("transient", "refused")
+POLICY = Policy(5, "exponential", timedelta(seconds=5), timedelta(hours=6))
+EMAIL = Claimed(
+    id=1, uid=UUID(int=1), lease_id=UUID(int=2), queue_id=1, queue="transactional", type="welcome", lane=0, priority=1,
+    scheduled_at=NOW, claimed_at=NOW, payload="{}", expires_at=None, max_attempts=None, trace=None, attempts=0,
+    crash_streak=0, first_asked_at=None, first_failed_at=None, ambiguous=False, transient=True, cancelled=False,
+    accepted_as=None, ended=False, generation=1, frozen=HOME,
+)  # fmt: skip
+
+
+def step(outcome, *, draw=1.0, policy=POLICY, **email):
+    return decide(outcome, replace(EMAIL, **email), policy, now=NOW, draw=lambda: draw)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "attempts"),
+    [
+        (Sent("re_1"), "sent", 1),
+        (Failed(WHY), "again", 1),
+        (Ambiguous(WHY), "again", 1),
+        (Throttled(WHY, timedelta(seconds=7)), "again", 0),
+        (Paused(WHY), "again", 0),
+        (Returned(), "again", 0),
+        (Rejected(WHY), "dead", 1),
+        (Unresolvable(WHY), "unknown", 0),
+        (Cancelled(), "cancelled", 0),
+        (Expired(), "expired", 0),
+        (Ended(), "drop", 0),
+    ],
+)
+def test_each_outcome_has_its_step_and_burns_what_it_should(outcome, name, attempts):
+    found = step(outcome)
+    assert (found.name, found.attempts) == (name, attempts)
+
+
+@pytest.mark.parametrize("outcome", [Rejected(WHY), Cancelled(), Expired(), Failed(WHY)])
+def test_nothing_ends_as_certain_while_an_ask_is_open(outcome):
+    assert step(outcome, ambiguous=True, max_attempts=1).name == "unknown"
+
+
+def test_the_fast_phase_doubles_with_full_jitter():
+    pauses = [backoff(POLICY, attempts, draw=lambda: 1.0).total_seconds() for attempts in (1, 2, 3, 4)]
+    assert pauses == [5, 10, 20, 40]
+    assert backoff(POLICY, 3, draw=lambda: 0.0) == timedelta(0)
+
+
+def test_the_pause_never_passes_32_times_the_base():
+    assert max(
+        backoff(replace(POLICY, max_attempts=100), n, draw=lambda: 1.0) for n in range(1, 100)
+    ) == timedelta(seconds=160)
+
+
+def test_a_fixed_pause_is_fixed():
+    assert backoff(replace(POLICY, backoff="fixed"), 4, draw=lambda: 0.3) == timedelta(seconds=5)
+
+
+def test_after_the_fast_phase_a_transient_failure_goes_on_at_the_caps_pace():
+    found = step(Failed(WHY), attempts=4, first_failed_at=NOW - timedelta(hours=5), draw=0.0)
+    assert (found.name, found.due_in) == ("again", timedelta(seconds=80))
+
+
+def test_the_slow_phase_ends_at_give_up_after():
+    assert step(Failed(WHY), attempts=40, first_failed_at=NOW - timedelta(hours=6)).name == "dead"
+
+
+def test_a_refusal_in_unknown_words_has_no_slow_phase():
+    assert step(Failed(WHY, transient=False), attempts=4).name == "dead"
+    assert step(Failed(WHY), attempts=4, transient=False).name == "dead"
+
+
+def test_an_applications_own_max_attempts_is_a_plain_count():
+    assert step(Failed(WHY), attempts=1, max_attempts=2).name == "dead"
+    assert step(Failed(WHY), attempts=7, max_attempts=9).name == "again"
+
+
+def test_what_the_provider_asks_for_is_the_least_pause():
+    assert step(Failed(WHY, after=timedelta(seconds=90)), draw=0.0).due_in == timedelta(seconds=90)
+    assert step(Throttled(WHY, timedelta(seconds=7)), draw=0.0).due_in == timedelta(seconds=7)
+
+
+def test_a_key_expires_23_hours_after_an_open_ask_and_not_otherwise():
+    old = NOW - timedelta(hours=23)
+    assert key_has_expired(replace(EMAIL, ambiguous=True, first_asked_at=old), now=NOW)
+    assert not key_has_expired(
+        replace(EMAIL, ambiguous=True, first_asked_at=old + timedelta(seconds=1)), now=NOW
+    )
+    assert not key_has_expired(replace(EMAIL, ambiguous=False, first_asked_at=old), now=NOW)

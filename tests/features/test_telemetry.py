@@ -1,0 +1,108 @@
+"""Logs without a single address, key or detail; loops that survive their rounds; probes that answer."""
+
+import io
+import json
+import logging
+import threading
+from datetime import timedelta
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import psycopg
+import pytest
+from factories import insert
+
+from outboxd.loop import every, spawn
+from outboxd.telemetry import JsonFormatter, TextFormatter, redact
+from outboxd.web.health import Report, start_health
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "re_0123456789abc",
+        "whsec_AAECAwQFBgc=",
+        "ada@example.org",
+        "postgresql://u:hunter2@h/d",
+        "failed\nDETAIL: Key (k)=(ada) exists.",
+    ],
+)
+def test_what_is_private_is_redacted(secret):
+    shown = redact(f"x {secret}\ny")
+    assert not [part for part in ("re_0123", "whsec_AAE", "ada@", "hunter2", "(ada)") if part in shown]
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_an_exception_of_postgres_leaks_no_value(conn, formatter):
+    out = io.StringIO()
+    log = logging.getLogger("test.leak")
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter)
+    log.addHandler(handler)
+    insert(conn, dedupe_key="k")
+    try:
+        conn.execute("insert into outboxd.dedupe values ('', 'k', 99)")
+    except psycopg.Error:
+        log.exception("failed for ada@example.org", extra={"uid": "7", "note": "re_0123456789 \x1b[31m"})
+    assert "(k)" not in out.getvalue()
+    assert "ada@" not in out.getvalue()
+    assert "re_0123" not in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_json_line_is_json_with_its_extra_fields():
+    record = logging.makeLogRecord(
+        {"name": "n", "levelname": "INFO", "msg": "said %s", "args": ("it",), "uid": "7", "count": 3}
+    )
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["event"], line["uid"], line["count"], line["level"]) == ("said it", "7", 3, "info")
+
+
+def test_a_round_that_fails_does_not_end_its_loop():
+    stop, rounds = threading.Event(), []
+
+    def work():
+        rounds.append(1)
+        if len(rounds) == 3:
+            stop.set()
+        raise RuntimeError("a bad round")
+
+    every(timedelta(milliseconds=1), work, stop, name="test")
+    assert len(rounds) == 3
+
+
+def test_a_thread_that_dies_is_reported_by_name():
+    died, told = threading.Event(), []
+
+    def on_crash(name):
+        told.append(name)
+        died.set()
+
+    spawn("worker", lambda: 1 / 0, on_crash)
+    assert died.wait(5)
+    assert told == ["worker"]
+
+
+def ask(address, path):
+    try:
+        with urlopen(f"http://{address[0]}:{address[1]}{path}", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_probes_tell_alive_and_ready_apart():
+    health = start_health(
+        "127.0.0.1:0", lambda: Report(ok=True), lambda: Report(ok=False, problems=["no database"])
+    )
+    try:
+        assert ask(health.address, "/livez")[0] == 200
+        status, body = ask(health.address, "/readyz")
+        assert (status, body["problems"]) == (503, ["no database"])
+        again = start_health(
+            f"{health.address[0]}:{health.address[1]}", lambda: Report(ok=True), lambda: Report(ok=True)
+        )
+        assert again.address is None
+    finally:
+        health.stop()

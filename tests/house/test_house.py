@@ -1,0 +1,96 @@
+"""The house stays small, its generated files stay true, and its public import stays light."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "outboxd").rglob("*.py"))
+QUERIES = sorted((ROOT / "sql" / "queries").rglob("*.sql"))
+LONG_QUERIES = {
+    "lease/claim": 70,  # one statement, so that a claim is one round trip
+    "lease/settle": 150,  # every end of an email in one fenced statement
+    "lease/reclaim": 110,  # the same for leases that ran out
+}
+READS_ENVIRONMENT = {"config.py", "localpg.py"}  # localpg must work where there is no configuration yet
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_one_noun(module):
+    text = module.read_text()
+    assert len(text.splitlines()) <= 350
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 70, node.name
+    if module.name not in READS_ENVIRONMENT:
+        assert "os.environ" not in text
+    assert not re.search(r"log\.\w+\(\s*f[\"']", text), "an f-string in a log call"
+
+
+@pytest.mark.parametrize("file", QUERIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_query_is_short_commented_and_used_once(file):
+    name = f"{file.parent.name}/{file.stem}"
+    text = file.read_text()
+    assert text.startswith("-- ")
+    assert len(text.splitlines()) <= LONG_QUERIES.get(name, 40)
+    uses = sum(module.read_text().count(f'query("{name}")') for module in MODULES)
+    assert uses == 1, f"{name} is used {uses} times"
+
+
+def test_importing_outboxd_imports_nothing_heavy():
+    code = "import sys, outboxd; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+    assert not loaded & {
+        "httpx",
+        "httpcore",
+        "alembic",
+        "sqlalchemy",
+        "opentelemetry",
+        "psycopg",
+        "email_validator",
+        "click",
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "file"), [("schema.py", "sql/schema.sql"), ("configuration_docs.py", "docs/configuration.md")]
+)
+def test_a_generated_file_is_up_to_date(script, file):
+    made = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (ROOT / file).read_text(), f"run make: {file} is not what {script} prints"
+
+
+def test_every_setting_is_in_the_documented_file():
+    from dataclasses import fields
+
+    from outboxd.config import Config, load
+
+    text = (ROOT / "deploy" / "outboxd.toml").read_text()
+    for section in fields(Config):
+        assert f"[{section.name}]" in text
+        for item in fields(section.default_factory):
+            assert re.search(rf"^#? ?{item.name} = ", text, re.MULTILINE), item.name
+    load(ROOT / "deploy" / "outboxd.toml", {})
+
+
+def test_make_explains_every_target():
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets == set(re.findall(r"make ([a-z-]+)", shown))
+
+
+def test_the_readme_shows_its_two_commands_on_the_first_screen():
+    first = "\n".join((ROOT / "README.md").read_text().splitlines()[:24])
+    assert "make demo" in first
+    assert "make test" in first
