@@ -127,7 +127,7 @@ def start(daemon: Daemon) -> None:
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
-        _loop(daemon, "reclaimer", timedelta(seconds=1), daemon.reclaimer.round),
+        _loop(daemon, "reclaimer", timedelta(seconds=1.5), daemon.reclaimer.round),
         _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
     ]
 

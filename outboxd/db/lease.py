@@ -65,9 +65,10 @@ class Settlement:
 
 def slots(conn: Connection, *, now: datetime | None = None) -> list[Waiting]:
     """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
-    with conn.transaction(), conn.cursor(row_factory=class_row(Waiting)) as cursor:
+    with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        return cursor.execute(query("ready/slots"), {"now": now}, prepare=True).fetchall()
+        cursor = conn.execute(query("ready/slots"), {"now": now}, prepare=True)
+    return [Waiting(*row) for row in cursor.fetchall()]
 
 
 def claim(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -88,7 +89,7 @@ def test_cost_of_being_idle(conn, sink, daemon, keep, short):
     insert_many(conn, 20)
     until(lambda: drained(conn), what="the warm-up")
     calls = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"
-    threading.Event().wait(2)  # statistics are flushed once a second
+    threading.Event().wait(2 if short else 12)  # backends that fell idle report their last work late
     before = conn.execute(calls).fetchone()[0]
     threading.Event().wait(seconds)  # how long it idles is what is measured
     conn.execute("select pg_stat_clear_snapshot()")
@@ -101,10 +102,13 @@ def test_cost_of_being_idle(conn, sink, daemon, keep, short):
 
 
 PLAIN = """
-create table plain (like outboxd.email including defaults including identity);
+create table plain (like outboxd.email including defaults including identity) partition by range (id);
 alter table plain add primary key (id);
 create index on plain (uid);
 create index on plain using gin (recipients) with (fastupdate = off);
+create table plain_p0 partition of plain for values from (0) to (1000000);
+create table plain_p1 partition of plain for values from (1000000) to (2000000);
+create table plain_default partition of plain default;
 """
 BODY = str(payload(html="<p>Hi</p>" * 110)).replace("'", '"')
 INTO_PLAIN = f"insert into plain (type, payload, queue, priority, recipients) values ('welcome', '{BODY}', 'transactional', 1, '{{ada@example.org}}');"
@@ -124,7 +128,7 @@ def test_what_an_inserting_application_keeps(tmp_path, keep, short):
             for name, statement in (("plain", INTO_PLAIN), ("email", INTO_EMAIL)):
                 (tmp_path / name).write_text(statement)
             for _ in range(rounds):
-                for name in rates:
+                for name, found in rates.items():
                     command = [
                         binaries / "pgbench",
                         "-n",
@@ -139,8 +143,8 @@ def test_what_an_inserting_application_keeps(tmp_path, keep, short):
                         server.url,
                     ]
                     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-                    rates[name].append(float(re.search(r"tps = ([\d.]+)", done.stdout)[1]))
+                    found.append(float(re.search(r"tps = ([\d.]+)", done.stdout)[1]))
             assert count(conn, "ready") > 0
-    plain, email = (sorted(found)[len(found) // 2] for found in rates.values())
+    plain, email = (statistics.median(rates[name]) for name in ("plain", "email"))
     keep(plain_tps=round(plain), outboxd_tps=round(email), share=round(email / plain, 2))
     assert short or email >= 0.55 * plain

@@ -1,5 +1,5 @@
--- For this transaction: commit durably whatever the default is, plan by index whatever the statistics say, and
--- give up rather than wait for a lock that should never be held long.
+-- For this transaction: commit durably whatever the default is, plan once and by index whatever the statistics say,
+-- and give up rather than wait for a lock that should never be held long.
 select
   set_config('synchronous_commit',
     case when current_setting('synchronous_commit') in ('off', 'local') then 'on'
@@ -7,6 +7,7 @@ select
   set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true),
   set_config('enable_mergejoin', 'off', true),
+  set_config('plan_cache_mode', 'force_generic_plan', true),
   set_config('jit', 'off', true),
   set_config('statement_timeout', '15s', true),
   set_config('lock_timeout', '5s', true),
