@@ -45,6 +45,7 @@ class Doorbell:
         self._rung = threading.Event()
         self._armed = threading.Event()
         self._wanted = threading.Event()
+        self._mutex = threading.Lock()
         self._inbox, self._outbox = os.pipe()
         os.set_blocking(self._inbox, False)
         os.set_blocking(self._outbox, False)
@@ -64,8 +65,9 @@ class Doorbell:
 
     def disarm(self) -> None:
         """Back to work: let inserts pass without ringing."""
-        self._wanted.clear()
-        self._armed.clear()
+        with self._mutex:
+            self._wanted.clear()
+            self._armed.clear()
         self._nudge()
 
     def ring(self) -> None:
@@ -113,9 +115,8 @@ class Doorbell:
 
         Each round of 5 s ends with a question to the server, so that a dead connection is noticed.
         """
-        self._armed.set()
         for _ in range(rounds):
-            if not self._wanted.is_set() or self._stop.is_set():
+            if not self._confirm():
                 return
             quiet = self._sleep([conn.fileno(), *([waiter.fileno()] if waiter else [])], ROUND)
             if quiet:
@@ -123,8 +124,18 @@ class Doorbell:
             if list(conn.notifies(timeout=0)):
                 self._rung.set()
             if waiter is not None and waiter.ended():
-                self._rung.set()
-                return
+                break
+        with self._mutex:
+            self._armed.clear()
+        self._rung.set()
+
+    def _confirm(self) -> bool:
+        """Say that the bell is armed, if that is still wanted: the key is held, or waited for, all the while."""
+        with self._mutex:
+            if not self._wanted.is_set() or self._stop.is_set():
+                return False
+            self._armed.set()
+            return True
 
     def _sleep(self, sockets: list[int], seconds: float) -> bool:
         """Wait for one of the sockets or a nudge; True where nothing came."""
