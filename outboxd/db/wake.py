@@ -80,20 +80,24 @@ class Doorbell:
 
     def listen(self) -> None:
         """The listener thread: until the daemon stops, over as many connections as that takes."""
-        while self._session is not None and not self._stop.is_set():
+        session = self._session
+        while session is not None and not self._stop.is_set():
             try:
-                self._session.run(self._serve)
+                session.run(self._serve)
             except ConnectionLostError:
                 log.warning("listener lost its connection; polling until it is back")
             except StoppedError:
-                return
+                break
             except psycopg.Error as error:
                 log.warning("listener cannot listen; polling", extra={"sqlstate": error.sqlstate})
-                self._session.close()
+                session.close()
                 self._stop.wait(2.0)
             finally:
-                self._armed.clear()
+                with self._mutex:
+                    self._armed.clear()
                 self._rung.set()
+        if session is not None:
+            session.close()
 
     def _serve(self, conn: Connection) -> None:
         conn.execute("listen outboxd")
