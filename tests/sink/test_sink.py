@@ -1,0 +1,219 @@
+"""The local Resend: its checks in order, its memory of keys, its faults on real sockets, and an inbox that trusts nobody."""
+
+import json
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from factories import payload
+from waiting import until
+
+from outboxd.sink.options import FAULTS, SinkOptions, parse_fault
+from outboxd.sink.provider import Provider
+from outboxd.sink.server import Running, running_sink
+
+
+class Clock:
+    """Time that stands until it is moved."""
+
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def served() -> Iterator[Running]:
+    with running_sink(SinkOptions(port=0, rate_limit=None)) as running:
+        yield running
+
+
+HEADERS = {"user-agent": "test", "authorization": "Bearer re_test"}
+
+
+def ask(provider: Provider, body: dict | bytes, *, key: str = "k", **headers: str):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = provider.ask(HEADERS | {"idempotency-key": key} | headers, raw)
+    provider.landed(key)
+    return reply
+
+
+def error(reply) -> tuple[int, str]:
+    return reply.status, json.loads(reply.body)["name"]
+
+
+def test_the_same_key_and_body_replay_one_acceptance(clock):
+    provider = Provider(SinkOptions(), clock=clock)
+    assert ask(provider, payload()).body == ask(provider, payload()).body
+    assert provider.summary() | {"verdicts": None} == {
+        "requests": 2, "verdicts": None, "accepted": 1, "uids": 1, "duplicates": 0, "keys_with_two_bodies": 0,
+    }  # fmt: skip
+
+
+def test_the_same_key_with_another_body_is_a_conflict(clock):
+    provider = Provider(SinkOptions(), clock=clock)
+    ask(provider, payload())
+    assert error(ask(provider, payload(subject="other"))) == (409, "invalid_idempotent_request")
+
+
+def test_a_key_in_flight_is_concurrent(clock):
+    provider = Provider(SinkOptions(), clock=clock)
+    body = json.dumps(payload()).encode()
+    provider.ask(HEADERS | {"idempotency-key": "k"}, body)
+    assert error(provider.ask(HEADERS | {"idempotency-key": "k"}, body)) == (
+        409,
+        "concurrent_idempotent_requests",
+    )
+
+
+def test_a_key_is_forgotten_after_a_day(clock):
+    provider = Provider(SinkOptions(), clock=clock)
+    first = ask(provider, payload())
+    clock.now += 24 * 3600 + 1
+    assert ask(provider, payload()).body != first.body
+
+
+def test_the_eleventh_request_of_a_second_is_too_many(clock):
+    provider = Provider(SinkOptions(rate_limit=10), clock=clock)
+    replies = [ask(provider, payload(), key=f"k{n}") for n in range(11)]
+    assert [reply.status for reply in replies] == [200] * 10 + [429]
+    assert (replies[-1].headers["retry-after"], replies[-1].headers["ratelimit-remaining"]) == ("1", "0")
+    clock.now += 1
+    assert ask(provider, payload(), key="later").status == 200
+
+
+def test_every_recipient_counts_against_the_quota(clock):
+    provider = Provider(SinkOptions(daily_quota=3), clock=clock)
+    assert ask(provider, payload(to=["a@b.co", "c@d.co"])).status == 200
+    assert error(ask(provider, payload(to=["a@b.co", "c@d.co"]), key="two")) == (429, "daily_quota_exceeded")
+    clock.now += 24 * 3600
+    assert ask(provider, payload(), key="three").status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", (400, "validation_error")),
+        (b"[]", (422, "validation_error")),
+        (payload(to=None), (422, "missing_required_field")),
+        (payload(to="nonsense"), (422, "validation_error")),
+        (payload(to=[f"u{n}@b.co" for n in range(51)]), (422, "validation_error")),
+        (payload(html=None), (422, "validation_error")),
+        (payload(tags=[{"name": "a b", "value": "c"}]), (422, "validation_error")),
+        (payload(headers={"X": 5}), (422, "validation_error")),
+        (payload(attachments=[{"filename": "a"}]), (422, "invalid_attachment")),
+        (payload(template={"id": "x"}), (422, "validation_error")),
+        (payload(scheduled_at="tomorrow"), (422, "validation_error")),
+    ],
+)
+def test_a_bad_email_is_refused_as_resend_does(clock, body, expected):
+    assert error(ask(Provider(SinkOptions(), clock=clock), body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"user-agent": ""}, 403),
+        ({"authorization": ""}, 401),
+        ({"authorization": "Bearer nonsense"}, 401),
+        ({"idempotency-key": ""}, 400),
+        ({"idempotency-key": "k" * 257}, 400),
+    ],
+)
+def test_a_bad_header_is_refused(clock, headers, status):
+    assert ask(Provider(SinkOptions(), clock=clock), payload(), **headers).status == status
+
+
+def test_an_unverified_domain_is_refused(clock):
+    provider = Provider(SinkOptions(verified_domains=frozenset({"other.example"})), clock=clock)
+    assert error(ask(provider, payload())) == (403, "validation_error")
+
+
+def post(url: str, to: str, *, timeout: float = 1.0) -> httpx.Response:
+    headers = HEADERS | {"idempotency-key": to}
+    return httpx.post(f"{url}/emails", json=payload(to=to), headers=headers, timeout=timeout, trust_env=False)
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS))
+def test_a_fault_by_recipient_happens_once_and_then_the_key_is_accepted_once(served, kind):
+    to = f"fault+{kind}.1@example.org"
+    try:
+        first = post(served.url, to)
+    except httpx.HTTPError:
+        first = None
+    entry = served.provider.entries[0]
+    assert entry.fault == kind
+    assert first is None or first.status_code == entry.status or kind == "html-502"
+    until(lambda: post(served.url, to).status_code == 200, what="the key to be accepted")
+    assert served.provider.summary()["accepted"] == 1
+
+
+def test_the_ledger_has_a_request_before_its_client_hears_of_it(served):
+    with pytest.raises(httpx.HTTPError):
+        post(served.url, "fault+accept-reset@example.org")
+    assert [entry.verdict for entry in served.provider.entries] == ["new"]
+
+
+def test_two_requests_at_once_under_one_key_are_accepted_once():
+    with running_sink(SinkOptions(port=0, rate_limit=None, think_time=0.2)) as running:
+        codes: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: codes.append(post(running.url, "a@b.co").status_code))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(codes) == [200, 409]
+        assert running.provider.summary()["accepted"] == 1
+
+
+def test_control_changes_it_while_it_runs(served):
+    answer = httpx.post(f"{served.url}/_sink/control", json={"revoked": True}, trust_env=False)
+    assert answer.json() == {"ok": True}
+    assert post(served.url, "a@b.co").status_code == 401
+    assert httpx.post(f"{served.url}/_sink/control", json={"nonsense": 1}, trust_env=False).status_code == 400
+
+
+XSS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "{{7*7}}$body",
+]
+
+
+@pytest.mark.parametrize("vector", XSS)
+def test_the_inbox_shows_strangers_text_as_text(served, vector):
+    body = payload(
+        subject=f"s {vector}",
+        text=vector,
+        html=f"<p>{vector}</p>",
+        to="Ada <a@b.co>",
+        headers={"X-A": vector},
+        attachments=[{"filename": vector, "content": "aGk="}],
+    )
+    headers = HEADERS | {"idempotency-key": "x"}
+    provider_id = httpx.post(f"{served.url}/emails", json=body, headers=headers, trust_env=False).json()["id"]
+    for path in ("/", f"/inbox/{provider_id}"):
+        page = httpx.get(f"{served.url}{path}", trust_env=False)
+        assert "<script>alert" not in page.text
+        assert "<img src=x" not in page.text
+        assert "<svg/onload" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    mail = httpx.get(f"{served.url}/inbox/{provider_id}/html", trust_env=False)
+    assert mail.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_an_unknown_fault_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown fault 'nonsense'"):
+        parse_fault("nonsense:0.5")
+    assert parse_fault("slow:0.5:3").argument == 3
