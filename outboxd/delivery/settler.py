@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -32,12 +32,13 @@ PACE: Final = 0.01  # seconds between the starts of two transactions, so that ou
 
 @dataclass(slots=True)
 class Settler:
-    """The thread's parts. `inbox` takes results from any thread."""
+    """The thread's parts. `inbox` takes results from any thread; `wake` tells the claimer that something went back."""
 
     session: Session
     policies: Policies
     give_up: threading.Event
     inbox: "queue.SimpleQueue[Result | None]"
+    wake: Callable[[], None]
 
     def report(self, result: Result) -> None:
         """Pass on what came of one email."""
@@ -80,7 +81,7 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
     """Write the batch however often the connection breaks; False where the daemon gives up first."""
     while batch:
         try:
-            settler.session.run(lambda conn: settle(conn, settler.policies, batch))
+            again = settler.session.run(lambda conn: settle(conn, settler.policies, batch))
         except ConnectionLostError:
             if settler.give_up.is_set():
                 return False
@@ -91,19 +92,20 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
             if settler.give_up.wait(1.0):
                 return False
         else:
+            if again:
+                settler.wake()
             return True
     return True
 
 
-def settle(conn: Connection, policies: Policies, batch: Sequence[Result]) -> None:
-    """Decide and write; halve on bad data; keep the evidence of lost leases."""
+def settle(conn: Connection, policies: Policies, batch: Sequence[Result]) -> bool:
+    """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back to ready."""
     started = time.monotonic()
     settlements = [_decided(result, policies) for result in batch]
     try:
         taken = settle_if_leased(conn, settlements)
     except DataError as error:
-        _settle_in_halves(conn, policies, batch, error)
-        return
+        return _settle_in_halves(conn, policies, batch, error)
     metrics.settle_duration.record(time.monotonic() - started)
     for result, settlement in zip(batch, settlements, strict=True):
         step = taken.get((result.held.email.lease_id, result.held.email.id))
@@ -111,6 +113,7 @@ def settle(conn: Connection, policies: Policies, batch: Sequence[Result]) -> Non
             _lost(conn, result, settlement)
         else:
             _note(result, settlement, step)
+    return "again" in taken.values()
 
 
 def _decided(result: Result, policies: Policies) -> Settlement:
@@ -128,14 +131,13 @@ def _now(result: Result) -> datetime:
 
 def _settle_in_halves(
     conn: Connection, policies: Policies, batch: Sequence[Result], error: DataError
-) -> None:
+) -> bool:
     if len(batch) > 1:
         middle = len(batch) // 2
-        settle(conn, policies, batch[:middle])
-        settle(conn, policies, batch[middle:])
-        return
+        halves = [settle(conn, policies, half) for half in (batch[:middle], batch[middle:])]
+        return any(halves)
     log.error("an outcome's text cannot be stored; storing it without", extra={"sqlstate": error.sqlstate})
-    settle(conn, policies, [_without_text(batch[0])])
+    return settle(conn, policies, [_without_text(batch[0])])
 
 
 def _without_text(result: Result) -> Result:

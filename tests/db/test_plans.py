@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from conftest import fresh_database
 from psycopg import sql
+from servers import fresh_database
 
 from outboxd.db.query import query
 from outboxd.db.session import path_settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import docker_answers, start_server
+from servers import docker_answers, start_server
 from waiting import until
 
 from outboxd.errors import LocalPostgresError
