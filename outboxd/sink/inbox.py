@@ -118,13 +118,15 @@ def _row(kept: Kept) -> str:
     clips = len(listed(email.get("attachments", [])))
     return Template(_file("row.html")).substitute(
         id=shown(kept.provider_id),
-        initial=shown(_name(email.get("from", "?"))[:1].upper()),
-        hue=sum(map(ord, bare(str(email.get("from", ""))))) % 12,
-        sender=shown(_name(email.get("from", ""))),
-        to=shown(", ".join(bare(str(entry)) for entry in listed(email.get("to", [])))),
+        initial=shown(_name((listed(email.get("to", "?")) or ["?"])[0])[:1].upper()),
+        hue=sum(map(ord, str(email.get("to", "")))) % 12,
+        name=shown(", ".join(_name(entry) for entry in listed(email.get("to", [])))),
+        address=shown(", ".join(bare(str(entry)) for entry in listed(email.get("to", [])))),
         subject=shown(email.get("subject", "(template)")),
         preview=shown(" ".join(str(email.get("text", "")).split())[:140]),
-        clips=f'<span class="clip" title="attachments">&#128206; {clips}</span>' if clips else "",
+        clips=f'<span class="clip" title="attachments">{clips} file{"s" if clips > 1 else ""}</span>'
+        if clips
+        else "",
         asks=f'<span class="asks" title="asked more than once, accepted once">{kept.asks} asks</span>'
         if kept.asks > 1
         else "",
@@ -144,7 +146,7 @@ def _detail(kept: Kept) -> str:
     frame = f'<iframe sandbox="" src="{base}/html" title="HTML part"></iframe>' if email.get("html") else ""
     text = f"<pre>{shown(email['text'])}</pre>" if email.get("text") else ""
     clips = "".join(
-        f'<a class="attachment" href="{base}/attachments/{number}">&#128206; {shown(item.get("filename", "attachment"))}</a>'
+        f'<a class="attachment" href="{base}/attachments/{number}">{shown(item.get("filename", "attachment"))}</a>'
         for number, item in enumerate(listed(email.get("attachments", [])))
     )
     return Template(_file("detail.html")).substitute(
