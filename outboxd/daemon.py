@@ -32,6 +32,8 @@ from outboxd.db.wake import Doorbell
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
+from outboxd.delivery.pacer import Pacer
+from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
 from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
@@ -59,6 +61,7 @@ class Daemon:
     hand: Hand
     settler: Settler
     claimer: Claimer
+    pacer: Pacer
     reclaimer: Reclaimer
     keeper: Session
     senders: list[threading.Thread] = field(default_factory=list)
@@ -95,8 +98,14 @@ def build(config: Config) -> Daemon:
     bell = Doorbell(listen_url, stop=stop)
     hand = Hand(config.sender.threads)
     settler = Settler(
-        Session(url, "settler", stop=give_up), policies, give_up, queue.SimpleQueue(), bell.ring
+        session=Session(url, "settler", stop=give_up),
+        policies=policies,
+        pauses=Pauses(config.resend.account),
+        give_up=give_up,
+        inbox=queue.SimpleQueue(),
+        wake=bell.ring,
     )
+    pacer = Pacer(Session(url, "pacer", stop=stop), config.resend.account, stop, hand.pace)
     who = uuid4()
     claimer = Claimer(
         session=Session(url, "claimer", stop=stop),
@@ -111,7 +120,7 @@ def build(config: Config) -> Daemon:
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
     keeper = Session(url, "keeper", stop=give_up)
-    return Daemon(config, who, stop, give_up, bell, hand, settler, claimer, reclaimer, keeper)
+    return Daemon(config, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper)
 
 
 def start(daemon: Daemon) -> None:
@@ -119,7 +128,15 @@ def start(daemon: Daemon) -> None:
     brake, need = Brake(), daemon.claimer.need
     daemon.path.append(_spawn(daemon, "settler", lambda: settle_all(daemon.settler)))
     tls = shared_ssl_context()
-    sending = Sending(daemon.hand, brake, daemon.settler.report, daemon.stop, need)
+    sending = Sending(
+        hand=daemon.hand,
+        brake=brake,
+        pacer=daemon.pacer,
+        home=daemon.claimer.home,
+        report=daemon.settler.report,
+        stop=daemon.stop,
+        need=need,
+    )
     for number in range(daemon.config.sender.threads):
         client = _client(daemon.config, tls)
         daemon.senders.append(
@@ -128,6 +145,7 @@ def start(daemon: Daemon) -> None:
     _in_transaction(daemon, daemon.settler.policies.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
+        _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
         _loop(daemon, "reclaimer", timedelta(seconds=1.5), daemon.reclaimer.round),
         _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
@@ -139,6 +157,7 @@ def drain(daemon: Daemon) -> bool:
     deadline = time.monotonic() + (daemon.config.resend.deadline + FLUSH).total_seconds()
     daemon.bell.ring()
     daemon.bell.close()
+    daemon.pacer.close()
     _join(daemon.loops, deadline)
     for held in daemon.hand.close():
         daemon.settler.report(Result(held, Returned(), None))
@@ -188,8 +207,9 @@ def _say_goodbye(daemon: Daemon) -> None:
     """Leave the workers table, if that costs no waiting."""
     if daemon.keeper.connected.is_set():
         _in_transaction(daemon, lambda conn: worker.forget(conn, daemon.worker))
-    for session in (daemon.keeper, daemon.settler.session, daemon.claimer.session, daemon.reclaimer.session):
-        session.close()
+    for part in (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer):
+        part.session.close()
+    daemon.keeper.close()
 
 
 def _spawn(daemon: Daemon, name: str, target: Callable[[], object]) -> threading.Thread:
@@ -224,9 +244,7 @@ def _live(daemon: Daemon) -> Report:
     problems = [f"{name} died" for name in daemon.crashed]
     if daemon.claimer.session.connected.is_set() and idle > STUCK:
         problems.append(f"no claim round for {idle:.0f} s")
-    return Report(
-        not problems, problems, {"in_hand": len(daemon.hand.stale()), "asking": daemon.hand.asking()}
-    )
+    return Report(not problems, problems, {"in_hand": daemon.hand.waiting(), "asking": daemon.hand.asking()})
 
 
 def _ready(daemon: Daemon) -> Report:

@@ -27,6 +27,7 @@ throttled = _meter.create_counter("outboxd.throttled", "{request}", "Requests re
 paused = _meter.create_counter(
     "outboxd.paused", "{request}", "Requests refused for the account's or domain's sake"
 )
+pauses = _meter.create_counter("outboxd.pauses", "{pause}", "Pauses that began, by kind and reason")
 loop_errors = _meter.create_counter("outboxd.loop.errors", "{round}", "Rounds that failed, by loop")
 reconnects = _meter.create_counter(
     "outboxd.reconnects", "{attempt}", "Attempts to reconnect to Postgres, by connection"

@@ -31,6 +31,7 @@ class Client:
         ssl_context: ssl.SSLContext,
     ) -> None:
         self._url = httpx.URL(api_url.rstrip("/") + "/emails")
+        self._batch_url = httpx.URL(api_url.rstrip("/") + "/emails/batch")
         self._api_key = api_key
         self._transport = Transport(deadline=deadline, ssl_context=ssl_context)
 
@@ -38,11 +39,18 @@ class Client:
         return f"Client({self._url.host})"
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
-        """Ask once: `body` is the request as rendered, `key` the email's idempotency key."""
+        """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""
+        return self._post(self._url, body, key)
+
+    def send_batch(self, body: bytes, key: str) -> Answer | TransportFailure:
+        """Ask once for all emails of a batch; `key` is the batch's."""
+        return self._post(self._batch_url, body, key)
+
+    def _post(self, url: httpx.URL, body: bytes, key: str) -> Answer | TransportFailure:
         secret = self._api_key()
         if not _fits_a_header(secret):
             return TransportFailure("not_sent", "the API key is empty or holds what no HTTP header can carry")
-        request = httpx.Request("POST", self._url, headers=_headers(secret, key), content=body)
+        request = httpx.Request("POST", url, headers=_headers(secret, key), content=body)
         try:
             return _answer(self._transport.handle_request(request))
         except httpx.TransportError as error:
