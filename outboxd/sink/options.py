@@ -24,13 +24,25 @@ FAULTS: Final = {
     "truncated": "accepts, and answers half of the JSON",
     "empty-200": "accepts, and answers nothing with status 200",
     "no-id": "accepts, and answers JSON without an id",
+    "fewer-ids": "accepts a batch, and answers one id too few",
     "not-json": "accepts, and answers text with status 200",
     "huge": "accepts, and answers megabytes",
     "conflict": "claims that the key was used with another body (409)",
     "concurrent": "claims that the key is in flight (409)",
 }
 AFTER_ACCEPTING: Final = frozenset(
-    {"slow", "accept-reset", "accept-hang", "drip", "truncated", "empty-200", "no-id", "not-json", "huge"}
+    {
+        "slow",
+        "accept-reset",
+        "accept-hang",
+        "drip",
+        "truncated",
+        "empty-200",
+        "no-id",
+        "fewer-ids",
+        "not-json",
+        "huge",
+    }
 )
 
 

@@ -6,19 +6,22 @@ import re
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from outboxd.sink.reply import Problem
+
 ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
 )
 TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 MOST: Final = {"recipients": 50, "tags": 75, "attachment_bytes": 40 * 1024 * 1024}
 AHEAD: Final = timedelta(days=30)
-Problem = tuple[int, str, str]  # status, name, message
 
 
-def problem_with(email: object, *, now: datetime) -> Problem | None:
-    """The first thing that is wrong, or None."""
+def problem_with(email: object, *, now: datetime, in_batch: bool = False) -> Problem | None:
+    """The first thing that is wrong, or None. A batch carries no attachments."""
     if not isinstance(email, dict):
         return 422, "validation_error", "The request body must be an object."
+    if in_batch and email.get("attachments"):
+        return 422, "validation_error", "The `attachments` field is not supported in batch requests."
     for check in (_required, _addresses, _texts, _headers, _tags, _attachments, _scheduled):
         problem = check(email, now)
         if problem is not None:
