@@ -2,9 +2,9 @@
 
 import collections
 import random
-from typing import Any
+from collections.abc import Sequence
 
-from outboxd.sink.ask import Ask, recipients_of, uid_of
+from outboxd.sink.ask import Ask
 from outboxd.sink.options import FAULTS, Fault, SinkOptions
 
 MARK = "fault+"
@@ -17,35 +17,36 @@ class Dice:
         self._random = random.Random(seed)  # noqa: S311 - faults, not secrets
         self._met: collections.Counter[tuple[str, str]] = collections.Counter()
 
-    def new_id(self) -> int:
-        """128 bits for a UUID."""
-        return self._random.getrandbits(128)
+    def new_id(self) -> str:
+        """A UUID of version 4."""
+        digits = f"{self._random.getrandbits(128):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
-    def cast(self, ask: Ask, options: SinkOptions, *, marked: bool) -> tuple[Fault, dict[str, Any]] | None:
-        """The fault and the email that has it. One faulty recipient in a batch is a fault of the whole request.
+    def cast(self, ask: Ask, options: SinkOptions, *, marked: bool) -> tuple[Fault, int] | None:
+        """The fault and the index of the email that has it. One faulty recipient in a batch is a fault of the whole request.
 
         `marked` says whether the body can hold a faulty recipient at all.
         """
         if marked:
-            for email in ask.emails:
-                fault = self._by_recipient(email, ask.key)
+            for index, recipients in enumerate(ask.recipients):
+                fault = self._by_recipient(recipients, ask.uids[index] or ask.key)
                 if fault is not None:
-                    return fault, email
+                    return fault, index
         for fault in options.faults:
             if self._random.random() < fault.probability:
-                return fault, next(iter(ask.emails), {})
+                return fault, 0
         return None
 
-    def _by_recipient(self, email: dict[str, Any], key: str) -> Fault | None:
+    def _by_recipient(self, recipients: Sequence[str], email: str) -> Fault | None:
         """N counts by email, whatever requests and keys it travels under."""
-        for address in recipients_of(email):
+        for address in recipients:
             local = address.partition("@")[0]
             if local.startswith(MARK):
                 kind, _, times = local.removeprefix(MARK).partition(".")
                 known = kind in FAULTS
                 if known and not times.isdigit():
                     return Fault(kind)
-                meeting = (address, uid_of(email) or key)
+                meeting = (address, email)
                 if known and self._met[meeting] < int(times):
                     self._met[meeting] += 1
                     return Fault(kind)

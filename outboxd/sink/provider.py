@@ -8,13 +8,12 @@ batch of one.
 import collections
 import json
 import threading
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from outboxd.sink.ask import BATCH, SINGLE, Ask, read, recipients_of, uid_of, unread
+from outboxd.sink.ask import BATCH, SINGLE, Ask, read, unread
 from outboxd.sink.batch import batch_answer, problem_with_batch
 from outboxd.sink.dice import MARK, Dice
 from outboxd.sink.keys import Keys, Remembered
@@ -135,15 +134,16 @@ class Provider:
     def _accept(self, ask: Ask, problems: dict[int, Problem], mode: str, fault: Fault | None) -> Reply:
         now, size = self.clock(), ask.size // len(ask.items)
         ids: list[str] = []
+        addresses = 0
         for index, email in enumerate(ask.items):
             if index in problems:
                 continue
-            provider_id = str(uuid.UUID(int=self._dice.new_id(), version=4))
+            provider_id = self._dice.new_id()
             ids.append(provider_id)
-            self.ledger.accepted(uid_of(email) or provider_id)
-            self._meter.use(len(recipients_of(email)), now)
-            kept = Kept(provider_id, now, email, ask.key, size)
-            self.mailbox.put(kept, most=self.options.keep)
+            addresses += len(ask.recipients[index])
+            self.ledger.accepted(ask.uids[index] or provider_id)
+            self.mailbox.put(Kept(provider_id, now, email, ask.key, size), most=self.options.keep)
+        self._meter.use(addresses, now)
         answer = batch_answer(ids, problems, mode) if ask.is_batch else json.dumps({"id": ids[0]}).encode()
         if ask.key:
             self._keys.remember(ask.call, ask.key, Remembered(now, ask.sha256, answer, tuple(ids)))
@@ -159,11 +159,11 @@ class Provider:
         self._write(ask, "replay", 200, known.provider_ids, fault)
         return Reply(200, known.answer, self._headers(), fault=fault)
 
-    def _commit(self, fault: Fault, email: dict[str, Any], ask: Ask) -> Reply:
+    def _commit(self, fault: Fault, index: int, ask: Ask) -> Reply:
         """A fault instead of an answer. Those that cut the connection have no status."""
-        problem = (
-            unverified(_domain_of(email)) if fault.kind == "domain" else REFUSED.get(fault.kind, (0, "", ""))
-        )
+        problem = REFUSED.get(fault.kind, (0, "", ""))
+        if fault.kind == "domain":
+            problem = unverified(_domain_of(ask.items[index]) if ask.items else "example.com")
         self._write(ask, "fault", problem[0], fault=fault)
         if fault.kind == "html-502":
             return GATEWAY
@@ -187,22 +187,21 @@ class Provider:
         provider_ids: list[str] | tuple[str, ...] = (),
         fault: Fault | None = None,
     ) -> None:
-        uids = [uid_of(item) for item in ask.items]
         entry = Entry(
             n=self.ledger.next_number,
             at=self.clock(),
             call=ask.call,
             key=ask.key,
             sha256=ask.sha256,
-            items=len(uids),
-            uid="" if ask.is_batch or not uids else uids[0],
-            uids=uids,
+            items=len(ask.items),
+            uid="" if ask.is_batch or not ask.uids else ask.uids[0],
+            uids=ask.uids,
             verdict=verdict,
             status=status,
             accepted=len(provider_ids) if verdict == "new" else 0,
             provider_id="" if ask.is_batch or not provider_ids else provider_ids[0],
             provider_ids=provider_ids,
-            to=[address for item in ask.items for address in recipients_of(item)],
+            to=[address for recipients in ask.recipients for address in recipients],
             fault=fault.kind if fault else "",
         )
         self.ledger.write(entry)
@@ -218,7 +217,7 @@ class Provider:
     def _quota(self, ask: Ask) -> Problem | None:
         if self.options.daily_quota is None and self.options.monthly_quota is None:
             return None
-        wanted = sum(len(recipients_of(item)) for item in ask.items)
+        wanted = sum(map(len, ask.recipients))
         kind = self._meter.exceeded(self.options, wanted, self.clock())
         return REFUSED[kind] if kind else None
 
@@ -233,5 +232,7 @@ class Provider:
         return self._meter.headers(self.options, self.clock(), sending=True)
 
 
-def _domain_of(email: dict[str, Any]) -> str:
+def _domain_of(email: object) -> str:
+    if not isinstance(email, dict):
+        return ""
     return bare(str(next(iter(listed(email.get("from", ""))), ""))).rpartition("@")[2].lower()
