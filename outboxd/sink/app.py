@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,15 +21,14 @@ from starlette.routing import Route
 
 from outboxd.sink import inbox
 from outboxd.sink.ask import BATCH, SINGLE
-from outboxd.sink.options import SinkOptions, parse_fault
+from outboxd.sink.options import SinkOptions, parse_changes
 from outboxd.sink.provider import Provider
-from outboxd.sink.reply import REFUSED, Reply, refusal
+from outboxd.sink.reply import Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-PATHS: Final = frozenset({"/emails", "/emails/batch"})
 MOST_BODY: Final = 64 * 1024 * 1024  # bytes
 FOREVER: Final = 3600.0  # seconds
 DRIP: Final = 0.5  # seconds per byte
@@ -49,18 +49,18 @@ class Sink:
             await self._pages(scope, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = f"{scope['method']} {scope['path']}"
-        if scope["path"] not in PATHS:
-            await _answer(send, refusal(REFUSED["no-endpoint"], {}))
-        elif call not in {SINGLE, BATCH}:
-            await _answer(send, refusal(REFUSED["no-method"], {}))
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        method, path = scope["method"], scope["path"].rstrip("/")
+        call, body = f"{method} {path}", await _body(receive)
+        if call in {SINGLE, BATCH}:
+            reply = self.provider.ask(headers, body, call=call)
         else:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            reply = self.provider.ask(headers, await _body(receive), call=call)
-            if self.provider.options.think_time:
-                await asyncio.sleep(self.provider.options.think_time)
-            await _commit(reply, receive, send)
-            self.provider.landed(headers.get("idempotency-key", ""))
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            reply = self.provider.read(method, path, headers, query=query, body=body)
+        if self.provider.options.think_time:
+            await asyncio.sleep(self.provider.options.think_time)
+        await _commit(reply, receive, send)
+        self.provider.landed(headers.get("idempotency-key", ""))
 
 
 async def _commit(reply: Reply, receive: Receive, send: Send) -> None:
@@ -154,15 +154,10 @@ def _control_routes(provider: Provider) -> list[Route]:
 
     async def control(request: Request) -> Response:
         try:
-            changes = await request.json()
-            if "faults" in changes:
-                changes["faults"] = tuple(parse_fault(text) for text in changes["faults"])
-            if changes.get("verified_domains") is not None:
-                changes["verified_domains"] = frozenset(changes["verified_domains"])
-            provider.control(changes)
+            provider.control(parse_changes(await request.json()))
         except (ValueError, TypeError, AttributeError) as error:
             return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse({"ok": True})
+        return JSONResponse({"ok": True, "now": provider.clock()})
 
     return [
         Route("/_sink/summary", summary),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from outboxd.sink.account import problem_with_key
 from outboxd.sink.ask import BATCH, SINGLE, Ask, read, unread
 from outboxd.sink.batch import batch_answer, problem_with_batch
 from outboxd.sink.dice import MARK, Dice
@@ -21,7 +22,9 @@ from outboxd.sink.ledger import Entry, Ledger
 from outboxd.sink.mailbox import Kept, Mailbox
 from outboxd.sink.meter import Meter
 from outboxd.sink.options import AFTER_ACCEPTING, Fault, SinkOptions
+from outboxd.sink.records import answer, call_of
 from outboxd.sink.reply import BLOCKED, GATEWAY, REFUSED, Problem, Reply, refusal, unverified
+from outboxd.sink.schedule import instant
 from outboxd.sink.validate import bare, listed, problem_with
 
 __all__ = ["BATCH", "SINGLE", "Entry", "Kept", "Provider", "Reply"]
@@ -64,12 +67,30 @@ class Provider:
 
     def clock(self) -> float:
         """Unix seconds, as this Resend sees them."""
-        return self._clock()
+        return self._clock() + self.options.clock_offset
 
     def ask(self, headers: Mapping[str, str], body: bytes, *, call: str = SINGLE) -> Reply:
         """One request to send. Never raises for what a client sends."""
         with self._lock:
             return self._judge(unread(call, headers, body), headers, body)
+
+    def read(
+        self, method: str, path: str, headers: Mapping[str, str], *, query: Mapping[str, str], body: bytes
+    ) -> Reply:
+        """Any other request: about emails that were accepted. Never raises for what a client sends."""
+        call = call_of(method, path)
+        with self._lock:
+            ask = unread(call or f"{method} {path}", headers, body)
+            turned_away = self._door(ask, headers, sending=False)
+            if turned_away is not None:
+                return turned_away
+            if call is None:
+                return self._refuse(REFUSED["no-endpoint"], ask)
+            found = answer(self.mailbox, call, path, query=query, body=body, now=self.clock())
+            if isinstance(found, tuple):
+                return self._refuse(found, ask)
+            self._write(ask, "read", 200)
+            return Reply(200, json.dumps(found).encode(), self._headers(sending=False))
 
     def landed(self, key: str) -> None:
         """The answer of the request with this key is out: a repetition is a replay from now on."""
@@ -86,17 +107,24 @@ class Provider:
         with self._lock:
             self.options = replace(self.options, **changes)
 
-    def _judge(self, ask: Ask, headers: Mapping[str, str], body: bytes) -> Reply:
-        if not headers.get("user-agent"):
+    def _door(self, ask: Ask, headers: Mapping[str, str], *, sending: bool) -> Reply | None:
+        """Edge, API key, rate: what is asked before anybody looks at the request."""
+        if self.options.edge_block or not headers.get("user-agent"):
             self._write(ask, "refused", BLOCKED.status)
             return BLOCKED
-        problem = self._credentials(headers)
-        if problem is None and not self._meter.take_request(self.options.rate_limit, self.clock()):
-            return self._refuse(REFUSED["429"], ask, verdict="limited")
-        if problem is None and "idempotency-key" in headers and not 1 <= len(ask.key) <= LONGEST_KEY:
-            problem = REFUSED["key-length"]
+        problem = problem_with_key(headers, self.options, sending=sending)
         if problem is not None:
             return self._refuse(problem, ask)
+        if not self._meter.take_request(self.options.rate_limit, self.clock()):
+            return self._refuse(REFUSED["429"], ask, verdict="limited")
+        return None
+
+    def _judge(self, ask: Ask, headers: Mapping[str, str], body: bytes) -> Reply:
+        turned_away = self._door(ask, headers, sending=True)
+        if turned_away is not None:
+            return turned_away
+        if "idempotency-key" in headers and not 1 <= len(ask.key) <= LONGEST_KEY:
+            return self._refuse(REFUSED["key-length"], ask)
         try:
             ask = read(ask, json.loads(body))
         except (ValueError, RecursionError):
@@ -142,13 +170,16 @@ class Provider:
             ids.append(provider_id)
             addresses += len(ask.recipients[index])
             self.ledger.accepted(ask.uids[index] or provider_id)
-            self.mailbox.put(Kept(provider_id, now, email, ask.key, size), most=self.options.keep)
+            kept = Kept(provider_id, now, email, ask.key, size)
+            if "scheduled_at" in email:
+                kept.scheduled_at = instant(email["scheduled_at"], datetime.fromtimestamp(now, UTC))
+            self.mailbox.put(kept, most=self.options.keep)
         self._meter.use(addresses, now)
-        answer = batch_answer(ids, problems, mode) if ask.is_batch else json.dumps({"id": ids[0]}).encode()
+        told = batch_answer(ids, problems, mode) if ask.is_batch else json.dumps({"id": ids[0]}).encode()
         if ask.key:
-            self._keys.remember(ask.call, ask.key, Remembered(now, ask.sha256, answer, tuple(ids)))
+            self._keys.remember(ask.call, ask.key, Remembered(now, ask.sha256, told, tuple(ids)))
         self._write(ask, "new", 200, ids, fault)
-        return Reply(200, answer, self._headers(), fault=fault)
+        return Reply(200, told, self._headers(), fault=fault)
 
     def _repeated(self, known: Remembered, ask: Ask, fault: Fault | None) -> Reply:
         if ask.sha256 != known.sha256:
@@ -174,7 +205,7 @@ class Provider:
 
     def _refuse(self, problem: Problem, ask: Ask, *, verdict: str = "refused") -> Reply:
         self._write(ask, verdict, problem[0])
-        headers = self._headers()
+        headers = self._headers(sending=ask.call in {SINGLE, BATCH})
         if verdict == "limited":
             headers["retry-after"] = "1"
         return refusal(problem, headers)
@@ -206,14 +237,6 @@ class Provider:
         )
         self.ledger.write(entry)
 
-    def _credentials(self, headers: Mapping[str, str]) -> Problem | None:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            return REFUSED["no-key"]
-        if self.options.revoked or not token.startswith("re_"):
-            return REFUSED["revoked"]
-        return None
-
     def _quota(self, ask: Ask) -> Problem | None:
         if self.options.daily_quota is None and self.options.monthly_quota is None:
             return None
@@ -228,8 +251,8 @@ class Provider:
         domain = _domain_of(email)
         return None if domain in verified else unverified(domain)
 
-    def _headers(self) -> dict[str, str]:
-        return self._meter.headers(self.options, self.clock(), sending=True)
+    def _headers(self, *, sending: bool = True) -> dict[str, str]:
+        return self._meter.headers(self.options, self.clock(), sending=sending)
 
 
 def _domain_of(email: object) -> str:

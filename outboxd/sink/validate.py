@@ -3,17 +3,17 @@
 import base64
 import binascii
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from outboxd.sink.reply import Problem
+from outboxd.sink.schedule import AHEAD, instant
 
 ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
 )
 TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 MOST: Final = {"recipients": 50, "tags": 75, "attachment_bytes": 40 * 1024 * 1024}
-AHEAD: Final = timedelta(days=30)
 
 
 def problem_with(email: object, *, now: datetime, in_batch: bool = False) -> Problem | None:
@@ -147,14 +147,12 @@ def _attachments(email: dict[str, Any], _now: datetime) -> Problem | None:
 
 
 def _scheduled(email: dict[str, Any], now: datetime) -> Problem | None:
-    given = email.get("scheduled_at")
-    if given is None:
+    if "scheduled_at" not in email:
         return None
-    try:
-        at = datetime.fromisoformat(given)
-    except (TypeError, ValueError):
+    at = instant(email["scheduled_at"], now)
+    if at is None:
         return 422, "validation_error", "Invalid `scheduled_at` field."
-    if at.tzinfo is None or at > now + AHEAD:
+    if at > now + AHEAD:
         return 422, "validation_error", "`scheduled_at` must be at most 30 days ahead."
     return None
 

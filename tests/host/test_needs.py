@@ -6,7 +6,7 @@ from needs import NEEDS, Need, main, needs
 
 def test_what_is_missing_fails_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(NEEDS, "nothing", Need(lambda: None, "libnothing", "does nothing"))
-    with pytest.raises(pytest.fail.Exception, match="no nothing .*: apt-get install libnothing"):
+    with pytest.raises(pytest.fail.Exception, match=r"no nothing .*: apt-get install libnothing"):
         needs("nothing")
 
 
