@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract a8951dd9882005e8';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -776,6 +776,37 @@ end
 $_$;
 
 --
+-- Name: pause(text, text, text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.pause(kind text, key text, reason text, until timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  wanted text := case when pause.kind = 'domain' then lower(pause.key) else pause.key end;
+begin
+  if pause.kind is null or pause.kind not in ('account', 'queue', 'type', 'domain') then
+    raise exception 'kind: must be account, queue, type or domain' using errcode = '22023';
+  elsif wanted is null or wanted = '' or length(wanted) > 255 then
+    raise exception 'key: must be 1 to 255 characters' using errcode = '22023';
+  elsif pause.reason is null or pause.reason = '' or length(pause.reason) > 500 then
+    raise exception 'reason: must be 1 to 500 characters' using errcode = '22023',
+      hint = 'Say why: whoever finds the mail waiting will want to know.';
+  elsif pause.until <= clock_timestamp() then
+    raise exception 'until: lies in the past' using errcode = '22023';
+  elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
+    raise exception 'key: there is no queue of this name' using errcode = '22023';
+  end if;
+  insert into outboxd.pause as known (kind, key, reason, until, by)
+  values (pause.kind, wanted, pause.reason, pause.until, session_user)
+  on conflict on constraint pause_pkey do update
+  set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
+    probe_every = null, by = excluded.by;
+end
+$$;
+
+--
 -- Name: queue_emails(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -831,6 +862,7 @@ with missing as (
     and not exists (select from outboxd.ready where ready.id = email.id)
     and not exists (select from outboxd.delivery where delivery.id = email.id)
     and not exists (select from outboxd.dead_letter where dead_letter.id = email.id)
+    and not exists (select from outboxd.batch_member where batch_member.id = email.id)
     and email.id not in (select unnest(lease.ids) from outboxd.lease)
 ), back as (
   insert into outboxd.ready (id, queue, priority, scheduled_at)
@@ -952,6 +984,62 @@ select exists (
 $$;
 
 --
+-- Name: resume(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.resume(kind text, key text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  delete from outboxd.pause
+  where pause.kind = resume.kind
+    and pause.key = case when resume.kind = 'domain' then lower(resume.key) else resume.key end;
+  if not found then
+    return false;
+  end if;
+  perform pg_notify('outboxd', '');
+  return true;
+end
+$$;
+
+--
+-- Name: batch; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.batch (
+    batch_uid uuid NOT NULL,
+    body bytea NOT NULL,
+    frozen jsonb NOT NULL,
+    queue smallint NOT NULL,
+    lane integer NOT NULL,
+    due_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    crash_streak smallint DEFAULT 0 NOT NULL,
+    first_asked_at timestamp with time zone,
+    first_failed_at timestamp with time zone,
+    last_ambiguous_at timestamp with time zone,
+    ambiguous boolean DEFAULT false NOT NULL,
+    transient boolean DEFAULT true NOT NULL,
+    rejected boolean DEFAULT false NOT NULL,
+    last_error text
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
+ALTER TABLE ONLY outboxd.batch ALTER COLUMN body SET STORAGE EXTERNAL;
+
+--
+-- Name: batch_member; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.batch_member (
+    id bigint NOT NULL,
+    batch_uid uuid NOT NULL,
+    place smallint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='50000');
+
+--
 -- Name: dead_letter; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1023,6 +1111,16 @@ CREATE TABLE outboxd.email (
 PARTITION BY RANGE (id);
 
 --
+-- Name: lane; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.lane (
+    id integer NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL
+);
+
+--
 -- Name: lease; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1035,6 +1133,40 @@ CREATE TABLE outboxd.lease (
     lease_until timestamp with time zone NOT NULL
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+
+--
+-- Name: pause; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.pause (
+    kind text NOT NULL,
+    key text NOT NULL,
+    reason text NOT NULL,
+    detail text,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone,
+    probe_at timestamp with time zone,
+    probe_every interval,
+    by text NOT NULL,
+    CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'domain'::text, 'queue'::text, 'type'::text])))
+)
+WITH (fillfactor='50');
+
+--
+-- Name: pauses; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.pauses AS
+ SELECT kind,
+    key,
+    reason,
+    detail,
+    since,
+    until,
+    probe_at,
+    by
+   FROM outboxd.pause
+  WHERE ((until IS NULL) OR (until > clock_timestamp()));
 
 --
 -- Name: progress; Type: TABLE; Schema: outboxd; Owner: -
@@ -1085,15 +1217,17 @@ CREATE VIEW outboxd.email_status AS
                 ELSE 'unknown'::text
             END
             WHEN (held.id IS NOT NULL) THEN 'sending'::text
+            WHEN (member.id IS NOT NULL) THEN 'retrying'::text
             WHEN (ready.id IS NULL) THEN NULL::text
+            WHEN (closed.id IS NOT NULL) THEN 'blocked'::text
             WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
         END AS state,
-    COALESCE((delivery.attempts)::integer, (dead_letter.attempts)::integer, (progress.attempts)::integer, 0) AS attempts,
+    COALESCE((delivery.attempts)::integer, (dead_letter.attempts)::integer, (batch.attempts)::integer, (progress.attempts)::integer, 0) AS attempts,
     email.priority,
     email.created_at,
-    COALESCE(ready.scheduled_at, email.scheduled_at) AS scheduled_at,
+    COALESCE(ready.scheduled_at, batch.due_at, email.scheduled_at) AS scheduled_at,
     email.expires_at,
         CASE
             WHEN (delivery.state = 'sent'::text) THEN delivery.at
@@ -1101,15 +1235,22 @@ CREATE VIEW outboxd.email_status AS
         END AS sent_at,
     COALESCE(delivery.at, dead_letter.died_at) AS ended_at,
     delivery.provider_id,
-    COALESCE(dead_letter.message, progress.last_error) AS last_error,
-    COALESCE(progress.ambiguous, (dead_letter.certainty = 'maybe_accepted'::text), false) AS ambiguous,
-    COALESCE((progress.crash_streak)::integer, 0) AS crash_streak,
+    COALESCE(dead_letter.message, batch.last_error, progress.last_error) AS last_error,
+    COALESCE(batch.ambiguous, progress.ambiguous, (dead_letter.certainty = 'maybe_accepted'::text), false) AS ambiguous,
+    COALESCE((batch.crash_streak)::integer, (progress.crash_streak)::integer, 0) AS crash_streak,
     email.dedupe_key
-   FROM (((((outboxd.email
+   FROM (((((((((outboxd.email
      LEFT JOIN outboxd.delivery ON ((delivery.id = email.id)))
      LEFT JOIN outboxd.dead_letter ON ((dead_letter.id = email.id)))
      LEFT JOIN outboxd.ready ON ((ready.id = email.id)))
      LEFT JOIN outboxd.progress ON ((progress.id = email.id)))
+     LEFT JOIN outboxd.batch_member member ON ((member.id = email.id)))
+     LEFT JOIN outboxd.batch ON ((batch.batch_uid = member.batch_uid)))
+     LEFT JOIN outboxd.lane ON ((lane.id = ready.lane)))
+     LEFT JOIN LATERAL ( SELECT pauses.key AS id
+           FROM outboxd.pauses
+          WHERE ((pauses.kind = 'account'::text) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+         LIMIT 1) closed ON (true))
      LEFT JOIN LATERAL ( SELECT email.id
            FROM outboxd.lease
           WHERE (email.id = ANY (lease.ids))
@@ -1125,6 +1266,19 @@ CREATE FUNCTION outboxd.status(uid uuid) RETURNS SETOF outboxd.email_status
     AS $$
 select * from outboxd.email_status where email_status.uid = status.uid
 $$;
+
+--
+-- Name: account; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.account (
+    name text NOT NULL,
+    rate double precision DEFAULT 10,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    overran_at timestamp with time zone,
+    CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
+)
+WITH (fillfactor='50');
 
 --
 -- Name: attempt; Type: TABLE; Schema: outboxd; Owner: -
@@ -1274,11 +1428,25 @@ CREATE TABLE outboxd.email_type (
     backoff text,
     backoff_base interval,
     give_up_after interval,
+    secret boolean DEFAULT false NOT NULL,
     CONSTRAINT email_type_backoff_base_check CHECK (((backoff_base > '00:00:00'::interval) AND (backoff_base <= '01:00:00'::interval))),
     CONSTRAINT email_type_backoff_check CHECK ((backoff = ANY (ARRAY['exponential'::text, 'fixed'::text]))),
     CONSTRAINT email_type_give_up_after_check CHECK (((give_up_after >= '00:00:00'::interval) AND (give_up_after <= '22:00:00'::interval))),
     CONSTRAINT email_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT email_type_name_check CHECK (((name <> ''::text) AND (length(name) <= 100)))
+);
+
+--
+-- Name: lane_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE outboxd.lane ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outboxd.lane_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 --
@@ -1298,6 +1466,7 @@ CREATE TABLE outboxd.queue (
     keep_done integer DEFAULT 1000 NOT NULL,
     keep_failed_for interval DEFAULT '7 days'::interval NOT NULL,
     keep_failed integer DEFAULT 5000 NOT NULL,
+    batch boolean DEFAULT true NOT NULL,
     CONSTRAINT queue_backoff_base_check CHECK (((backoff_base > '00:00:00'::interval) AND (backoff_base <= '01:00:00'::interval))),
     CONSTRAINT queue_backoff_check CHECK ((backoff = ANY (ARRAY['exponential'::text, 'fixed'::text]))),
     CONSTRAINT queue_dedupe_for_check CHECK ((dedupe_for >= '00:00:00'::interval)),
@@ -1342,26 +1511,41 @@ WITH (fillfactor='50');
 
 CREATE VIEW outboxd.queue_status AS
  SELECT queue.name AS queue,
-    false AS paused,
+    (stopped.reason IS NOT NULL) AS paused,
     COALESCE(waiting.scheduled, (0)::bigint) AS scheduled,
-    COALESCE(waiting.ready, (0)::bigint) AS ready,
+        CASE
+            WHEN (stopped.reason IS NULL) THEN COALESCE(waiting.ready, (0)::bigint)
+            ELSE (0)::bigint
+        END AS ready,
     COALESCE(hand.sending, (0)::bigint) AS sending,
-    COALESCE(waiting.retrying, (0)::bigint) AS retrying,
-    (COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) AS delayed,
-    (0)::bigint AS blocked,
+    (COALESCE(waiting.retrying, (0)::bigint) + COALESCE(together.retrying, (0)::bigint)) AS retrying,
+    ((COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) + COALESCE(together.retrying, (0)::bigint)) AS delayed,
+    (COALESCE(waiting.blocked, (0)::bigint) +
+        CASE
+            WHEN (stopped.reason IS NULL) THEN (0)::bigint
+            ELSE COALESCE(waiting.ready, (0)::bigint)
+        END) AS blocked,
     COALESCE(dead.dead, (0)::bigint) AS dead,
     COALESCE(dead.unknown, (0)::bigint) AS unknown,
     COALESCE(ended.sent, (0)::bigint) AS sent_24h,
     COALESCE(ended.failed, (0)::bigint) AS failed_24h,
-    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds
-   FROM ((((outboxd.queue
+    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds,
+    stopped.reason AS pause_reason
+   FROM ((((((outboxd.queue
+     LEFT JOIN LATERAL ( SELECT string_agg(format('%s %s: %s'::text, pauses.kind, pauses.key, pauses.reason), '; '::text ORDER BY pauses.kind) AS reason
+           FROM outboxd.pauses
+          WHERE ((pauses.kind = 'account'::text) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
-            count(*) FILTER (WHERE (ready.scheduled_at <= clock_timestamp())) AS ready,
+            count(*) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NULL))) AS ready,
+            count(*) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NOT NULL))) AS blocked,
             count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
             count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
             min(ready.scheduled_at) FILTER (WHERE (ready.scheduled_at <= clock_timestamp())) AS oldest_due
-           FROM (outboxd.ready
+           FROM ((outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
+             LEFT JOIN ( SELECT lane.id
+                   FROM (outboxd.lane
+                     JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))) closed ON ((closed.id = ready.lane)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending
@@ -1369,6 +1553,12 @@ CREATE VIEW outboxd.queue_status AS
              CROSS JOIN LATERAL unnest(lease.ids) member(id))
              JOIN outboxd.email ON ((email.id = member.id)))
           GROUP BY email.queue) hand ON ((hand.queue = queue.name)))
+     LEFT JOIN ( SELECT batch.queue,
+            count(*) AS retrying
+           FROM (outboxd.batch
+             JOIN outboxd.batch_member ON ((batch_member.batch_uid = batch.batch_uid)))
+          WHERE (batch.due_at IS NOT NULL)
+          GROUP BY batch.queue) together ON ((together.queue = queue.id)))
      LEFT JOIN ( SELECT dead_letter.queue,
             count(*) FILTER (WHERE (dead_letter.certainty = 'not_accepted'::text)) AS dead,
             count(*) FILTER (WHERE (dead_letter.certainty = 'maybe_accepted'::text)) AS unknown
@@ -1459,6 +1649,13 @@ ALTER TABLE ONLY outboxd.delivery ATTACH PARTITION outboxd.delivery_default DEFA
 ALTER TABLE ONLY outboxd.email ATTACH PARTITION outboxd.email_default DEFAULT;
 
 --
+-- Name: account account_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (name);
+
+--
 -- Name: attempt attempt_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1471,6 +1668,20 @@ ALTER TABLE ONLY outboxd.attempt
 
 ALTER TABLE ONLY outboxd.attempt_default
     ADD CONSTRAINT attempt_default_pkey PRIMARY KEY (id, attempt_id);
+
+--
+-- Name: batch_member batch_member_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.batch_member
+    ADD CONSTRAINT batch_member_pkey PRIMARY KEY (id);
+
+--
+-- Name: batch batch_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.batch
+    ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_uid);
 
 --
 -- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -1529,11 +1740,32 @@ ALTER TABLE ONLY outboxd.email_type
     ADD CONSTRAINT email_type_pkey PRIMARY KEY (name);
 
 --
+-- Name: lane lane_kind_key_key; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.lane
+    ADD CONSTRAINT lane_kind_key_key UNIQUE (kind, key);
+
+--
+-- Name: lane lane_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.lane
+    ADD CONSTRAINT lane_pkey PRIMARY KEY (id);
+
+--
 -- Name: lease lease_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
 ALTER TABLE ONLY outboxd.lease
     ADD CONSTRAINT lease_pkey PRIMARY KEY (lease_id);
+
+--
+-- Name: pause pause_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.pause
+    ADD CONSTRAINT pause_pkey PRIMARY KEY (kind, key);
 
 --
 -- Name: progress progress_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -1590,6 +1822,18 @@ ALTER TABLE ONLY outboxd.word
 
 ALTER TABLE ONLY outboxd.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker);
+
+--
+-- Name: batch_due; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_due ON outboxd.batch USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+--
+-- Name: batch_member_batch; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_member_batch ON outboxd.batch_member USING btree (batch_uid, place);
 
 --
 -- Name: dead_letter_died_at; Type: INDEX; Schema: outboxd; Owner: -
