@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 4b71a52e16e8ef04';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -92,34 +92,19 @@ CREATE FUNCTION outboxd.cancel(uid uuid) RETURNS boolean
     AS $$
 declare
   found_id bigint;
-  asked boolean;
 begin
   select email.id into found_id from outboxd.email where email.uid = cancel.uid;
   if not found then
     raise exception 'uid: there is no email with this uid' using errcode = '22023';
   end if;
-  perform from outboxd.ready where ready.id = found_id for update;
-  if found then
-    select progress.ambiguous into asked from outboxd.progress where progress.id = found_id;
-    if not coalesce(asked, false) then
-      with gone as (
-        delete from outboxd.ready where ready.id = found_id returning ready.queue
-      ), forgotten as (
-        delete from outboxd.progress where progress.id = found_id returning progress.attempts
-      )
-      insert into outboxd.delivery (id, state, queue, attempts)
-      select found_id, 'cancelled', gone.queue, coalesce((select attempts from forgotten), 0)
-      from gone;
-      return true;
-    end if;
+  if outboxd.withdraw(found_id) then
+    return true;
   end if;
-  if exists (select from outboxd.delivery where delivery.id = found_id) then
-    return exists (select from outboxd.delivery where delivery.id = found_id and delivery.state <> 'sent');
-  elsif exists (select from outboxd.dead_letter where dead_letter.id = found_id) then
-    return exists (
-      select from outboxd.dead_letter where dead_letter.id = found_id and dead_letter.certainty = 'not_accepted');
-  end if;
-  insert into outboxd.word (id, kind) values (found_id, 'cancel') on conflict do nothing;
+  insert into outboxd.word (id, kind)
+  select found_id, 'cancel'
+  where not exists (select from outboxd.delivery where delivery.id = found_id)
+    and not exists (select from outboxd.dead_letter where dead_letter.id = found_id)
+  on conflict do nothing;
   return false;
 end
 $$;
@@ -638,26 +623,29 @@ CREATE FUNCTION outboxd.enqueue(payload jsonb, type text, queue text DEFAULT NUL
 #variable_conflict use_column
 declare
   new_id bigint := nextval('outboxd.email_id_seq');
+  old_id bigint;
 begin
   if enqueue.after is not null then
     raise exception 'after: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
-  elsif enqueue.on_duplicate = 'replace' then
-    raise exception 'on_duplicate: replace is not supported yet' using errcode = '0A000';
-  elsif enqueue.on_duplicate is null or enqueue.on_duplicate not in ('ignore', 'reject') then
-    raise exception 'on_duplicate: must be ignore or reject' using errcode = '22023';
+  elsif enqueue.on_duplicate is null or enqueue.on_duplicate not in ('ignore', 'reject', 'replace') then
+    raise exception 'on_duplicate: must be ignore, reject or replace' using errcode = '22023';
   end if;
 
-  if enqueue.dedupe_key is not null and enqueue.on_duplicate = 'ignore' then
+  if enqueue.dedupe_key is not null and enqueue.on_duplicate in ('ignore', 'replace') then
     insert into outboxd.dedupe as held (tenant, key, id)
     values (coalesce(enqueue.tenant, ''), enqueue.dedupe_key, new_id)
     on conflict (tenant, key) do update set id = excluded.id where outboxd.released(held.id);
-    if not found then
-      return query
-        select held.id, email.uid, true
-        from outboxd.dedupe as held
-        left join outboxd.email on email.id = held.id
-        where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
-      return;
+    if not found then  -- the conflicting row is locked all the same, so its id is final until we end
+      select held.id into old_id
+      from outboxd.dedupe as held
+      where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
+      if enqueue.on_duplicate = 'ignore' or not outboxd.withdraw(old_id) then
+        return query select old_id, (select email.uid from outboxd.email where email.id = old_id), true;
+        return;
+      end if;
+      update outboxd.dedupe as held
+      set id = new_id
+      where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
     end if;
   end if;
 
@@ -1127,6 +1115,36 @@ select * from outboxd.email_status where email_status.uid = status.uid
 $$;
 
 --
+-- Name: withdraw(bigint); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.withdraw(id bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from outboxd.ready where ready.id = withdraw.id for update;
+  if found and not exists (
+    select from outboxd.progress where progress.id = withdraw.id and progress.ambiguous)
+  then
+    with gone as (
+      delete from outboxd.ready where ready.id = withdraw.id returning ready.queue
+    ), forgotten as (
+      delete from outboxd.progress where progress.id = withdraw.id returning progress.attempts
+    )
+    insert into outboxd.delivery (id, state, queue, attempts)
+    select withdraw.id, 'cancelled', gone.queue, coalesce((select attempts from forgotten), 0)
+    from gone;
+    return true;
+  end if;
+  return exists (
+      select from outboxd.delivery where delivery.id = withdraw.id and delivery.state <> 'sent')
+    or exists (
+      select from outboxd.dead_letter where dead_letter.id = withdraw.id and dead_letter.certainty = 'not_accepted');
+end
+$$;
+
+--
 -- Name: attempt; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1282,6 +1300,18 @@ CREATE TABLE outboxd.email_type (
 );
 
 --
+-- Name: latency_bucket; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.latency_bucket (
+    minute timestamp with time zone NOT NULL,
+    queue smallint NOT NULL,
+    bucket smallint NOT NULL,
+    emails integer NOT NULL
+)
+WITH (fillfactor='50');
+
+--
 -- Name: queue; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1310,6 +1340,26 @@ CREATE TABLE outboxd.queue (
     CONSTRAINT queue_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text)),
     CONSTRAINT queue_priority_check CHECK (((priority >= 1) AND (priority <= 100)))
 );
+
+--
+-- Name: latency; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.latency AS
+ SELECT queue,
+    minute,
+    max(emails) AS sent,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.50 * (emails)::numeric))) AS p50,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.95 * (emails)::numeric))) AS p95,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.99 * (emails)::numeric))) AS p99
+   FROM ( SELECT queue.name AS queue,
+            timed.minute,
+            (((0.002 / 2.2))::double precision * power((1.2)::double precision, (timed.bucket)::double precision)) AS seconds,
+            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute) AS emails,
+            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute ORDER BY timed.bucket) AS upto
+           FROM (outboxd.latency_bucket timed
+             JOIN outboxd.queue ON ((queue.id = timed.queue)))) ranked
+  GROUP BY queue, minute;
 
 --
 -- Name: queue_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
@@ -1388,6 +1438,18 @@ CREATE VIEW outboxd.queue_status AS
 CREATE TABLE outboxd.schema_version (
     version_num character varying(32) NOT NULL
 );
+
+--
+-- Name: throughput; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.throughput AS
+ SELECT queue.name AS queue,
+    tally.minute,
+    tally.sent,
+    tally.failed
+   FROM (outboxd.tally
+     JOIN outboxd.queue ON ((queue.id = tally.queue)));
 
 --
 -- Name: word; Type: TABLE; Schema: outboxd; Owner: -
@@ -1529,6 +1591,13 @@ ALTER TABLE ONLY outboxd.email_type
     ADD CONSTRAINT email_type_pkey PRIMARY KEY (name);
 
 --
+-- Name: latency_bucket latency_bucket_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.latency_bucket
+    ADD CONSTRAINT latency_bucket_pkey PRIMARY KEY (minute, queue, bucket);
+
+--
 -- Name: lease lease_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1626,6 +1695,12 @@ CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 --
 
 CREATE INDEX ready_claim ON outboxd.ready USING btree (queue, lane, priority, scheduled_at, id);
+
+--
+-- Name: tally_minute; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX tally_minute ON outboxd.tally USING btree (minute);
 
 --
 -- Name: attempt_default_pkey; Type: INDEX ATTACH; Schema: outboxd; Owner: -

@@ -165,8 +165,12 @@ class TestReplaceAfterTheEnd:
         settle(daemon, (email, Sent("re_1")))
         assert replace(app)[::2] == (old, True)
 
-    @pytest.mark.parametrize(("outcome", "duplicate"), [(Rejected(Failure("message", "no")), False), (OPEN, True)])
-    def test_a_dead_email_is_replaced_only_where_it_was_certainly_not_accepted(self, connect, outcome, duplicate):
+    @pytest.mark.parametrize(
+        ("outcome", "duplicate"), [(Rejected(Failure("message", "no")), False), (OPEN, True)]
+    )
+    def test_a_dead_email_is_replaced_only_where_it_was_certainly_not_accepted(
+        self, connect, outcome, duplicate
+    ):
         app, daemon = connect(), connect()
         insert(app, dedupe_key=KEY, max_attempts=1)
         (email,) = claim(daemon)
