@@ -157,5 +157,15 @@ with outcome as materialized (
   order by held.queue
   on conflict (queue, minute) do update
   set sent = counted.sent + excluded.sent, failed = counted.failed + excluded.failed
+), timed as (
+  insert into outboxd.latency_bucket as timed (minute, queue, bucket, emails)
+  select date_trunc('minute', held.now), held.queue, ceil(ln(greatest(1, 1000 * extract(
+    epoch from held.now - greatest(email.scheduled_at, email.created_at))::float8)) / ln(1.2::float8)), count(*)
+  from held
+  join outboxd.email on email.id = held.id
+  where held.taken = 'sent'
+  group by 1, 2, 3
+  order by 1, 2, 3
+  on conflict (minute, queue, bucket) do update set emails = timed.emails + excluded.emails
 )
 select held.lease_id, held.id, held.taken from held
