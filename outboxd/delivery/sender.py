@@ -18,6 +18,7 @@ from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Returned, T
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.gates import held_by
 from outboxd.delivery.hand import Hand, Held
+from outboxd.delivery.slowstart import SlowStart
 from outboxd.resend.classify import classify
 from outboxd.resend.client import Client
 from outboxd.telemetry import span_for_ask
@@ -43,12 +44,14 @@ class Sending:
     report: Callable[[Result], None]
     stop: threading.Event
     need: float
+    slow: SlowStart
 
 
 def send_all(sending: Sending, client: Client) -> None:
     """The thread: until the hand is closed."""
     while (held := _next(sending)) is not None:
         result = send_one(client, held, need=sending.need)
+        sending.slow.leave(result.outcome)
         _note(sending, result)
         sending.report(result)
         asked_for = None if result.asked_at is None else time.monotonic() - result.asked_at
@@ -58,6 +61,8 @@ def send_all(sending: Sending, client: Client) -> None:
 
 def _next(sending: Sending) -> Held | None:
     """The next email, once the provider allows requests; a brake that falls meanwhile puts it back."""
+    if not sending.slow.enter(sending.stop):
+        return None
     while True:
         sending.stop.wait(sending.brake.rest())
         held = sending.hand.take()

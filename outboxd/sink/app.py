@@ -142,8 +142,9 @@ def _control_routes(provider: Provider) -> list[Route]:
             changes = await request.json()
             if "faults" in changes:
                 changes["faults"] = tuple(parse_fault(text) for text in changes["faults"])
-            if changes.get("verified_domains") is not None:
-                changes["verified_domains"] = frozenset(changes["verified_domains"])
+            for name in ("verified_domains", "api_keys"):
+                if changes.get(name) is not None:
+                    changes[name] = frozenset(changes[name])
             provider.control(changes)
         except (ValueError, TypeError, AttributeError) as error:
             return JSONResponse({"error": str(error)}, 400)

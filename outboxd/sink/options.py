@@ -56,6 +56,7 @@ class SinkOptions:
     key_ttl: float = 24 * 3600.0
     verified_domains: frozenset[str] | None = None
     revoked: bool = False
+    api_keys: frozenset[str] | None = None  # the only keys that are known; None: all that look like one
     ledger_path: str | None = None
     keep: int = 10_000
     seed: int = 1

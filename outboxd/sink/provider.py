@@ -277,7 +277,8 @@ class Provider:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return 401, "missing_api_key", "Missing API key in the authorization header."
-        if self.options.revoked or not token.startswith("re_"):
+        unknown = self.options.api_keys is not None and token not in self.options.api_keys
+        if self.options.revoked or unknown or not token.startswith("re_"):
             return REFUSED["revoked"]
         return None
 
