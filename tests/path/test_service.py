@@ -1,7 +1,6 @@
 """The daemon as a service: reloads, stalls, slow start, the probes that tell of them."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from urllib.error import HTTPError
@@ -95,22 +94,6 @@ def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(database,
         assert only_once(running)["accepted"] == 20
     finally:
         proxy.close()
-
-
-def test_a_stopped_backend_of_the_claimer_is_left_and_the_sending_goes_on(conn, sink, daemon):
-    running = sink()
-    daemon(running.url)
-    insert_many(conn, 3)
-    until(lambda: count(conn, "delivery") == 3, what="the first to go")
-    (pid,) = conn.execute(
-        "select pid from pg_stat_activity where application_name = 'outboxd claimer' and datname = current_database()"
-    ).fetchone()
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        insert_many(conn, 3)
-        until(lambda: count(conn, "delivery") == 6, within=60, what="the others to go")
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def at_first(running, since: int) -> int:
