@@ -32,5 +32,8 @@ loop_errors = _meter.create_counter("outboxd.loop.errors", "{round}", "Rounds th
 reconnects = _meter.create_counter(
     "outboxd.reconnects", "{attempt}", "Attempts to reconnect to Postgres, by connection"
 )
+stalls = _meter.create_counter(
+    "outboxd.stalls", "{connection}", "Connections cut because a statement got no answer, by connection"
+)
 claim_duration = _meter.create_histogram("outboxd.claim.duration", "s", "One claim, commit included")
 settle_duration = _meter.create_histogram("outboxd.settle.duration", "s", "One settle, commit included")

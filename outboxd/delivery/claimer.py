@@ -41,7 +41,10 @@ SLOTS: Final = 9  # that are looked at first after a ring
 
 @dataclass(slots=True)
 class Claimer:
-    """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs."""
+    """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
+
+    `probe_soon` is set where what paused the account may have been mended; `paused` is for people.
+    """
 
     session: Session
     bell: Doorbell
@@ -56,6 +59,8 @@ class Claimer:
     batches: list[batch.Waiting] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
     probe: Probe | None = None
+    probe_soon: threading.Event = field(default_factory=threading.Event)
+    paused: Paused = frozenset()
     head_due: float = 0.0
     doubtful: list[UUID] = field(default_factory=list)
     progress_at: float = field(default_factory=time.monotonic)
@@ -107,6 +112,10 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     """Find what has something due, and set the watermarks back; the seconds until each open slot falls due."""
     started = time.monotonic()
     account = claimer.home.account
+    if claimer.probe_soon.is_set():
+        claimer.probe_soon.clear()
+        pause.probe_now(conn, account)
+    claimer.paused = pause.active(conn).read()
     waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
     claimer.slots = _due(waiting)
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]

@@ -22,6 +22,7 @@ from outboxd.delivery.brake import Brake
 from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.pacer import Pacer
+from outboxd.delivery.slowstart import SlowStart
 from outboxd.resend.answer import Answer, named_rate
 from outboxd.resend.classify import classify, classify_batch
 from outboxd.resend.client import Client
@@ -57,12 +58,14 @@ class Sending:
     report: Callable[[Result], None]
     stop: threading.Event
     need: float
+    slow: SlowStart
 
 
 def send_all(sending: Sending, client: Client) -> None:
     """The thread: until the hand is closed."""
     while (held := _next(sending)) is not None:
         result = send_one(client, held, sending)
+        sending.slow.leave(result.outcome)
         _note(sending, result)
         sending.report(result)
         asked_for = None if result.asked_at is None else time.monotonic() - result.asked_at
@@ -72,6 +75,8 @@ def send_all(sending: Sending, client: Client) -> None:
 
 def _next(sending: Sending) -> Held | None:
     """The next parcel, once the provider allows requests and there is a permit; None once the hand is closed."""
+    if not sending.slow.enter(sending.stop):
+        return None
     while sending.hand.wait():
         sending.stop.wait(sending.brake.rest())
         if sending.brake.rest() or not sending.pacer.take(PATIENCE):
