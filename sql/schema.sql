@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 5a6ebdb1699ecd0d';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -820,7 +820,7 @@ $$;
 --
 
 CREATE FUNCTION outboxd.rebuild_ready(from_id bigint, to_id bigint, never_asked boolean DEFAULT false) RETURNS bigint
-    LANGUAGE sql
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 with missing as (
@@ -1282,6 +1282,24 @@ CREATE TABLE outboxd.email_type (
 );
 
 --
+-- Name: instance; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.instance (
+    one boolean DEFAULT true NOT NULL,
+    instance uuid NOT NULL,
+    environment text NOT NULL,
+    system_identifier text,
+    database_oid oid NOT NULL,
+    timeline integer,
+    api_keys text[] NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    adopted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    adopted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT instance_one_check CHECK (one)
+);
+
+--
 -- Name: queue; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1527,6 +1545,13 @@ ALTER TABLE ONLY outboxd.email_default
 
 ALTER TABLE ONLY outboxd.email_type
     ADD CONSTRAINT email_type_pkey PRIMARY KEY (name);
+
+--
+-- Name: instance instance_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.instance
+    ADD CONSTRAINT instance_pkey PRIMARY KEY (one);
 
 --
 -- Name: lease lease_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
