@@ -18,37 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from outboxd.core.secret import Secret
 from outboxd.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/outboxd/outboxd.toml")
 LONGEST_LEASE: Final = timedelta(seconds=60)
 LEASE_MARGIN: Final = timedelta(seconds=10)
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class Secret:
-    """A value that does not show in logs, reprs and errors."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:
@@ -77,6 +53,11 @@ def one_of(*names: str) -> Callable[[str], str | None]:
     return check
 
 
+def not_empty(value: str) -> str | None:
+    """A check for names of one's own."""
+    return None if value else "must not be empty"
+
+
 def web_address(value: str) -> str | None:
     """A check for http(s) URLs without credentials."""
     parts = urlsplit(value)
@@ -92,6 +73,11 @@ class Database:
     url: Secret = setting(Secret(""), "Connection URL. `DATABASE_URL` is honoured.")
     listen_url: Secret | None = setting(
         None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`."
+    )
+    after_failover: str = setting(
+        "send",
+        "After a standby's promotion: `send` on, or `hold` what fell due in the 10 minutes before it until `outboxd adopt`.",
+        one_of("send", "hold"),
     )
 
 
@@ -111,7 +97,7 @@ class Resend:
     account: str = setting(
         "default",
         "Names the account. An email with an open answer is asked again only at the account where it was asked first.",
-        lambda value: None if value else "must not be empty",
+        not_empty,
     )
 
 
@@ -159,6 +145,11 @@ class Log:
 class Config:
     """All of it."""
 
+    environment: str = setting(
+        "production",
+        "Names what this database is for. A copy of it that runs under another name does not send until `outboxd adopt`.",
+        not_empty,
+    )
     database: Database = field(default_factory=Database)
     resend: Resend = field(default_factory=Resend)
     sender: Sender = field(default_factory=Sender)
@@ -238,6 +229,7 @@ def _from_well_known(environ: Mapping[str, str]) -> dict[str, object]:
         "DATABASE_URL": "database.url",
         "RESEND_API_KEY": "resend.api_key",
         "RESEND_API_URL": "resend.api_url",
+        "OUTBOXD_ENVIRONMENT": "environment",
     }
     return {key: environ[name] for name, key in known.items() if environ.get(name)}
 
@@ -252,13 +244,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
 
 
 def _build(values: dict[str, tuple[object, str]], mistakes: list[str]) -> Config:
-    known = {f"{part.name}.{item.name}": item for part in fields(Config) for item in fields(_section(part))}
+    sectioned = [part for part in fields(Config) if part.default is MISSING]
+    known = {part.name: part for part in fields(Config) if part.default is not MISSING}
+    known |= {f"{part.name}.{item.name}": item for part in sectioned for item in fields(_section(part))}
     for key in [key for key in values if key not in known]:
         _, source = values.pop(key)
         mistakes.append(f"{key}: unknown key ({source}){_meant(key, known)}")
     given = {key: _read(key, known[key], value, mistakes) for key, (value, _) in values.items()}
-    sections = {}
-    for part in fields(Config):
+    sections: dict[str, Any] = {
+        key: value for key, value in given.items() if "." not in key and value is not MISSING
+    }
+    for part in sectioned:
         kind = _section(part)
         mine = {item.name: given.get(f"{part.name}.{item.name}", MISSING) for item in fields(kind)}
         sections[part.name] = kind(**{name: value for name, value in mine.items() if value is not MISSING})

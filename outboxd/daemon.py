@@ -26,6 +26,7 @@ from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
 from outboxd.db import migrate, worker
+from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
@@ -108,6 +109,9 @@ def build(config: Config) -> Daemon:
         ttl=config.sender.lease,
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
+        fence=Fence(
+            config.environment, config.resend.api_key.reveal, hold=config.database.after_failover == "hold"
+        ),
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
     keeper = Session(url, "keeper", stop=give_up)
@@ -234,4 +238,6 @@ def _ready(daemon: Daemon) -> Report:
     problems = [] if daemon.claimer.session.connected.is_set() else ["no connection to Postgres"]
     if daemon.stop.is_set():
         problems.append("stopping")
+    if daemon.claimer.fence.problem:
+        problems.append(daemon.claimer.fence.problem)
     return Report(not problems, problems, {name: s.connected.is_set() for name, s in sessions.items()})

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 5a6ebdb1699ecd0d';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract eb3222807c56bdc3';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1086,6 +1086,7 @@ CREATE VIEW outboxd.email_status AS
             END
             WHEN (held.id IS NOT NULL) THEN 'sending'::text
             WHEN (ready.id IS NULL) THEN NULL::text
+            WHEN (ready.lane = '-1000'::integer) THEN 'blocked'::text
             WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
@@ -1366,7 +1367,7 @@ CREATE VIEW outboxd.queue_status AS
     COALESCE(hand.sending, (0)::bigint) AS sending,
     COALESCE(waiting.retrying, (0)::bigint) AS retrying,
     (COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) AS delayed,
-    (0)::bigint AS blocked,
+    COALESCE(waiting.blocked, (0)::bigint) AS blocked,
     COALESCE(dead.dead, (0)::bigint) AS dead,
     COALESCE(dead.unknown, (0)::bigint) AS unknown,
     COALESCE(ended.sent, (0)::bigint) AS sent_24h,
@@ -1374,10 +1375,11 @@ CREATE VIEW outboxd.queue_status AS
     (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds
    FROM ((((outboxd.queue
      LEFT JOIN ( SELECT ready.queue,
-            count(*) FILTER (WHERE (ready.scheduled_at <= clock_timestamp())) AS ready,
-            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
-            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE (ready.scheduled_at <= clock_timestamp())) AS oldest_due
+            count(*) FILTER (WHERE (ready.lane = '-1000'::integer)) AS blocked,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
+            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
            FROM (outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))

@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, SchemaError
 
@@ -138,8 +139,7 @@ def _engine(url: str) -> Iterator[sqlalchemy.Engine]:
     try:
         yield engine
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise DatabaseError(f"cannot reach the database: {reason}") from None
+        raise DatabaseError(f"cannot reach the database: {reason(getattr(error, 'orig', error))}") from None
     except sqlalchemy.exc.ProgrammingError as error:
         raise DatabaseError(str(error.orig).strip().splitlines()[0]) from error
     finally:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from outboxd.db.query import query
+from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError
 
@@ -27,7 +28,7 @@ def facts(url: str) -> Facts:
             row = conn.execute(query("schema/facts")).fetchone()
             middle = (asked + time.time()) / 2
     except psycopg.OperationalError as error:
-        raise DatabaseError(f"cannot reach the database: {str(error).strip().splitlines()[0]}") from None
+        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
     assert row is not None
     return Facts(row[0], row[1], row[2] - middle)
 

@@ -17,6 +17,7 @@ from outboxd import metrics
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Cancelled, Returned
 from outboxd.db import lease, word
+from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
@@ -48,6 +49,7 @@ class Claimer:
     ttl: timedelta
     need: float
     stop: threading.Event
+    fence: Fence
     slots: list[Slot] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
     head_due: float = 0.0
@@ -121,6 +123,8 @@ def _from_head(slots: list[Slot]) -> list[Slot]:
 
 def _claim(claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int) -> int:
     """One lease: claim, judge, put into the hand what may go and settle what may not. How many were leased."""
+    if not claimer.fence.admits(conn):
+        return 0
     lease_id, started = uuid4(), time.monotonic()
     claimer.doubtful.append(lease_id)
     emails = lease.claim(
@@ -190,7 +194,7 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
     try:
         while not claimer.stop.is_set():
             claimer.progress_at = time.monotonic()
-            waiting = lease.slots(conn)
+            waiting = lease.slots(conn) if claimer.fence.admits(conn) else []
             claimer.slots = _due(waiting)
             claimer.head_due = time.monotonic() + HEAD_EVERY[0]
             healthy = [slot for slot in claimer.slots if slot.lane >= 0]

@@ -12,6 +12,7 @@ select
       case dead_letter.certainty when 'not_accepted' then 'dead' else 'unknown' end
     when held.id is not null then 'sending'
     when ready.id is null then null
+    when ready.lane = -1000 then 'blocked'
     when ready.scheduled_at <= clock_timestamp() then 'ready'
     when progress.id is not null then 'retrying'
     else 'scheduled'

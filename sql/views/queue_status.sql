@@ -8,7 +8,7 @@ select
   coalesce(hand.sending, 0) as sending,
   coalesce(waiting.retrying, 0) as retrying,
   coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) as delayed,
-  0::bigint as blocked,
+  coalesce(waiting.blocked, 0) as blocked,
   coalesce(dead.dead, 0) as dead,
   coalesce(dead.unknown, 0) as unknown,
   coalesce(ended.sent, 0) as sent_24h,
@@ -18,10 +18,14 @@ from outboxd.queue
 left join (
   select
     ready.queue,
-    count(*) filter (where ready.scheduled_at <= clock_timestamp()) as ready,
-    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
-    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
-    min(ready.scheduled_at) filter (where ready.scheduled_at <= clock_timestamp()) as oldest_due
+    count(*) filter (where ready.lane = -1000) as blocked,
+    count(*) filter (where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as ready,
+    count(*) filter (
+      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
+    count(*) filter (
+      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
+    min(ready.scheduled_at) filter (
+      where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as oldest_due
   from outboxd.ready
   left join outboxd.progress on progress.id = ready.id
   group by ready.queue

@@ -1,5 +1,6 @@
 -- Every (queue, lane, priority) that has rows, and when its first one falls due: one index descent per slot.
--- A plain read without locks: what a rolling-back cancel holds is seen too. No row: nothing waits at all.
+-- A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is held back. No row: nothing
+-- waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -21,4 +22,5 @@ select
   slot.priority,
   extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in
 from slot
+where slot.lane <> -1000
 order by slot.priority, slot.queue, slot.lane desc
