@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from factories import claim, insert, insert_many, settle, slot, state_of, uid_of
+from factories import claim, insert, insert_many, settle, state_of, uid_of
 from psycopg import errors
 
 from outboxd.core.instance import Here, Known, differences, fingerprint
@@ -206,12 +206,14 @@ class TestAdopt:
         assert run_adopt(database, "send", environment="staging").emails == 2
         assert held(conn) == 0
 
-    def test_on_our_own_database_it_touches_only_what_is_held(self, database, conn, copied):
+    @pytest.mark.usefixtures("copied")
+    def test_on_our_own_database_it_touches_only_what_is_held(self, database, conn):
         assert run_adopt(database, "discard") == run_adopt(database, "hold")
         assert run_adopt(database, "discard").emails == 0
         assert conn.execute("select count(*) from outboxd.ready").fetchone() == (2,)
 
-    def test_it_works_with_the_daemons_rights(self, database, conn, copied):
+    @pytest.mark.usefixtures("copied")
+    def test_it_works_with_the_daemons_rights(self, database):
         url = f"{database}&options=-c%20role%3Doutboxd_daemon"
         assert run_adopt(url, "hold", environment="staging").emails == 3
         assert run_adopt(url, "discard", environment="staging").emails == 3
