@@ -86,7 +86,7 @@ def _version(facts: Facts) -> Finding:
 
 
 def _pooler(config: Config) -> Finding:
-    if not probe.pooled(config.database.url.reveal()):
+    if not probe.facts(config.database.url.reveal()).pooled:
         return Finding("pooler", "ok", "none in transaction mode before the database")
     return Finding(
         "pooler",
@@ -119,7 +119,7 @@ def _listener(config: Config) -> Finding:
     listen = config.database.listen_url
     if probe.hears(listen.reveal() if listen else url, url):
         return Finding("listener", "ok", "hears notifications")
-    if listen is None and probe.pooled(url):
+    if listen is None and probe.facts(url).pooled:
         return Finding("listener", "note", "hears nothing through the pooler: new mail is polled", DIRECT)
     return Finding(
         "listener",

@@ -16,13 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from outboxd.core.secret import Secret
 from outboxd.errors import ConfigError
 from outboxd.setting import (
-    Secret,
     between,
     duration,
     lasting,
     meant,
+    not_empty,
     one_of,
     proxy_address,
     setting,
@@ -42,6 +43,11 @@ class Database:
     listen_url: Secret | None = setting(
         None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`."
     )
+    after_failover: str = setting(
+        "send",
+        "After a standby's promotion: `send` on, or `hold` what fell due in the 10 minutes before it until `outboxd adopt`.",
+        one_of("send", "hold"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Resend:
     account: str = setting(
         "default",
         "Names the account. An email with an open answer is asked again only at the account where it was asked first.",
-        lambda value: None if value else "must not be empty",
+        not_empty,
     )
     proxy: Secret | None = setting(
         None,
@@ -118,6 +124,11 @@ class Log:
 class Config:
     """All of it."""
 
+    environment: str = setting(
+        "production",
+        "Names what this database is for. A copy of it that runs under another name does not send until `outboxd adopt`.",
+        not_empty,
+    )
     database: Database = field(default_factory=Database)
     resend: Resend = field(default_factory=Resend)
     sender: Sender = field(default_factory=Sender)
@@ -198,6 +209,7 @@ def _from_well_known(environ: Mapping[str, str]) -> dict[str, object]:
         "DATABASE_URL": "database.url",
         "RESEND_API_KEY": "resend.api_key",
         "RESEND_API_URL": "resend.api_url",
+        "OUTBOXD_ENVIRONMENT": "environment",
     }
     return {key: environ[name] for name, key in known.items() if environ.get(name)}
 
@@ -212,13 +224,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
 
 
 def _build(values: dict[str, tuple[object, str]], mistakes: list[str]) -> Config:
-    known = {f"{part.name}.{item.name}": item for part in fields(Config) for item in fields(_section(part))}
+    sectioned = [part for part in fields(Config) if part.default is MISSING]
+    known = {part.name: part for part in fields(Config) if part.default is not MISSING}
+    known |= {f"{part.name}.{item.name}": item for part in sectioned for item in fields(_section(part))}
     for key in [key for key in values if key not in known]:
         _, source = values.pop(key)
         mistakes.append(f"{key}: unknown key ({source}){meant(key, known)}")
     given = {key: _read(key, known[key], value, mistakes) for key, (value, _) in values.items()}
-    sections = {}
-    for part in fields(Config):
+    sections: dict[str, Any] = {
+        key: value for key, value in given.items() if "." not in key and value is not MISSING
+    }
+    for part in sectioned:
         kind = _section(part)
         mine = {item.name: given.get(f"{part.name}.{item.name}", MISSING) for item in fields(kind)}
         sections[part.name] = kind(**{name: value for name, value in mine.items() if value is not MISSING})

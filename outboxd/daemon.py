@@ -26,12 +26,14 @@ from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
 from outboxd.db import migrate, worker
+from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
+from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
@@ -116,16 +118,20 @@ def build(live: Live) -> Daemon:
     )
     pacer = Pacer(Session(url, "pacer", stop=stop), config.resend.account, stop, hand.pace)
     who = uuid4()
-    claimer = Claimer(
-        session=Session(url, "claimer", stop=stop),
-        bell=bell,
+    leasing = Leasing(
         hand=hand,
         settler=settler,
         worker=who,
         home=Frozen(wire.LATEST, TAG, config.resend.account, config.resend.api_url),
         ttl=config.sender.lease,
+    )
+    claimer = Claimer(
+        session=Session(url, "claimer", stop=stop),
+        bell=bell,
+        leasing=leasing,
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
+        fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
     keeper = Session(url, "keeper", stop=give_up)
@@ -142,7 +148,7 @@ def start(daemon: Daemon) -> None:
         hand=daemon.hand,
         brake=brake,
         pacer=daemon.pacer,
-        home=daemon.claimer.home,
+        home=daemon.claimer.leasing.home,
         report=daemon.settler.report,
         stop=daemon.stop,
         need=need,
@@ -316,6 +322,8 @@ def _ready(daemon: Daemon) -> Report:
     problems = [] if daemon.claimer.session.connected.is_set() else ["no connection to Postgres"]
     if daemon.stop.is_set():
         problems.append("stopping")
+    if daemon.claimer.fence.problem:
+        problems.append(daemon.claimer.fence.problem)
     detail: dict[str, object] = {name: session.connected.is_set() for name, session in sessions.items()}
     detail["pauses"] = [f"{kind} {key}" for kind, key in sorted(daemon.claimer.paused)]
     return Report(not problems, problems, detail)

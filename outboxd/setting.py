@@ -8,32 +8,9 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from outboxd.core.secret import Secret
+
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class Secret:
-    """A value that does not show in logs, reprs and errors."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:
@@ -60,6 +37,11 @@ def one_of(*names: str) -> Callable[[str], str | None]:
         return None if value in names else f"is not one of {', '.join(names)}{meant(value, names)}"
 
     return check
+
+
+def not_empty(value: str) -> str | None:
+    """A check for names of one's own."""
+    return None if value else "must not be empty"
 
 
 def web_address(value: str) -> str | None:

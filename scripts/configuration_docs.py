@@ -1,6 +1,6 @@
 """Print docs/configuration.md from the dataclasses."""
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from datetime import timedelta
 
 from outboxd.config import Config
@@ -11,7 +11,7 @@ INTRO = """# Configuration
 GENERATED from `outboxd/config.py` by `make docs`.
 
 One daemon reads `--config FILE`, else `$OUTBOXD_CONFIG`, else `/etc/outboxd/outboxd.toml` if it exists.
-Then, each over the one before: the credential `resend_api_key` of the service manager; `DATABASE_URL`, `RESEND_API_KEY` and `RESEND_API_URL`; `OUTBOXD_SECTION__KEY`, such as `OUTBOXD_SENDER__THREADS=40`; options of the command.
+Then, each over the one before: the credential `resend_api_key` of the service manager; `DATABASE_URL`, `RESEND_API_KEY`, `RESEND_API_URL` and `OUTBOXD_ENVIRONMENT`; `OUTBOXD_SECTION__KEY`, such as `OUTBOXD_SENDER__THREADS=40`; options of the command.
 A wrong configuration reports every mistake at once. Durations look like `20s`, `500ms`, `2m`.
 What a fleet must agree on, such as the retry policy of queues and types, is data in Postgres: see [sql.md](sql.md).
 """
@@ -26,17 +26,22 @@ def shown(value: object) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
+def row(item: "Field[object]") -> str:
+    """One setting's line."""
+    return f"| `{item.name}` | {shown(item.default)} | {item.metadata['doc']} |"
+
+
 def page() -> str:
     """The text of docs/configuration.md."""
-    parts = [INTRO]
-    for section in fields(Config):
+    parts = [INTRO, "## Top level\n\n| key | default | what it does |\n|---|---|---|"]
+    parts += [row(item) for item in fields(Config) if item.default is not MISSING]
+    parts.append("")
+    for section in (part for part in fields(Config) if part.default is MISSING):
         kind = section.default_factory
         parts.append(
             f"## [{section.name}]\n\n{kind.__doc__}\n\n| key | default | what it does |\n|---|---|---|"
         )
-        parts += [
-            f"| `{item.name}` | {shown(item.default)} | {item.metadata['doc']} |" for item in fields(kind)
-        ]
+        parts += [row(item) for item in fields(kind)]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 

@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pg", default=os.environ.get("OUTBOXD_TEST_PG", "auto"), help="auto, docker, local or a URL"
     )
+    parser.addoption(
+        "--via-pgbouncer", action="store_true", help="daemons of the path reach Postgres through pgbouncer"
+    )
     parser.addoption("--pg-version", default="18", help="15 to 18: which local binaries or image")
 
 

@@ -104,6 +104,44 @@ def judged(email: Any, home: Any = HOME) -> Any:
     return stopped and stopped.outcome
 
 
+def batched(conn: psycopg.Connection, daemon: psycopg.Connection, emails: int, **options: Any) -> Any:
+    """Insert emails, claim them with `daemon`, and bind them into one stored batch: its parcel."""
+    from outboxd.core.batch import Batch, Parcel, packed
+    from outboxd.db import batch
+    from outboxd.delivery.sender import rendered
+
+    for n in range(emails):
+        insert(conn, body=payload(to=f"reader-{n}@example.org"))
+    members = tuple(claim(daemon, limit=emails, **options))
+    assert len(members) == emails
+    parcel = Parcel(members, Batch(uuid4(), packed([rendered(email) for email in members]), HOME))
+    assert batch.repack(daemon, members[0].lease_id, [parcel]) == {parcel.batch.uid}
+    return parcel
+
+
+def claim_batches(conn: psycopg.Connection, *, limit: int = 10, home: Any = HOME, **options: Any) -> list:
+    """Claim stored batches as the daemon does."""
+    from datetime import timedelta
+
+    from outboxd.db import batch
+
+    ttl = options.pop("ttl", timedelta(seconds=60))
+    found, _ = batch.claim(conn, lease_id=uuid4(), worker=uuid4(), home=home, ttl=ttl, limit=limit, **options)
+    return found
+
+
+def settle_parcel(conn: psycopg.Connection, parcel: Any, outcome: Any, **result: Any) -> bool:
+    """Settle one parcel as the daemon does; whether something went back."""
+    import time
+
+    from outboxd.delivery.sender import Result
+    from outboxd.delivery.settler import settle as settle_results
+
+    result.setdefault("asked_at", time.monotonic())
+    holder = held(*parcel.emails, batch=parcel.batch)
+    return settle_results(settler_without_thread(), conn, [Result(holder, outcome, **result)])
+
+
 def settlement(email: Any, outcome: Any, *, asked_ago: float | None = 0.05) -> Any:
     from datetime import timedelta
 

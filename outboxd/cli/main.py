@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "enqueue": "Insert one email.",
     "emails": "List, show and cancel emails.",
     "dead": "List and show dead letters.",
+    "adopt": "Let a restored or copied database send.",
     "rebuild": "Derive the hot tables from the others.",
 }
 WRONG_CONFIG: Final = 78  # EX_CONFIG of sysexits.h

@@ -12,16 +12,26 @@ from outboxd.cli.settings import settings
 @click.option(
     "--sql", "only_sql", is_flag=True, help="Print the SQL for an empty database and change nothing."
 )
-def migrate(*, only_check: bool, only_sql: bool) -> None:
+@click.option(
+    "--roles",
+    "only_roles",
+    is_flag=True,
+    help="Print the SQL of the roles and their rights, for an administrator.",
+)
+def migrate(*, only_check: bool, only_sql: bool, only_roles: bool) -> None:
     """Create or upgrade outboxd's schema. Safe to run at any time, also by several at once."""
     from outboxd.db import migrate as migrations  # noqa: PLC0415 - alembic takes a second to import
 
-    if only_sql:
-        click.echo(migrations.sql(), nl=False)
+    if only_sql or only_roles:
+        click.echo(migrations.sql() if only_sql else migrations.roles(), nl=False)
         return
     url = settings(require={"database.url"}).database.url.reveal()
     if only_check:
         migrations.check(url)
-    else:
-        migrations.migrate(url)
+    elif missing := migrations.migrate(url):
+        click.echo(
+            f"this role may not create roles: {', '.join(missing)} are missing. One role for everything works; "
+            "for least rights give `outboxd migrate --roles` to an administrator",
+            err=True,
+        )
     click.echo(f"schema is at {migrations.head()}")

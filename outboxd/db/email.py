@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from outboxd.db.query import query
+from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, NotFoundError
 
@@ -62,8 +63,7 @@ def _connected(url: str) -> psycopg.Connection[Any]:
     try:
         return connect(url, "cli")
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DatabaseError(f"cannot reach the database: {reason}") from None
+        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
 
 
 def _rows(url: str, statement: str, values: Mapping[str, Any]) -> list[DictRow]:

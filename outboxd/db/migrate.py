@@ -1,4 +1,4 @@
-"""Bring a database to this program's schema: revisions forward, then functions and views again.
+"""Bring a database to this program's schema: revisions forward, then functions and views again, then grants.
 
 Explicit (`outboxd migrate`), safe when several run at once (they queue on a lock), one transaction, repeatable: where
 nothing changed, nothing is locked. The previous release's daemon runs on the next release's schema.
@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, SchemaError
 
@@ -31,12 +32,20 @@ revoke all on schema outboxd from public;
 revoke execute on all functions in schema outboxd from public;
 alter default privileges in schema outboxd revoke execute on functions from public;
 """
+MISSING_ROLES: Final = """
+select name from unnest(array['owner', 'app', 'daemon', 'webhook', 'admin', 'grafana']) as suffix
+cross join lateral (select 'outboxd_' || suffix as name) as named
+where to_regrole(name) is null
+"""
 # Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
 ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "email_status", "status")
 
 
-def migrate(url: str) -> None:
-    """Upgrade the database behind `url`. Raises `DatabaseError` or `SchemaError` with what to do."""
+def migrate(url: str) -> list[str]:
+    """Upgrade the database behind `url`; the roles that are missing, because this one may not create them.
+
+    Raises `DatabaseError` or `SchemaError` with what to do.
+    """
     with _engine(url) as engine, engine.begin() as connection:
         raw = _raw(connection)
         _require_supported(raw)
@@ -44,16 +53,21 @@ def migrate(url: str) -> None:
         if not _has_schema(raw):
             connection.exec_driver_sql(ENSURE_SCHEMA)
         _refuse_newer(connection)
-        if _revision(connection) == head() and _contract_in_place(raw) == contract_digest():
-            return
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        for statement in contract():
-            raw.execute(statement.encode())
-        raw.execute("select outboxd.extend_partitions()")
-        raw.execute(CLOSED_TO_PUBLIC.encode())
-        raw.execute(f"comment on schema outboxd is 'outboxd contract {contract_digest()}'".encode())
+        if _revision(connection) != head() or _contract_in_place(raw) != contract_digest():
+            _upgrade(connection, raw)
+        raw.execute(roles().encode())
+        return [name for (name,) in raw.execute(MISSING_ROLES).fetchall()]
+
+
+def _upgrade(connection: sqlalchemy.Connection, raw: psycopg.Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    for statement in contract():
+        raw.execute(statement.encode())
+    raw.execute("select outboxd.extend_partitions()")
+    raw.execute(CLOSED_TO_PUBLIC.encode())
+    raw.execute(f"comment on schema outboxd is 'outboxd contract {contract_digest()}'".encode())
 
 
 def check(url: str) -> None:
@@ -81,7 +95,12 @@ def sql() -> str:
         *(f"{statement.strip()}\n" for statement in contract()),
         "select outboxd.extend_partitions();",
     ]
-    return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), "COMMIT;", ""])
+    return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), roles().strip(), "COMMIT;", ""])
+
+
+def roles() -> str:
+    """The roles and every right they have, as SQL text; repeatable, and silent about what the caller may not do."""
+    return (files("outboxd.sql") / "roles.sql").read_text("utf-8")
 
 
 def head() -> str:
@@ -108,8 +127,8 @@ def contract() -> list[str]:
 
 
 def contract_digest() -> str:
-    """Identifies the functions and views of this release."""
-    return hashlib.sha256("\n".join(contract()).encode()).hexdigest()[:16]
+    """Identifies the functions, views and grants of this release."""
+    return hashlib.sha256("\n".join([*contract(), roles()]).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -120,8 +139,7 @@ def _engine(url: str) -> Iterator[sqlalchemy.Engine]:
     try:
         yield engine
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise DatabaseError(f"cannot reach the database: {reason}") from None
+        raise DatabaseError(f"cannot reach the database: {reason(getattr(error, 'orig', error))}") from None
     except sqlalchemy.exc.ProgrammingError as error:
         raise DatabaseError(str(error.orig).strip().splitlines()[0]) from error
     finally:

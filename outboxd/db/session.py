@@ -44,8 +44,19 @@ class StoppedError(DatabaseError):
 
 
 def connect(url: str, name: str) -> Watched:
-    """A new connection in autocommit mode; raises `psycopg.OperationalError`."""
-    return Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+    """A new connection in autocommit mode; raises `psycopg.OperationalError`.
+
+    Through a pooler nothing is prepared by name: the next transaction may meet another backend.
+    """
+    conn = Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+    if pooled(conn):
+        conn.prepare_threshold = None
+    return conn
+
+
+def pooled(conn: Connection) -> bool:
+    """Whether somebody stands between: a pooler answers the handshake with a process id of its own."""
+    return conn.execute("select pg_backend_pid()").fetchone() != (conn.info.backend_pid,)
 
 
 class Session:

@@ -7,6 +7,9 @@ sends NOTIFY. No wake-up is lost: the claimer looks once more, from the head, af
 The key may be refused. By a peer daemon that sleeps with it: inserts notify anyway, so sleep on LISTEN alone. By an
 application's open transaction: a second connection waits for the key; its waiting makes new inserts notify, and it is
 granted when that transaction ends. Latency only: with the listener dead, the claimer polls.
+
+Through a pooler there is no bell at all: LISTEN would be accepted and hear nothing, and a session's lock would stay
+with a backend that somebody else gets next. So neither is tried, and the claimer polls.
 """
 
 import logging
@@ -18,7 +21,7 @@ from typing import Final, Self
 import psycopg
 from psycopg import pq
 
-from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError, pooled
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class Doorbell:
         self._rung = threading.Event()
         self._armed = threading.Event()
         self._wanted = threading.Event()
+        self._deaf = threading.Event()
         self._mutex = threading.Lock()
         self._inbox, self._outbox = os.pipe()
         os.set_blocking(self._inbox, False)
@@ -53,7 +57,7 @@ class Doorbell:
     def arm(self, *, within: float = 0.25) -> bool:
         """Ask to be rung. False: the listener is not ready, so keep polling."""
         self._rung.clear()
-        if self._session is None:
+        if self._session is None or self._deaf.is_set():
             return False
         self._wanted.set()
         self._nudge()
@@ -105,6 +109,10 @@ class Doorbell:
             session.close()
 
     def _serve(self, conn: Connection) -> None:
+        if pooled(conn):
+            self._stay_deaf()
+            return
+        self._deaf.clear()
         conn.execute("listen outboxd")
         while not self._stop.is_set():
             if not self._wanted.is_set():
@@ -118,6 +126,15 @@ class Doorbell:
             else:
                 with _Waiter(self._url or "") as waiter:
                     self._hear(conn, waiter)
+
+    def _stay_deaf(self) -> None:
+        if not self._deaf.is_set():
+            log.warning(
+                "the listener goes through a pooler; polling (database.listen_url names the server itself)"
+            )
+        self._deaf.set()
+        while not self._stop.is_set():
+            self._sleep([], ROUND)
 
     def _hear(self, conn: Connection, waiter: "_Waiter | None", *, rounds: int = 720) -> None:
         """Armed: sleep until a notification, the waiter's grant, or the claimer's own change of mind.

@@ -8,26 +8,21 @@ cost), at most every 2 s, and always before sleeping. Polling carries correctnes
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Final
-from uuid import UUID, uuid4
 
-from outboxd import metrics
-from outboxd.core.batch import Parcel
-from outboxd.core.email import Claimed, Frozen
+from outboxd.core.email import Claimed
 from outboxd.core.outcome import Returned
 from outboxd.db import batch, lease, pause, word
+from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.gates import cancel, judge
-from outboxd.delivery.hand import Hand, Held
-from outboxd.delivery.packer import pack, repack
+from outboxd.delivery.hand import Held
+from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
-from outboxd.delivery.settler import Settler
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +32,8 @@ HEAD_EVERY: Final = (0.5, 2.0)  # seconds between two scans from the head, least
 HEAD_COST: Final = 20  # times what the last one took
 BATCH: Final = 500  # emails in one lease
 SLOTS: Final = 9  # that are looked at first after a ring
+OBSERVE: Final = 1.0  # seconds between two looks whether this database may send
+HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 
 
 @dataclass(slots=True)
@@ -48,13 +45,10 @@ class Claimer:
 
     session: Session
     bell: Doorbell
-    hand: Hand
-    settler: Settler
-    worker: UUID
-    home: Frozen
-    ttl: timedelta
+    leasing: Leasing
     need: float
     stop: threading.Event
+    fence: Fence
     slots: list[Slot] = field(default_factory=list)
     batches: list[batch.Waiting] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
@@ -62,7 +56,6 @@ class Claimer:
     probe_soon: threading.Event = field(default_factory=threading.Event)
     paused: Paused = frozenset()
     head_due: float = 0.0
-    doubtful: list[UUID] = field(default_factory=list)
     progress_at: float = field(default_factory=time.monotonic)
 
 
@@ -84,11 +77,14 @@ def claim_all(claimer: Claimer) -> None:
 def claim_round(claimer: Claimer, conn: Connection) -> None:
     """Look after what is in hand, fill it up, and sleep if there was nothing."""
     claimer.progress_at = time.monotonic()
-    _hand_back_doubtful(claimer, conn)
+    if not claimer.fence.admits(conn):
+        claimer.bell.wait(OBSERVE)
+        return
+    hand_back_doubtful(claimer.leasing, conn)
     _recheck(claimer, conn)
-    room = claimer.hand.room()
+    room = claimer.leasing.hand.room()
     if room == 0:
-        claimer.hand.wait_for_room(0.25)
+        claimer.leasing.hand.wait_for_room(0.25)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
         _sleep(claimer, conn)
 
@@ -97,10 +93,10 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
     """Claim into the room that is there; from the head where that is due. False where nothing came."""
     if time.monotonic() >= claimer.head_due:
         _scan_from_head(claimer, conn)
-    if _probe(claimer, conn) or _claim_batches(claimer, conn, room):
-        return True
-    healthy = [slot for slot in claimer.slots if slot.lane >= 0]
-    return bool(healthy) and _claim(claimer, conn, healthy, _whole(min(room, BATCH))) > 0
+    most = min(room, BATCH)
+    if _probe(claimer, conn) or _claim_batches(claimer, conn, max(1, most // 100), HEALTHY):
+        return True  # what was asked before is older than what was not
+    return _claim(claimer, conn, [slot for slot in claimer.slots if slot.lane >= 0], _whole(most))
 
 
 def _whole(limit: int) -> int:
@@ -111,7 +107,7 @@ def _whole(limit: int) -> int:
 def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     """Find what has something due, and set the watermarks back; the seconds until each open slot falls due."""
     started = time.monotonic()
-    account = claimer.home.account
+    account = claimer.leasing.home.account
     if claimer.probe_soon.is_set():
         claimer.probe_soon.clear()
         pause.probe_now(conn, account)
@@ -142,12 +138,12 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
-        for slot in lease.slots(conn, claimer.home.account)
+        for slot in lease.slots(conn, claimer.leasing.home.account)
         if slot.due_in <= 0 and slot.lane >= 0 and lane in {None, slot.lane}
     ]
-    if wanted and _claim(claimer, conn, wanted, 1, probe=probe):
+    if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
-    return _lease_batches(claimer, conn, limit=1, lane=lane, probe=probe)
+    return lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe) > 0
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
@@ -155,118 +151,41 @@ def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
     worst = [slot for slot in claimer.slots if slot.lane < -1]
     first = [slot for slot in claimer.slots if slot.lane == -1]
     streaks = [one.crash_streak for one in claimer.batches]
-    in_hand = claimer.hand.suspects()
+    in_hand = claimer.leasing.hand.suspects()
     if worst or any(streak > 1 for streak in streaks):
-        if in_hand:
-            return False
-        return bool(worst and _claim(claimer, conn, _from_head(worst), 1)) or _lease_batches(
-            claimer, conn, limit=1, streaks=(2, 100)
+        return not in_hand and (
+            _claim(claimer, conn, _from_head(worst), 1) or _claim_batches(claimer, conn, 1, MANY)
         )
     if any(lane < -1 for lane in in_hand) or not (first or 1 in streaks):
         return False
-    return bool(first and _claim(claimer, conn, _from_head(first), 1)) or (
-        1 in streaks and _lease_batches(claimer, conn, limit=1, streaks=(1, 1))
-    )
+    return _claim(claimer, conn, _from_head(first), 1) or _claim_batches(claimer, conn, 1, ONCE)
 
 
 def _from_head(slots: list[Slot]) -> list[Slot]:
     return [Slot(slot.queue, slot.lane, slot.priority) for slot in slots]
 
 
-def _claim_batches(claimer: Claimer, conn: Connection, room: int) -> bool:
-    """Batches that are to be asked again, or to be split: before new emails, since they are older."""
-    if not any(one.crash_streak == 0 for one in claimer.batches):
+def _claim_batches(claimer: Claimer, conn: Connection, limit: int, streaks: tuple[int, int]) -> bool:
+    """Stored batches that are to be asked again or to be split. False where none was due and free."""
+    least, most = streaks
+    if not any(least <= one.crash_streak <= most for one in claimer.batches):
         return False
-    return _lease_batches(claimer, conn, limit=max(1, min(room, BATCH) // 100))
-
-
-def _lease_batches(
-    claimer: Claimer,
-    conn: Connection,
-    *,
-    limit: int,
-    streaks: tuple[int, int] = (0, 0),
-    lane: int | None = None,
-    probe: Probe | None = None,
-) -> bool:
-    """One lease of stored batches. False where none was due and free."""
-    lease_id, started = uuid4(), time.monotonic()
-    claimer.doubtful.append(lease_id)
-    parcels, paused = batch.claim(
-        conn,
-        lease_id=lease_id,
-        worker=claimer.worker,
-        home=claimer.home,
-        ttl=claimer.ttl,
-        limit=limit,
-        streaks=(0, 100) if probe else streaks,
-        probing=probe is not None,
-        only_lane=lane,
-    )
-    if len(parcels) < limit:
-        least, most = streaks
+    came = lease_batches(claimer.leasing, conn, limit=limit, streaks=streaks)
+    if came < limit:
         claimer.batches = [one for one in claimer.batches if not least <= one.crash_streak <= most]
-    metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
-    parcels = repack(conn, lease_id, parcels, claimer.home)
-    claimer.doubtful.remove(lease_id)
-    claimer.hand.put(_stop(claimer, parcels, started, paused, probe))
-    return bool(parcels)
+    return came > 0
 
 
-def _claim(
-    claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int, *, probe: Probe | None = None
-) -> int:
-    """One lease: claim, judge, put into the hand what may go and settle what may not. How many were leased."""
-    lease_id, started = uuid4(), time.monotonic()
-    claimer.doubtful.append(lease_id)
-    claim = lease.claim(
-        conn,
-        wanted,
-        lease_id=lease_id,
-        worker=claimer.worker,
-        frozen=claimer.home,
-        ttl=claimer.ttl,
-        limit=limit,
-        probing=probe is not None,
-    )
-    emails = claim.emails
-    metrics.claim_duration.record(time.monotonic() - started)
-    metrics.claimed.add(len(emails))
-    if probe is None:
-        _advance(claimer, wanted, emails, full=len(emails) == limit)
+def _claim(claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int) -> bool:
+    """One lease from these slots. False where nothing due was free."""
+    if not wanted:
+        return False
+    emails = lease_emails(claimer.leasing, conn, wanted, limit)
+    _advance(claimer, wanted, emails, full=len(emails) == limit)
     if emails and emails[0].lane >= 0:
-        claimer.last = list({Slot(email.queue_id, email.lane, email.priority): None for email in emails})[
-            :SLOTS
-        ]
-    go = _stop(claimer, [Parcel((email,)) for email in emails], started, claim.paused, probe)
-    policies = claimer.settler.policies
-    parcels = pack(
-        conn, lease_id, [held.parcel.first for held in go], lambda email: policies.of(email.queue, email.type)
-    )
-    claimer.doubtful.remove(lease_id)
-    for parcel, failure in parcels.unsendable:
-        claimer.settler.report(Result(_held(claimer, parcel, started, probe), failure))
-    claimer.hand.put(_held(claimer, parcel, started, probe) for parcel in parcels.ready)
-    return len(emails)
-
-
-def _stop(
-    claimer: Claimer, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
-) -> list[Held]:
-    """Settle what the gates stop; what may go."""
-    go = []
-    for parcel in parcels:
-        held = _held(claimer, parcel, started, probe)
-        stopped = judge(parcel, claimer.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
-        if stopped is None:
-            go.append(held)
-        else:
-            claimer.settler.report(Result(held, stopped.outcome, members=stopped.members))
-    return go
-
-
-def _held(claimer: Claimer, parcel: Parcel, started: float, probe: Probe | None) -> Held:
-    return Held(parcel, started, started + claimer.ttl.total_seconds(), started, probe)
+        recent = {Slot(email.queue_id, email.lane, email.priority): None for email in emails}
+        claimer.last = list(recent)[:SLOTS]
+    return bool(emails)
 
 
 def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, full: bool) -> None:
@@ -285,9 +204,9 @@ def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, ful
 
 def _recheck(claimer: Claimer, conn: Connection) -> None:
     """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
-    for held in claimer.hand.remove_short(claimer.need):
-        claimer.settler.report(Result(held, Returned()))
-    ids = claimer.hand.stale()
+    for held in claimer.leasing.hand.remove_short(claimer.need):
+        claimer.leasing.settler.report(Result(held, Returned()))
+    ids = claimer.leasing.hand.stale()
     if not ids:
         return
     asked_at = time.monotonic()
@@ -296,22 +215,14 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     def stopped(held: Held) -> bool:
         held.parcel = cancel(held.parcel, cancelled)
         return (
-            judge(held.parcel, claimer.home, paused, now=held.now(), probing=held.probe is not None)
+            judge(held.parcel, claimer.leasing.home, paused, now=held.now(), probing=held.probe is not None)
             is not None
         )
 
-    for held in claimer.hand.refresh(asked_at, stopped):
-        verdict = judge(held.parcel, claimer.home, paused, now=held.now())
+    for held in claimer.leasing.hand.refresh(asked_at, stopped):
+        verdict = judge(held.parcel, claimer.leasing.home, paused, now=held.now())
         if verdict is not None:
-            claimer.settler.report(Result(held, verdict.outcome, members=verdict.members))
-
-
-def _hand_back_doubtful(claimer: Claimer, conn: Connection) -> None:
-    """Undo claims whose COMMIT got no answer: nobody here knows what they leased."""
-    while claimer.doubtful:
-        returned = lease.hand_back(conn, claimer.doubtful[0])
-        log.warning("a claim's answer was lost; handed back", extra={"emails": returned})
-        claimer.doubtful.pop(0)
+            claimer.leasing.settler.report(Result(held, verdict.outcome, members=verdict.members))
 
 
 def _sleep(claimer: Claimer, conn: Connection) -> None:
@@ -320,13 +231,15 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
     try:
         while not claimer.stop.is_set():
             claimer.progress_at = time.monotonic()
+            if not claimer.fence.admits(conn):
+                return
             due_in = _scan_from_head(claimer, conn)
             if claimer.probe is not None or claimer.batches:
                 return
             healthy = [slot for slot in claimer.slots if slot.lane >= 0]
-            if healthy and _claim(claimer, conn, healthy, max(1, min(claimer.hand.room(), BATCH))):
+            if _claim(claimer, conn, healthy, max(1, min(claimer.leasing.hand.room(), BATCH))):
                 return
-            quiet = armed and not claimer.slots and claimer.hand.empty()
+            quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
             if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:
                 claimer.head_due = 0.0
                 _claim_where_it_was(claimer, conn)
@@ -337,8 +250,7 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
 
 def _claim_where_it_was(claimer: Claimer, conn: Connection) -> None:
     """After the ring, look first where the last emails were: that saves a round trip; the scan follows anyway."""
-    if claimer.last:
-        _claim(claimer, conn, claimer.last, max(1, min(claimer.hand.room(), BATCH)))
+    _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
 
 
 def _nap(due_in: list[float], *, quiet: bool) -> float:

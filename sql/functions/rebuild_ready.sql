@@ -3,7 +3,7 @@
 -- none. Such an email may have been asked: it is ambiguous since it fell due, unless `never_asked` vouches for it.
 create or replace function outboxd.rebuild_ready(from_id bigint, to_id bigint, never_asked boolean default false)
 returns bigint
-language sql volatile
+language sql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 with missing as (

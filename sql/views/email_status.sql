@@ -13,7 +13,7 @@ select
     when held.id is not null then 'sending'
     when member.id is not null then 'retrying'
     when ready.id is null then null
-    when closed.id is not null then 'blocked'
+    when closed.id is not null or ready.lane = -1000 then 'blocked'
     when ready.scheduled_at <= clock_timestamp() then 'ready'
     when progress.id is not null then 'retrying'
     else 'scheduled'

@@ -23,11 +23,16 @@ left join lateral (
 left join (
   select
     ready.queue,
-    count(*) filter (where ready.scheduled_at <= clock_timestamp() and closed.id is null) as ready,
-    count(*) filter (where ready.scheduled_at <= clock_timestamp() and closed.id is not null) as blocked,
-    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
-    count(*) filter (where ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
-    min(ready.scheduled_at) filter (where ready.scheduled_at <= clock_timestamp()) as oldest_due
+    count(*) filter (
+      where ready.lane = -1000 or (closed.id is not null and ready.scheduled_at <= clock_timestamp())) as blocked,
+    count(*) filter (
+      where ready.lane <> -1000 and closed.id is null and ready.scheduled_at <= clock_timestamp()) as ready,
+    count(*) filter (
+      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
+    count(*) filter (
+      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
+    min(ready.scheduled_at) filter (
+      where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as oldest_due
   from outboxd.ready
   left join outboxd.progress on progress.id = ready.id
   left join (

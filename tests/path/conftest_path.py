@@ -70,15 +70,28 @@ def sink() -> Iterator[Callable[..., Running]]:
         )
 
 
+@pytest.fixture(scope="session")
+def reach(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
+    """How daemons reach a database: directly, or through a pooler with `--via-pgbouncer`."""
+    if not request.config.getoption("--via-pgbouncer"):
+        yield lambda url: url
+        return
+    from pooler import Poolers
+
+    poolers = Poolers()
+    yield poolers.url
+    poolers.close()
+
+
 @pytest.fixture
-def daemon(database: str, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons on the test's database."""
     started: list[Daemon] = []
 
     def start(api_url: str, *, url: str | None = None, wait: bool = True, **environment: str) -> Daemon:
-        started.append(
-            Daemon(url or database, api_url, tmp_path / f"daemon-{len(started)}.log", **environment)
-        )
+        direct = url or database
+        log = tmp_path / f"daemon-{len(started)}.log"
+        started.append(Daemon(direct, api_url, log, **{"DATABASE_URL": reach(direct)} | environment))
         started[-1].start(wait=wait)
         return started[-1]
 

@@ -1,6 +1,6 @@
 -- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause.
--- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. No row:
--- nothing waits at all.
+-- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is
+-- held back. No row: nothing waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -31,4 +31,5 @@ select
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane
+where slot.lane <> -1000
 order by slot.priority, slot.queue, slot.lane desc

@@ -1,0 +1,106 @@
+"""`outboxd adopt`: make a copied or restored database our own, and decide about the mail that waits in it.
+
+Where the database is not the one that was recorded, all that waits is decided about, and what the original had in hand
+first comes back (its leases last at most a minute). Where it is, only what is held back is. Nothing is sent before
+the last lot is done; run again after a crash, it goes on.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import psycopg
+
+from outboxd.core.instance import differences
+from outboxd.db import lease
+from outboxd.db.fence import HELD, LOT, STANDBY, hold, recorded, values, whereabouts
+from outboxd.db.query import query
+from outboxd.db.refusal import reason
+from outboxd.db.session import Connection, connect
+from outboxd.errors import DatabaseError
+
+Pending = Literal["send", "discard", "hold"]
+LEASES_END: Final = 70  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """`reasons` says in what the database differed; `emails` how many were released, discarded or held."""
+
+    reasons: tuple[str, ...]
+    emails: int
+
+
+def adopt(
+    url: str, pending: Pending, *, environment: str, api_key: str, note: Callable[[str], None]
+) -> Adopted:
+    """Adopt the database behind `url`. Raises `DatabaseError`. `note` hears of progress."""
+    try:
+        with connect(url, "adopt") as conn:
+            return _adopt(conn, pending, environment, api_key, note)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(f"{error.diag.message_primary}: adopt with the daemon's role") from None
+    except psycopg.errors.UndefinedTable:
+        raise DatabaseError(
+            "outboxd's schema is old or not in this database: run `outboxd migrate`"
+        ) from None
+    except psycopg.OperationalError as error:
+        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
+
+
+def _adopt(
+    conn: Connection, pending: Pending, environment: str, api_key: str, note: Callable[[str], None]
+) -> Adopted:
+    here = whereabouts(conn, environment, api_key)
+    if here is None:
+        raise DatabaseError(f"{STANDBY}: adopt on the primary")
+    known = recorded(conn)
+    foreign = differences(known, here) if known else {"instance": "no daemon was ever here"}
+    if foreign and pending != "send":
+        _await_leases(conn, note)
+    emails = _decide(conn, pending, foreign=foreign)
+    if foreign:
+        conn.execute(query("instance/adopt"), values(here))
+    conn.execute(query("instance/ring"))
+    return Adopted(tuple(foreign.values()), emails)
+
+
+def _decide(conn: Connection, pending: Pending, *, foreign: Mapping[str, str]) -> int:
+    row = conn.execute(query("instance/last_id")).fetchone()
+    last_id = row[0] if row else 0
+    match pending:
+        case "send":
+            released = conn.execute(query("instance/release_batches"), {"held": HELD}).rowcount
+            return released + _in_lots(
+                lambda: conn.execute(query("instance/release"), {"held": HELD, "most": LOT}).rowcount
+            )
+        case "hold":
+            return hold(conn, last_id=last_id) if foreign else 0
+        case "discard":
+            chosen = {"held": HELD, "most": LOT, "last_id": last_id, "only_held": not foreign}
+            together = conn.execute(query("instance/discard_batches"), chosen).fetchone() or (0,)
+            return int(together[0]) + _in_lots(
+                lambda: (conn.execute(query("instance/discard"), chosen).fetchone() or (0,))[0]
+            )
+
+
+def _in_lots(lot: Callable[[], int]) -> int:
+    done = 0
+    while moved := lot():
+        done += moved
+    return done
+
+
+def _await_leases(conn: Connection, note: Callable[[str], None]) -> None:
+    """Let what the original had in hand come back; its leases end by themselves."""
+    for second in range(LEASES_END):
+        lease.reclaim(conn, crash_limit=0)
+        leases, longest = conn.execute(query("instance/leases")).fetchone() or (0, 0.0)
+        if not leases:
+            return
+        if longest > 0:
+            if second % 10 == 0:
+                note(f"waiting for {leases} leases of the original to end, {longest:.0f} s at most")
+            threading.Event().wait(1.0)
+    raise DatabaseError("leases do not end: does a daemon still send from this database? stop it first")

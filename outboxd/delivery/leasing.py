@@ -1,0 +1,127 @@
+"""Leases: what one claim takes, judged, packed and put into the hand. One function per kind of thing that is due.
+
+Whatever is leased here is in the hand, with the settler, or known as `doubtful` and handed back: nothing is forgotten
+between a claim's commit and the first look at what it brought.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from outboxd import metrics
+from outboxd.core.batch import Parcel
+from outboxd.core.email import Claimed, Frozen
+from outboxd.db import batch, lease
+from outboxd.db.lease import Slot
+from outboxd.db.pause import Paused, Probe
+from outboxd.db.session import Connection
+from outboxd.delivery.gates import judge
+from outboxd.delivery.hand import Hand, Held
+from outboxd.delivery.packer import pack, repack
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import Settler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Leasing:
+    """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold."""
+
+    hand: Hand
+    settler: Settler
+    worker: UUID
+    home: Frozen
+    ttl: timedelta
+    doubtful: list[UUID] = field(default_factory=list)
+
+
+def lease_emails(
+    leasing: Leasing, conn: Connection, wanted: Sequence[Slot], limit: int, *, probe: Probe | None = None
+) -> list[Claimed]:
+    """Claim from the slots: what may go is in the hand, alone or in batches, what may not is settled."""
+    lease_id, started = uuid4(), time.monotonic()
+    leasing.doubtful.append(lease_id)
+    claim = lease.claim(
+        conn,
+        wanted,
+        lease_id=lease_id,
+        worker=leasing.worker,
+        frozen=leasing.home,
+        ttl=leasing.ttl,
+        limit=limit,
+        probing=probe is not None,
+    )
+    metrics.claim_duration.record(time.monotonic() - started)
+    metrics.claimed.add(len(claim.emails))
+    parcels = [Parcel((email,)) for email in claim.emails]
+    go = _stop(leasing, parcels, started, claim.paused, probe)
+    policies = leasing.settler.policies
+    packed = pack(
+        conn, lease_id, [held.parcel.first for held in go], lambda email: policies.of(email.queue, email.type)
+    )
+    leasing.doubtful.remove(lease_id)
+    for parcel, outcome in packed.unsendable:
+        leasing.settler.report(Result(_held(leasing, parcel, started, probe), outcome))
+    leasing.hand.put(_held(leasing, parcel, started, probe) for parcel in packed.ready)
+    return claim.emails
+
+
+def lease_batches(
+    leasing: Leasing,
+    conn: Connection,
+    *,
+    limit: int,
+    streaks: tuple[int, int] = (0, 0),
+    lane: int | None = None,
+    probe: Probe | None = None,
+) -> int:
+    """Claim stored batches that are due, whole; `streaks` bounds their crash streak. How many came."""
+    lease_id, started = uuid4(), time.monotonic()
+    leasing.doubtful.append(lease_id)
+    parcels, paused = batch.claim(
+        conn,
+        lease_id=lease_id,
+        worker=leasing.worker,
+        home=leasing.home,
+        ttl=leasing.ttl,
+        limit=limit,
+        streaks=(0, 100) if probe else streaks,
+        probing=probe is not None,
+        only_lane=lane,
+    )
+    metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
+    ready = repack(conn, lease_id, parcels, leasing.home)
+    leasing.doubtful.remove(lease_id)
+    leasing.hand.put(_stop(leasing, ready, started, paused, probe))
+    return len(parcels)
+
+
+def hand_back_doubtful(leasing: Leasing, conn: Connection) -> None:
+    """Undo claims whose COMMIT got no answer: nobody here knows what they leased."""
+    while leasing.doubtful:
+        returned = lease.hand_back(conn, leasing.doubtful[0])
+        log.warning("a claim's answer was lost; handed back", extra={"emails": returned})
+        leasing.doubtful.pop(0)
+
+
+def _stop(
+    leasing: Leasing, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
+) -> list[Held]:
+    """Settle what the gates stop; what may go."""
+    go = []
+    for parcel in parcels:
+        held = _held(leasing, parcel, started, probe)
+        stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
+        if stopped is None:
+            go.append(held)
+        else:
+            leasing.settler.report(Result(held, stopped.outcome, members=stopped.members))
+    return go
+
+
+def _held(leasing: Leasing, parcel: Parcel, started: float, probe: Probe | None) -> Held:
+    return Held(parcel, started, started + leasing.ttl.total_seconds(), started, probe)

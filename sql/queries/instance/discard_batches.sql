@@ -1,0 +1,37 @@
+-- End the members of waiting batches: cancelled where that is certain, else `unknown` among the dead letters.
+with gone as (
+  delete from outboxd.batch
+  where batch.batch_uid = any (array(
+    select waiting.batch_uid
+    from outboxd.batch as waiting
+    where waiting.due_at is not null and (not %(only_held)s::boolean or waiting.lane = %(held)s::integer)
+    for update skip locked))
+  returning batch.*
+), member as materialized (
+  select batch_member.id, gone.queue, gone.attempts, gone.ambiguous, gone.first_asked_at, gone.frozen
+  from outboxd.batch_member
+  join gone on gone.batch_uid = batch_member.batch_uid
+), unbound as (
+  delete from outboxd.batch_member where batch_member.id = any (array(select member.id from member))
+), ended as (
+  insert into outboxd.delivery (id, state, queue, attempts, reason)
+  select member.id, 'cancelled', member.queue, member.attempts, 'discarded by outboxd adopt'
+  from member
+  where not member.ambiguous
+  on conflict do nothing
+), buried as (
+  insert into outboxd.dead_letter (id, uid, certainty, queue, type, tenant, payload, created_at, error_class, message,
+    signature, attempts, first_asked_at, frozen, expires_at)
+  select member.id, email.uid, 'maybe_accepted', email.queue, email.type, email.tenant, email.payload,
+    email.created_at, 'discarded', 'discarded by outboxd adopt', 'discarded', member.attempts, member.first_asked_at,
+    member.frozen, email.expires_at
+  from member
+  join outboxd.email on email.id = member.id
+  where member.ambiguous
+  on conflict do nothing
+), forgotten as (
+  delete from outboxd.progress where progress.id = any (array(select member.id from member))
+), heard as (
+  delete from outboxd.word where word.id = any (array(select member.id from member))
+)
+select count(*) from member

@@ -1,0 +1,2 @@
+-- Wake the daemons that sleep.
+select pg_notify('outboxd', '')

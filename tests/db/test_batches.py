@@ -1,0 +1,247 @@
+"""Batches in Postgres: stored under a lease, kept whole while an answer is open, taken apart only when it is certain."""
+
+import json
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, state_of, uid_of
+
+from outboxd.core.batch import Batch, Parcel
+from outboxd.core.outcome import (
+    Ambiguous,
+    Cancelled,
+    Failed,
+    Failure,
+    Rejected,
+    Returned,
+    SentAll,
+    Throttled,
+)
+from outboxd.db import batch, lease
+from outboxd.delivery.gates import judge
+from outboxd.delivery.packer import repack
+
+OPEN = Ambiguous(Failure("ambiguous", "time-out"))
+NO = Rejected(Failure("message", "Invalid `to` field.", "validation_error", 422))
+GONE = timedelta(seconds=-1)
+
+
+def sent(parcel) -> SentAll:
+    return SentAll(tuple(str(uuid4()) for _ in parcel.emails))
+
+
+def counts(conn) -> dict[str, int]:
+    tables = ("ready", "lease", "batch", "batch_member", "delivery", "dead_letter", "progress")
+    return {
+        table: number
+        for table in tables
+        if (number := conn.execute(f"select count(*) from outboxd.{table}").fetchone()[0])
+    }
+
+
+def make_due(conn) -> None:
+    conn.execute(
+        "update outboxd.batch set due_at = clock_timestamp() - interval '1 s' where due_at is not null"
+    )
+
+
+def last_ambiguous(conn, ago: str) -> None:
+    conn.execute("update outboxd.batch set last_ambiguous_at = clock_timestamp() - %s::interval", (ago,))
+
+
+def test_an_accepted_batch_leaves_nothing_but_its_deliveries(conn, connect):
+    parcel = batched(conn, connect(), 3)
+    answer = sent(parcel)
+    settle_parcel(conn, parcel, answer)
+    assert counts(conn) == {"delivery": 3}
+    found = conn.execute("select id, provider_id from outboxd.delivery order by id").fetchall()
+    assert found == [(email.id, id_) for email, id_ in zip(parcel.emails, answer.provider_ids, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [OPEN, Failed(Failure("transient", "refused")), Throttled(Failure("throttle", "429"), timedelta())],
+)
+def test_what_is_not_decided_comes_back_as_the_same_bytes_in_the_same_order(conn, connect, outcome):
+    parcel = batched(conn, connect(), 5)
+    assert settle_parcel(conn, parcel, outcome)
+    assert counts(conn) == {"batch": 1, "batch_member": 5}
+    assert {state_of(conn, email.id) for email in parcel.emails} == {"retrying"}
+    make_due(conn)
+    (again,) = claim_batches(connect())
+    assert (again.batch.uid, again.batch.body, again.batch.key) == (
+        parcel.batch.uid,
+        parcel.batch.body,
+        parcel.batch.key,
+    )
+    assert [email.id for email in again.emails] == [email.id for email in parcel.emails]
+    assert again.batch.ambiguous == (outcome is OPEN)
+    assert again.batch.attempts == (0 if isinstance(outcome, Throttled) else 1)
+    assert {state_of(conn, email.id) for email in parcel.emails} == {"sending"}
+
+
+def test_storing_is_refused_once_the_lease_is_lost(conn, connect):
+    daemon = connect()
+    for _ in range(2):
+        insert(conn)
+    emails = claim(daemon, ttl=GONE)
+    lease.reclaim(conn, crash_limit=0)
+    parcel = Parcel(tuple(emails), Batch(uuid4(), b"[]", HOME))
+    assert batch.repack(daemon, emails[0].lease_id, [parcel]) == set()
+    assert counts(conn) == {"ready": 2, "progress": 2}
+
+
+def test_a_member_of_an_open_batch_travels_in_no_other_request(conn, connect):
+    parcel = batched(conn, connect(), 2)
+    settle_parcel(conn, parcel, OPEN)
+    conn.execute(
+        "insert into outboxd.ready (id, queue, priority, scheduled_at) values (%s, 1, 1, now())",
+        (parcel.first.id,),
+    )
+    (email,) = claim(connect())
+    assert email.ended
+    conn.execute("select outboxd.rebuild_ready(0, 1000)")
+    assert counts(conn)["batch_member"] == 2
+    assert "ready" not in counts(conn)
+
+
+def test_a_reclaimed_batch_counts_as_asked_and_is_one_suspect(conn, connect):
+    parcel = batched(conn, connect(), 3, ttl=GONE)
+    assert [one.taken for one in lease.reclaim(conn, crash_limit=3)] == ["kept"] * 3
+    assert claim_batches(conn) == []
+    (again,) = claim_batches(conn, streaks=(1, 1))
+    assert (again.batch.crash_streak, again.batch.ambiguous, again.lane) == (1, True, -1)
+    assert again.batch.body == parcel.batch.body
+
+
+def test_the_third_crash_quarantines_a_batch_as_unknown(conn, connect):
+    batched(conn, connect(), 3, ttl=GONE)
+    taken = []
+    for streak in range(1, 4):
+        taken.append({one.taken for one in lease.reclaim(conn, crash_limit=3)})
+        if streak < 3:
+            assert len(claim_batches(conn, streaks=(streak, streak), ttl=GONE)) == 1
+    assert taken == [{"kept"}, {"kept"}, {"unknown"}]
+    assert counts(conn) == {"dead_letter": 3}
+
+
+def test_a_rejected_batch_is_split_into_halves_under_new_keys(conn, connect):
+    parcel = batched(conn, connect(), 5)
+    settle_parcel(conn, parcel, NO)
+    (rejected,) = claim_batches(conn)
+    assert rejected.batch.rejected
+    halves = repack(conn, rejected.first.lease_id, [rejected], HOME)
+    assert [len(half.emails) for half in halves] == [3, 2]
+    assert len({half.batch.key for half in halves} | {parcel.batch.key}) == 3
+    items = [item for half in halves for item in json.loads(half.batch.body)]
+    assert items == json.loads(parcel.batch.body)
+    assert counts(conn) == {"lease": 1, "batch": 2, "batch_member": 5}
+
+
+def test_a_cancelled_member_takes_an_unasked_batch_apart_and_the_others_go_on(conn, connect):
+    parcel = batched(conn, connect(), 3)
+    settle_parcel(conn, parcel, Throttled(Failure("throttle", "429"), timedelta()))
+    victim = parcel.emails[1].id
+    assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, victim),)).fetchone() == (False,)
+    make_due(conn)
+    (again,) = claim_batches(conn)
+    stopped = judge(again, HOME, frozenset(), now=again.first.claimed_at)
+    assert stopped.members == (Returned(), Cancelled(), Returned())
+    settle_parcel(conn, again, stopped.outcome, asked_at=None, members=stopped.members)
+    assert counts(conn) == {"ready": 2, "delivery": 1}
+    assert state_of(conn, victim) == "cancelled"
+
+
+def test_a_cancelled_member_leaves_a_batch_with_an_open_answer_whole(conn, connect):
+    parcel = batched(conn, connect(), 3)
+    settle_parcel(conn, parcel, OPEN)
+    conn.execute("select outboxd.cancel(%s)", (uid_of(conn, parcel.emails[1].id),))
+    make_due(conn)
+    (again,) = claim_batches(conn)
+    assert judge(again, HOME, frozenset(), now=again.first.claimed_at) is None
+    settle_parcel(conn, again, sent(again))
+    assert counts(conn) == {"delivery": 3}
+
+
+def test_an_open_batch_is_unknown_at_another_account_and_after_23_hours(conn, connect):
+    parcel = batched(conn, connect(), 2)
+    settle_parcel(conn, parcel, OPEN)
+    make_due(conn)
+    (again,) = claim_batches(conn)
+    from dataclasses import replace
+
+    elsewhere = replace(HOME, account="second")
+    assert (
+        judge(again, elsewhere, frozenset(), now=again.first.claimed_at).outcome.failure.kind
+        == "account_changed"
+    )
+    late = again.batch.first_asked_at + timedelta(hours=23)
+    stopped = judge(again, HOME, frozenset(), now=late)
+    assert stopped.outcome.failure.kind == "key_expired"
+    settle_parcel(conn, again, stopped.outcome, asked_at=None)
+    assert counts(conn) == {"dead_letter": 2}
+    assert {state_of(conn, email.id) for email in parcel.emails} == {"unknown"}
+
+
+def test_handing_back_returns_a_stored_batch_whole_and_unasked(conn, connect):
+    parcel = batched(conn, connect(), 3)
+    assert lease.hand_back(conn, parcel.first.lease_id) == 3
+    assert counts(conn) == {"batch": 1, "batch_member": 3}
+    (again,) = claim_batches(conn)
+    assert (again.batch.ambiguous, again.batch.crash_streak) == (False, 0)
+
+
+def test_a_lost_lease_of_a_batch_changes_nothing_but_leaves_its_evidence(conn, connect):
+    parcel = batched(conn, connect(), 3, ttl=GONE)
+    lease.reclaim(conn, crash_limit=0)
+    settle_parcel(conn, parcel, NO)
+    assert counts(conn) == {"batch": 1, "batch_member": 3}
+    settle_parcel(conn, parcel, sent(parcel))
+    (again,) = claim_batches(conn)
+    stopped = judge(again, HOME, frozenset(), now=again.first.claimed_at)
+    assert isinstance(stopped.outcome, SentAll)
+    settle_parcel(conn, again, stopped.outcome, asked_at=None)
+    assert counts(conn) == {"delivery": 3}
+
+
+class TestRule21LateFirstAsk:
+    def ambiguous(self, conn, connect):
+        parcel = batched(conn, connect(), 4)
+        settle_parcel(conn, parcel, OPEN)
+        make_due(conn)
+        (again,) = claim_batches(connect())
+        return again
+
+    def test_a_rejection_soon_after_an_open_answer_is_asked_again_whole(self, conn, connect):
+        again = self.ambiguous(conn, connect)
+        settle_parcel(conn, again, NO)
+        rejected, ambiguous, due_in = conn.execute(
+            "select rejected, ambiguous, due_at - clock_timestamp() from outboxd.batch"
+        ).fetchone()
+        assert (rejected, ambiguous) == (False, True)
+        assert timedelta(seconds=55) < due_in <= timedelta(seconds=61)
+
+    def test_a_rejection_a_minute_after_it_splits(self, conn, connect):
+        self.ambiguous(conn, connect)
+        conn.execute("update outboxd.batch set due_at = clock_timestamp()")
+        conn.execute("delete from outboxd.lease")
+        last_ambiguous(conn, "61 s")
+        (again,) = claim_batches(conn)
+        settle_parcel(conn, again, NO)
+        assert conn.execute("select rejected from outboxd.batch").fetchone() == (True,)
+
+
+def test_a_paused_queue_and_account_leave_batches_alone_but_a_probe_takes_one(conn, connect):
+    parcel = batched(conn, connect(), 2)
+    settle_parcel(conn, parcel, Throttled(Failure("throttle", "429"), timedelta()))
+    make_due(conn)
+    conn.execute("select outboxd.pause('queue', 'transactional', 'test')")
+    assert claim_batches(conn) == []
+    assert [(one.closed, one.due_in <= 0) for one in batch.waiting(conn, "default")] == [(True, True)]
+    assert len(claim_batches(conn, probing=True)) == 1
+
+
+def test_a_batch_in_hand_is_one_parcel(conn, connect):
+    parcel = batched(conn, connect(), 3)
+    assert len(held(*parcel.emails, batch=parcel.batch).parcel.emails) == 3

@@ -1,0 +1,236 @@
+"""The clone fence: what is compared, what passes, and what becomes of the mail that waits."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from factories import claim, insert, insert_many, settle, state_of, uid_of
+from psycopg import errors
+
+from outboxd.core.instance import Here, Known, differences, fingerprint
+from outboxd.core.outcome import Ambiguous, Failure
+from outboxd.db import lease
+from outboxd.db.adoption import adopt
+from outboxd.db.fence import HELD, Fence, recorded
+from outboxd.db.query import query
+
+KEY = "re_production"
+INSTANCE = UUID(int=7)
+KNOWN = Known(INSTANCE, "production", "700", 16384, 2, (fingerprint(KEY, INSTANCE),), datetime.now(UTC))
+HERE = Here("production", KEY, 16384, "700", 2)
+
+
+def fence(environment: str = "production", key: str = KEY, **options) -> Fence:
+    return Fence(environment, lambda: key, **options)
+
+
+def run_adopt(url: str, pending: str, *, environment: str = "production", key: str = KEY):
+    return adopt(url, pending, environment=environment, api_key=key, note=lambda _: None)
+
+
+def held(conn: psycopg.Connection) -> int:
+    return conn.execute("select count(*) from outboxd.ready where lane = %s", (HELD,)).fetchone()[0]
+
+
+class TestComparison:
+    def test_the_same_database_does_not_differ(self):
+        assert differences(KNOWN, HERE) == {}
+
+    @pytest.mark.parametrize(
+        ("fact", "value"),
+        [
+            ("environment", "staging"),
+            ("api_key", "re_staging"),
+            ("database_oid", 16385),
+            ("system_identifier", "701"),
+            ("timeline", 1),
+        ],
+    )
+    def test_each_fact_alone_makes_it_another(self, fact, value):
+        assert list(differences(KNOWN, replace(HERE, **{fact: value}))) == [fact]
+
+    @pytest.mark.parametrize("fact", ["system_identifier", "timeline"])
+    def test_what_a_server_does_not_tell_is_not_compared(self, fact):
+        assert differences(KNOWN, replace(HERE, **{fact: None})) == {}
+        assert differences(replace(KNOWN, **{fact: None}), HERE) == {}
+
+    def test_a_higher_timeline_is_a_promotion_and_not_a_copy(self):
+        assert differences(KNOWN, replace(HERE, timeline=3)) == {}
+
+    def test_the_fingerprint_tells_nothing_outside_its_database(self):
+        assert fingerprint(KEY, INSTANCE) != fingerprint(KEY, uuid4())
+        assert KEY not in repr(HERE)
+
+
+class TestDaemon:
+    def test_the_first_daemon_makes_the_database_its_own_and_later_ones_pass(self, conn, connect):
+        assert fence().admits(conn)
+        assert fence().admits(connect())
+        assert recorded(conn).environment == "production"
+
+    @pytest.mark.parametrize("other", [{"environment": "staging"}, {"key": "re_staging"}])
+    def test_another_environment_or_key_observes(self, conn, connect, other, caplog):
+        fence().admits(conn)
+        stranger = fence(**other)
+        second = connect()
+        assert not stranger.admits(second)
+        assert not stranger.admits(connect())
+        assert stranger.problem.startswith("observing: ")
+        assert "outboxd adopt" in stranger.problem
+        assert len([line for line in caplog.records if line.levelname == "ERROR"]) == 1
+
+    def test_it_claims_again_once_adopted(self, database, conn, connect):
+        fence().admits(conn)
+        stranger = fence(environment="staging")
+        assert not stranger.admits(connect())
+        run_adopt(database, "send", environment="staging")
+        assert stranger.admits(connect())
+        assert stranger.problem is None
+        assert not fence().admits(connect())
+
+    def test_a_key_that_is_rotated_while_it_runs_passes_and_holds_for_its_peers(self, conn, connect):
+        keys = [KEY]
+        running = Fence("production", lambda: keys[-1])
+        assert running.admits(conn)
+        keys.append("re_rotated")
+        assert running.admits(connect())
+        assert fence(key="re_rotated").admits(connect())
+        assert fence().admits(connect())
+
+    def test_a_new_key_after_a_restart_is_not_a_rotation(self, conn, connect):
+        assert fence().admits(conn)
+        assert not fence(key="re_rotated").admits(connect())
+
+    def test_it_works_where_the_server_does_not_tell_its_identifier(self, conn, connect):
+        conn.execute("revoke execute on function pg_control_system() from public")
+        plain = connect()
+        plain.execute("set session authorization outboxd_daemon")
+        with pytest.raises(errors.InsufficientPrivilege):
+            plain.execute("select pg_control_system()")
+        assert fence().admits(plain)
+        assert recorded(conn).system_identifier is None
+        assert not fence(environment="staging").admits(plain)
+
+    def test_nobody_claims_what_is_held(self, conn):
+        insert_many(conn, 3)
+        conn.execute(
+            "update outboxd.ready set lane = %s where id = (select min(id) from outboxd.ready)", (HELD,)
+        )
+        assert [one.lane for one in lease.slots(conn, "default")] == [0]
+        assert len(claim(conn)) == 2
+
+
+class TestFailover:
+    def old_timeline(self, conn: psycopg.Connection) -> None:
+        """As if the record came from a primary whose timeline was lower."""
+        conn.execute("update outboxd.instance set timeline = 0")
+
+    def test_a_risen_timeline_passes_with_one_line_and_is_noted(self, conn, connect, caplog):
+        fence().admits(conn)
+        insert(conn)
+        self.old_timeline(conn)
+        assert fence().admits(connect())
+        assert recorded(conn).timeline == 1
+        assert [line.message for line in caplog.records] == ["failover: the timeline rose"]
+        assert held(conn) == 0
+
+    def test_hold_keeps_what_fell_due_since_ten_minutes_before_the_primary_was_last_seen(self, conn, connect):
+        fence().admits(conn)
+        early, late, future = insert(conn), insert(conn), insert(conn)
+        for id_, due in ((early, "-1 h"), (late, "-9 min"), (future, "1 h")):
+            conn.execute(
+                "update outboxd.ready set scheduled_at = clock_timestamp() + %s::interval where id = %s",
+                (due, id_),
+            )
+        self.old_timeline(conn)
+        first, second = fence(hold=True), fence(hold=True)
+        assert first.admits(conn)
+        assert second.admits(connect())
+        assert [state_of(conn, id_) for id_ in (early, late, future)] == ["ready", "blocked", "scheduled"]
+
+    def test_what_is_held_goes_when_it_is_released(self, database, conn):
+        fence().admits(conn)
+        insert_many(conn, 3)
+        self.old_timeline(conn)
+        fence(hold=True).admits(conn)
+        assert held(conn) == 3
+        assert run_adopt(database, "send").emails == 3
+        assert len(claim(conn)) == 3
+
+    def test_a_timeline_that_falls_while_it_runs_is_an_old_primary(self, conn, connect):
+        running = fence()
+        running.admits(conn)
+        running._highest = 5
+        assert not running.admits(connect())
+        assert "old primary" in running.problem
+
+
+class TestAdopt:
+    @pytest.fixture
+    def copied(self, conn) -> dict[str, int]:
+        """A database of the original's with mail in every state that waits."""
+        fence().admits(conn)
+        ids = {name: insert(conn) for name in ("open", "leased", "waiting")}
+        (asked,) = claim(conn, limit=1)
+        settle(conn, (asked, Ambiguous(Failure("ambiguous", "time-out"))))
+        claim(conn, limit=1)
+        conn.execute("update outboxd.lease set lease_until = clock_timestamp() - interval '1 s'")
+        return ids
+
+    def states(self, conn, copied) -> list[str]:
+        return [state_of(conn, id_) for id_ in copied.values()]
+
+    def test_discard_ends_all_of_it_and_says_where_it_is_not_certain(self, database, conn, copied):
+        done = run_adopt(database, "discard", environment="staging")
+        assert done.emails == 3
+        assert len(done.reasons) == 1
+        assert self.states(conn, copied) == ["unknown", "unknown", "cancelled"]
+        assert conn.execute("select count(*) from outboxd.progress").fetchone() == (0,)
+        insert(conn)
+        assert fence("staging").admits(conn)
+        assert len(claim(conn)) == 1
+
+    def test_hold_keeps_all_of_it_and_lets_new_mail_go(self, database, conn, copied):
+        run_adopt(database, "hold", environment="staging")
+        assert self.states(conn, copied) == ["blocked", "blocked", "blocked"]
+        assert conn.execute(
+            "select blocked, ready from outboxd.queue_status where queue = 'transactional'"
+        ).fetchone() == (3, 0)
+        new = insert(conn)
+        assert [email.id for email in claim(conn)] == [new]
+        assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, copied["waiting"]),)).fetchone() == (
+            True,
+        )
+        assert run_adopt(database, "send", environment="staging").emails == 2
+        assert held(conn) == 0
+
+    @pytest.mark.usefixtures("copied")
+    def test_on_our_own_database_it_touches_only_what_is_held(self, database, conn):
+        assert run_adopt(database, "discard") == run_adopt(database, "hold")
+        assert run_adopt(database, "discard").emails == 0
+        assert conn.execute("select count(*) from outboxd.ready").fetchone() == (2,)
+
+    @pytest.mark.usefixtures("copied")
+    def test_it_works_with_the_daemons_rights(self, database):
+        url = f"{database}&options=-c%20role%3Doutboxd_daemon"
+        assert run_adopt(url, "hold", environment="staging").emails == 3
+        assert run_adopt(url, "discard", environment="staging").emails == 3
+
+    def test_it_decides_in_bounded_lots(self, database, conn, monkeypatch):
+        monkeypatch.setattr("outboxd.db.adoption.LOT", 7)
+        monkeypatch.setattr("outboxd.db.fence.LOT", 7)
+        fence().admits(conn)
+        insert_many(conn, 50)
+        assert run_adopt(database, "hold", environment="staging").emails == 50
+        assert run_adopt(database, "discard", environment="staging").emails == 50
+
+    def test_held_mail_does_not_make_the_search_for_slots_dearer(self, conn):
+        insert_many(conn, 2000)
+        conn.execute("update outboxd.ready set lane = %s", (HELD,))
+        plan = conn.execute(
+            "explain (analyze, buffers, format json) " + query("ready/slots"),
+            {"now": None, "account": "default"},
+        ).fetchone()
+        assert plan[0][0]["Plan"]["Shared Hit Blocks"] < 50
