@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 927d343670929214';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -21,15 +21,12 @@ COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
 CREATE FUNCTION outboxd.accept_email() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-  default_queue text;
-  default_priority smallint;
+    AS $_$
 begin
-  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
-    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
-  end if;
-  select queue.name, queue.priority into default_queue, default_priority
+  select
+    queue.name, coalesce(new.priority, queue.priority), coalesce(new.scheduled_at, clock_timestamp()),
+    coalesce(new.tenant, '')
+  into new.queue, new.priority, new.scheduled_at, new.tenant
   from outboxd.queue
   where queue.name = coalesce(
     new.queue, (select kind.queue from outboxd.email_type as kind where kind.name = new.type), 'transactional');
@@ -37,16 +34,19 @@ begin
     raise exception 'queue: there is no queue of this name'
       using errcode = '22023', hint = 'Queues are the rows of outboxd.queue; leave it out for the type''s own.';
   end if;
-  if new.payload is null then
-    raise exception 'payload: is missing' using errcode = '22023';
+  new.recipients := coalesce(outboxd.check_plain(new.payload), outboxd.check_payload(new.payload));
+
+  -- Most rows end here. What follows says what is wrong with the others, or finds nothing wrong.
+  if new.type ~ '^[^[:cntrl:]]{1,100}$' and new.priority between 1 and 100
+    and new.max_attempts is null and new.expires_at is null and new.dedupe_key is null and new.tenant = ''
+    and new.trace is null and new.guard is null and new.campaign is null
+    and new.scheduled_at > '-infinity' and new.scheduled_at <= clock_timestamp() + interval '1 year'
+  then
+    return new;
   end if;
-
-  new.queue := default_queue;
-  new.priority := coalesce(new.priority, default_priority);
-  new.scheduled_at := coalesce(new.scheduled_at, clock_timestamp());
-  new.tenant := coalesce(new.tenant, '');
-  new.recipients := outboxd.check_payload(new.payload);
-
+  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
+    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
+  end if;
   if new.priority not between 1 and 100 then
     raise exception 'priority: must be between 1 (first) and 100 (last)' using errcode = '22023';
   end if;
@@ -80,7 +80,7 @@ begin
   end if;
   return new;
 end
-$$;
+$_$;
 
 --
 -- Name: cancel(uuid); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -154,11 +154,13 @@ begin
 
   if length(address) <= 254
     and strpos(address, '@') <= 65
-    and address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-      '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$')
+    and (address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*$')
+      or address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$'))
     and address !~ '\.[0-9]+$'
     and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
   then
@@ -467,7 +469,9 @@ declare
   options jsonb;
   recipients text[];
 begin
-  if jsonb_typeof(payload) is distinct from 'object' then
+  if payload is null then
+    perform outboxd.refuse_payload('payload', 'is missing', 'Write {"from": …, "to": …, "subject": …}.');
+  elsif jsonb_typeof(payload) <> 'object' then
     perform outboxd.refuse_payload('payload', 'must be a JSON object', 'Write {"from": …, "to": …, "subject": …}.');
   end if;
   -- Up to 25,000 stored bytes the text is below the limit even if they are compressed (at most 255 times) and
@@ -499,6 +503,35 @@ begin
   return recipients;
 end
 $$;
+
+--
+-- Name: check_plain(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_plain(payload jsonb) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+  return case when pg_column_size(payload) <= 25000
+    and jsonb_typeof(payload) = 'object'
+    and payload - array['from', 'to', 'subject', 'html', 'text'] = '{}'
+    and jsonb_typeof(payload -> 'from') = 'string'
+    and jsonb_typeof(payload -> 'to') = 'string'
+    and jsonb_typeof(payload -> 'subject') = 'string'
+    and jsonb_typeof(coalesce(payload -> 'html', payload -> 'text')) = 'string'
+    and jsonb_typeof(coalesce(payload -> 'text', payload -> 'html')) = 'string'
+    and coalesce(payload -> 'html', payload -> 'text') <> '""'
+    and length(payload ->> 'from') <= 64
+    and length(payload ->> 'to') <= 64
+    and length(payload ->> 'subject') <= 998
+    and payload ->> 'subject' ~ '^[^ \x01-\x1f\x7f-\x9f\u2028\u2029][^\x01-\x1f\x7f-\x9f\u2028\u2029]*$'
+    and payload ->> 'from' ~ ('^(?:[A-Za-z0-9](?:[A-Za-z0-9 .''_-]*[A-Za-z0-9])? <[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*'
+      '@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+>|[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*'
+      '@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+)$')
+    and payload ->> 'to' ~ ('^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+$')
+    then array[lower(payload ->> 'to' collate "C")] end;
+end
+$_$;
 
 --
 -- Name: check_scheduled_at(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
