@@ -32,7 +32,7 @@ revoke execute on all functions in schema outboxd from public;
 alter default privileges in schema outboxd revoke execute on functions from public;
 """
 # Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
-ORDER: Final = ("released", "accept_email", "queue_emails", "email_status", "status")
+ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "email_status", "status")
 
 
 def migrate(url: str) -> None:

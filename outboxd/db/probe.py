@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import psycopg
 
+from outboxd.db.privilege import needs
 from outboxd.db.query import query
-from outboxd.db.session import connect
+from outboxd.db.session import Connection, connect
 from outboxd.errors import DatabaseError
 
 
@@ -26,15 +27,61 @@ def facts(url: str) -> Facts:
             asked = time.time()
             row = conn.execute(query("schema/facts")).fetchone()
             middle = (asked + time.time()) / 2
-    except psycopg.OperationalError as error:
-        raise DatabaseError(f"cannot reach the database: {str(error).strip().splitlines()[0]}") from None
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot reach the database: {_reason(error)}") from None
     assert row is not None
     return Facts(row[0], row[1], row[2] - middle)
 
 
-def hears(url: str, *, within: float = 2.0) -> bool:
-    """Whether a NOTIFY through one connection reaches a LISTEN on another: not so through most poolers."""
-    with connect(url, "check listener") as listener, connect(url, "check") as speaker:
-        listener.execute("listen outboxd_check")
-        speaker.execute("notify outboxd_check")
-        return bool(list(listener.notifies(timeout=within, stop_after=1)))
+def hears(listen_url: str, url: str, *, within: float = 2.0) -> bool:
+    """Whether a NOTIFY through `url` reaches a LISTEN through `listen_url`: not so through most poolers.
+
+    Raises `DatabaseError` where one of them cannot be reached.
+    """
+    try:
+        with connect(listen_url, "check listener") as listener, connect(url, "check") as speaker:
+            listener.execute("listen outboxd_check")
+            speaker.execute("notify outboxd_check")
+            return bool(list(listener.notifies(timeout=within, stop_after=1)))
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot listen: {_reason(error)}") from None
+
+
+def pooled(url: str) -> bool:
+    """Whether a pooler in transaction mode stands between: two connections get one server, or one gets several.
+
+    A pooler that takes its servers in turn shows at once; with one that takes the latest, a second connection that
+    keeps a transaction open either has the first one's server, or leaves the first one another.
+    """
+    try:
+        with connect(url, "check") as one, connect(url, "check") as other:
+            mine = {_backend(one) for _ in range(3)}
+            with other.transaction():
+                return _backend(other) in mine or len(mine | {_backend(one)}) > 1
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot tell whether there is a pooler: {_reason(error)}") from None
+
+
+def lacking(url: str) -> tuple[str, list[str]]:
+    """The role that asks, and the privileges of the daemon that it lacks."""
+    wanted = needs()
+    try:
+        with connect(url, "check") as conn:
+            rows = conn.execute(
+                query("schema/missing_grants"),
+                {"privileges": [need[0] for need in wanted], "names": [need[1] for need in wanted]},
+            ).fetchall()
+            return conn.info.user, [row[0] for row in rows]
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot read the grants: {_reason(error)}") from None
+
+
+def _backend(conn: Connection) -> int:
+    row = conn.execute(query("schema/backend")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _reason(error: psycopg.Error) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
