@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -18,6 +19,9 @@ from outboxd.localpg import LocalPostgres
 sys.path.insert(0, str(Path(__file__).parent))
 
 from servers import FAST, binaries, fresh_database, kind_of_server, start_server, url_for
+
+hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is not a failure
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,6 +21,7 @@ from outboxd.sink.provider import Kept, Provider
 from outboxd.sink.validate import bare, listed
 
 PAGE: Final = 50  # emails on one page
+KB: Final = 1024  # bytes
 PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -116,12 +117,14 @@ def _index(provider: Provider, search: str, page: int) -> str:
 def _row(kept: Kept) -> str:
     email = kept.email
     clips = len(listed(email.get("attachments", [])))
+    names = ", ".join(_name(entry) for entry in listed(email.get("to", [])))
+    addresses = ", ".join(bare(str(entry)) for entry in listed(email.get("to", [])))
     return Template(_file("row.html")).substitute(
         id=shown(kept.provider_id),
         initial=shown(_name((listed(email.get("to", "?")) or ["?"])[0])[:1].upper()),
         hue=sum(map(ord, str(email.get("to", "")))) % 12,
-        name=shown(", ".join(_name(entry) for entry in listed(email.get("to", [])))),
-        address=shown(", ".join(bare(str(entry)) for entry in listed(email.get("to", [])))),
+        name=shown(names),
+        address=shown(addresses if addresses != names else ""),
         subject=shown(email.get("subject", "(template)")),
         preview=shown(" ".join(str(email.get("text", "")).split())[:140]),
         clips=f'<span class="clip" title="attachments">{clips} file{"s" if clips > 1 else ""}</span>'
@@ -136,26 +139,33 @@ def _row(kept: Kept) -> str:
 
 def _detail(kept: Kept) -> str:
     email = kept.email
-    fields: list[tuple[str, Any]] = [
+    envelope: list[tuple[str, Any]] = [
         (name, email[name]) for name in ("from", "to", "cc", "bcc", "reply_to") if name in email
     ]
-    fields += [("time", _clock(kept.at)), ("id", kept.provider_id), ("key", kept.key), ("asks", kept.asks)]
-    fields += list(email.get("headers", {}).items())
-    fields += [(f"tag {tag.get('name')}", tag.get("value")) for tag in listed(email.get("tags", []))]
+    envelope += [("time", _clock(kept.at))]
+    request: list[tuple[str, Any]] = [("id", kept.provider_id), ("key", kept.key), ("asks", kept.asks)]
+    request += list(email.get("headers", {}).items())
+    request += [(f"tag {tag.get('name')}", tag.get("value")) for tag in listed(email.get("tags", []))]
     base = f"/inbox/{shown(kept.provider_id)}"
-    frame = f'<iframe sandbox="" src="{base}/html" title="HTML part"></iframe>' if email.get("html") else ""
-    text = f"<pre>{shown(email['text'])}</pre>" if email.get("text") else ""
+    frame = f'<h2>HTML</h2><iframe sandbox="" src="{base}/html" title="HTML part"></iframe>'
+    text = f"<h2>Plain text</h2><pre>{shown(email.get('text'))}</pre>"
     clips = "".join(
-        f'<a class="attachment" href="{base}/attachments/{number}">{shown(item.get("filename", "attachment"))}</a>'
+        f'<a class="attachment" href="{base}/attachments/{number}">{shown(item.get("filename", "attachment"))}'
+        f"<small>{_size(_content(item))}</small></a>"
         for number, item in enumerate(listed(email.get("attachments", [])))
     )
     return Template(_file("detail.html")).substitute(
         subject=shown(email.get("subject", "(template)")),
-        fields="".join(f"<dt>{shown(name)}</dt><dd>{shown(_joined(value))}</dd>" for name, value in fields),
-        frame=frame,
-        text=text,
+        envelope=_fields(envelope),
+        request=_fields(request),
+        frame=frame if email.get("html") else "",
+        text=text if email.get("text") else "",
         attachments=f'<div class="attachments">{clips}</div>' if clips else "",
     )
+
+
+def _fields(fields: list[tuple[str, Any]]) -> str:
+    return "".join(f"<dt>{shown(name)}</dt><dd>{shown(_joined(value))}</dd>" for name, value in fields)
 
 
 def _missing() -> str:
@@ -202,6 +212,10 @@ def _name(entry: object) -> str:
 
 def _joined(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _size(content: bytes) -> str:
+    return f"{len(content)} B" if len(content) < KB else f"{len(content) / KB:,.0f} KB"
 
 
 def _clock(at: float) -> str:

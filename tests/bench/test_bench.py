@@ -119,7 +119,7 @@ def test_what_an_inserting_application_keeps(tmp_path, keep, short):
     from outboxd.db.migrate import migrate
 
     binaries = wheel_binaries()
-    seconds, rounds = (1, 1) if short else (4, 3)
+    seconds, rounds = (1, 1) if short else (2, 9)  # in turn, so that what else runs here meets both
     rates: dict[str, list[float]] = {"plain": [], "email": []}
     with LocalPostgres({"shared_buffers": "256MB", "max_wal_size": "4GB"}, bin_dir=binaries) as server:
         migrate(server.url)
@@ -146,5 +146,6 @@ def test_what_an_inserting_application_keeps(tmp_path, keep, short):
                     found.append(float(re.search(r"tps = ([\d.]+)", done.stdout)[1]))
             assert count(conn, "ready") > 0
     plain, email = (statistics.median(rates[name]) for name in ("plain", "email"))
-    keep(plain_tps=round(plain), outboxd_tps=round(email), share=round(email / plain, 2))
-    assert short or email >= 0.55 * plain
+    share = statistics.median(ours / bare for ours, bare in zip(rates["email"], rates["plain"], strict=True))
+    keep(plain_tps=round(plain), outboxd_tps=round(email), share=round(share, 2))
+    assert short or share >= 0.55

@@ -1,19 +1,23 @@
 """The local Postgres: dies with its parent, keeps data over a crash, and is chosen in a fixed order."""
 
+import inspect
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psycopg
 import pytest
-from servers import docker_answers, start_server
+import servers
+from servers import docker_answers, kind_of_server
 from waiting import until
 
 from outboxd.errors import LocalPostgresError
 from outboxd.localpg import LocalPostgres, find_binaries
 
+ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys
 from outboxd.localpg import LocalPostgres
@@ -67,21 +71,53 @@ def test_no_binaries_anywhere_names_both_remedies(monkeypatch):
 
 
 STUB = """
+from outboxd.localpg import LocalPostgres
+
 class PostgresContainer:
-    def __init__(self, image, driver): self.image = image
-    def __enter__(self): return self
-    def __exit__(self, *_): pass
-    def get_connection_url(self): return "postgresql://stub/" + self.image
+    def __init__(self, image, *, driver):
+        assert image.startswith("postgres:18") and driver is None
+    def __enter__(self):
+        self.server = LocalPostgres()
+        self.server.start()
+        return self
+    def __exit__(self, *_):
+        self.server.close()
+    def get_connection_url(self):
+        return self.server.url
 """
+ONE_TEST = "tests/db/test_check_plain.py::test_the_plain_shape_goes_the_short_way"
 
 
-def test_the_docker_branch_takes_its_url_from_a_container(monkeypatch):
-    """With an engine this starts a real container; without one the module is a stub."""
+def test_the_docker_branch_of_the_fixture_runs_a_test_in_a_container(tmp_path):
+    """With an engine this starts a real container; without one the container is a stub around a local server."""
+    environment = dict(os.environ)
     if not docker_answers():
-        import types
+        folder = tmp_path / "testcontainers" / "community"
+        folder.mkdir(parents=True)
+        for module in (folder.parent / "__init__.py", folder / "__init__.py"):
+            module.touch()
+        (folder / "postgres.py").write_text(STUB)
+        environment["PYTHONPATH"] = str(tmp_path)
+    command = [sys.executable, "-m", "pytest", "--pg", "docker", "-p", "no:cacheprovider", ONE_TEST]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "postgres: docker, version 18" in done.stdout
+    assert "1 passed" in done.stdout
 
-        stub = types.ModuleType("testcontainers.community.postgres")
-        exec(STUB, stub.__dict__)
-        monkeypatch.setitem(sys.modules, "testcontainers.community.postgres", stub)
-    url = next(start_server("docker", "18"))
-    assert url.startswith("postgresql://")
+
+def test_the_stub_takes_what_the_real_class_takes():
+    from testcontainers.community.postgres import PostgresContainer
+
+    inspect.signature(PostgresContainer).bind("postgres:18-alpine", driver=None)
+    inspect.signature(PostgresContainer.get_connection_url).bind(None)
+
+
+def test_a_url_comes_before_docker_and_docker_before_a_local_server(monkeypatch, tmp_path):
+    monkeypatch.setattr(servers, "DOCKER_SOCKET", tmp_path / "docker.sock")
+    assert kind_of_server("auto") == "local"
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(tmp_path / "docker.sock"))
+        assert kind_of_server("auto") == "local", "a socket without an engine"
+        engine.listen()
+        assert kind_of_server("auto") == "docker"
+        assert kind_of_server("postgresql://elsewhere/") == "url"
