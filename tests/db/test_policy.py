@@ -50,7 +50,9 @@ def test_the_limits_at_the_start_are_the_missions(conn):
 class TestChanges:
     def test_a_setting_changes_alone_and_the_answer_says_from_what_to_what(self, conn):
         before = book(conn)["queues"]["marketing"]
-        changes = change(conn, "queue", "marketing", {"max_attempts": 4, "backoff_base": "90 s", "priority": 10})
+        changes = change(
+            conn, "queue", "marketing", {"max_attempts": 4, "backoff_base": "90 s", "priority": 10}
+        )
         assert changes == {
             "max_attempts": {"from": 3, "to": 4},
             "backoff_base": {"from": "30 s", "to": "90 s"},
@@ -88,7 +90,13 @@ class TestChanges:
         assert book(conn)["limits"]["recipient"]["most"] == "unlimited"
 
     def test_a_new_limit_is_whole(self, conn):
-        given = {"kind": "tenant", "key": "acme", "most": 50, "per": "10 min", "exempt_types": ["reset", "alert", "reset"]}
+        given = {
+            "kind": "tenant",
+            "key": "acme",
+            "most": 50,
+            "per": "10 min",
+            "exempt_types": ["reset", "alert", "reset"],
+        }
         change(conn, "limit", "acme", given)
         assert book(conn)["limits"]["acme"] == given | {"exempt_types": ["alert", "reset"]}
 
@@ -184,7 +192,11 @@ class TestTheLog:
 
     @pytest.mark.parametrize(
         "statement",
-        ["update outboxd.operator_log set who = 'x'", "delete from outboxd.operator_log", "truncate outboxd.operator_log"],
+        [
+            "update outboxd.operator_log set who = 'x'",
+            "delete from outboxd.operator_log",
+            "truncate outboxd.operator_log",
+        ],
     )
     def test_a_line_is_never_changed_or_removed_even_by_its_owner(self, conn, statement):
         change(conn, "queue", "marketing", {"priority": 20})
@@ -240,4 +252,7 @@ def test_two_operators_at_one_queue_both_get_their_change(connect):
     first.commit()
     thread.join()
     assert [set(detail) for *_, detail in log(look)] == [{"priority"}, {"max_attempts"}]
-    assert book(look)["queues"]["marketing"] | {"priority": 20, "max_attempts": 9} == book(look)["queues"]["marketing"]
+    assert (
+        book(look)["queues"]["marketing"] | {"priority": 20, "max_attempts": 9}
+        == book(look)["queues"]["marketing"]
+    )
