@@ -3,11 +3,12 @@
 import collections
 import random
 from collections.abc import Sequence
+from typing import Final
 
 from outboxd.sink.ask import Ask
 from outboxd.sink.options import FAULTS, Fault, SinkOptions
 
-MARK = "fault+"
+MARK: Final = "fault+"
 
 
 class Dice:
@@ -43,11 +44,12 @@ class Dice:
             local = address.partition("@")[0]
             if local.startswith(MARK):
                 kind, _, times = local.removeprefix(MARK).partition(".")
-                known = kind in FAULTS
-                if known and not times.isdigit():
+                if kind not in FAULTS:
+                    continue
+                if not times.isdecimal():
                     return Fault(kind)
                 meeting = (address, email)
-                if known and self._met[meeting] < int(times):
+                if self._met[meeting] < int(times[:9]):
                     self._met[meeting] += 1
                     return Fault(kind)
         return None

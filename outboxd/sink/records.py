@@ -92,8 +92,9 @@ def _reschedule(kept: Kept, body: bytes, now: datetime) -> Answer:
 
 
 def _page(mailbox: Mailbox, query: Mapping[str, str], now: datetime) -> Answer:
-    limit, after, before = query.get("limit", str(PAGE)), query.get("after"), query.get("before")
-    if not limit.isdecimal() or not 1 <= int(limit) <= LONGEST_PAGE:
+    after, before = query.get("after"), query.get("before")
+    limit = _number(query.get("limit", str(PAGE)))
+    if not 1 <= limit <= LONGEST_PAGE:
         return 422, "validation_error", f"The `limit` must be between 1 and {LONGEST_PAGE}."
     if after is not None and before is not None:
         return 422, "validation_error", "Only one of `after` and `before` may be given."
@@ -109,12 +110,17 @@ def _page(mailbox: Mailbox, query: Mapping[str, str], now: datetime) -> Answer:
         for kept in walk:
             if kept.provider_id == start.lower():
                 break
-    found = list(islice(walk, int(limit) + 1))
-    page = found[: int(limit)]
+    found = list(islice(walk, limit + 1))
+    page = found[:limit]
     if before is not None:
         page.reverse()
-    more = len(found) > int(limit)
+    more = len(found) > limit
     return {"object": "list", "has_more": more, "data": [_brief(kept, now) for kept in page]}
+
+
+def _number(text: str) -> int:
+    """0 for what is no number, or a long one."""
+    return int(text) if text.isdecimal() and len(text) <= len(str(LONGEST_PAGE)) else 0
 
 
 def _brief(kept: Kept, now: datetime) -> dict[str, Any]:

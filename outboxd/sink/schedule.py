@@ -1,7 +1,7 @@
 """`scheduled_at`: an instant in ISO 8601 (milliseconds at most, as Resend wants it), or "in 5 minutes"."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 AHEAD: Final = timedelta(days=30)
@@ -18,6 +18,6 @@ def instant(given: object, now: datetime) -> datetime | None:
         return now + timedelta(seconds=int(match[1]) * SECONDS[match[2][0].lower()])
     try:
         at = datetime.fromisoformat(given)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo is not None else None

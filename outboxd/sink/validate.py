@@ -13,7 +13,14 @@ ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
 )
 TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
-MOST: Final = {"recipients": 50, "tags": 75, "attachment_bytes": 40 * 1024 * 1024}
+VARIABLE: Final = re.compile(r"[A-Za-z0-9_]{1,50}")
+MOST: Final = {
+    "recipients": 50,
+    "tags": 75,
+    "variable": 2000,
+    "content_id": 127,
+    "attachment_bytes": 40 * 1024 * 1024,
+}
 
 
 def problem_with(email: object, *, now: datetime, in_batch: bool = False) -> Problem | None:
@@ -53,19 +60,31 @@ def _required(email: dict[str, Any], _now: datetime) -> Problem | None:
 
 
 def _templated(email: dict[str, Any]) -> Problem | None:
-    for name in ("to",) if isinstance(email["template"], dict) else ("from", "to", "subject"):
-        if not email.get(name):
-            return 422, "missing_required_field", f"Missing `{name}` field."
+    if not email.get("to"):
+        return 422, "missing_required_field", "Missing `to` field."
     if "html" in email or "text" in email:
         return 422, "validation_error", "`template` cannot be used together with `html` or `text`."
+    template = email["template"]
+    if not isinstance(template, dict) or not isinstance(template.get("id"), str) or not template["id"]:
+        return 422, "validation_error", "The `template` field must be an object with an `id`."
+    variables = template.get("variables", {})
+    if not isinstance(variables, dict) or not all(map(_is_variable, variables.items())):
+        return 422, "validation_error", "The `template.variables` field must hold strings and numbers."
     return None
+
+
+def _is_variable(item: tuple[str, object]) -> bool:
+    name, value = item
+    if isinstance(value, str):
+        return VARIABLE.fullmatch(name) is not None and len(value) <= MOST["variable"]
+    return VARIABLE.fullmatch(name) is not None and isinstance(value, int | float) and type(value) is not bool
 
 
 def _addresses(email: dict[str, Any], _now: datetime) -> Problem | None:
     for name in ("from", "to", "cc", "bcc", "reply_to"):
         if name not in email:
             continue
-        entries = listed(email[name])
+        entries = email[name] if isinstance(email[name], list) and name != "from" else (email[name],)
         for entry in entries:
             if not isinstance(entry, str) or not _is_address(entry):
                 message = (
@@ -86,7 +105,7 @@ def _is_address(entry: str) -> bool:
 
 
 def _texts(email: dict[str, Any], _now: datetime) -> Problem | None:
-    for name in ("subject", "html", "text"):
+    for name in ("subject", "html", "text", "topic_id"):
         if name in email and not isinstance(email[name], str):
             return 422, "validation_error", f"The `{name}` field must be a string."
     return None
@@ -128,22 +147,36 @@ def _is_tag(tag: object) -> bool:
 def _attachments(email: dict[str, Any], _now: datetime) -> Problem | None:
     if "attachments" not in email:
         return None
+    attachments = email["attachments"]
+    if not isinstance(attachments, list):
+        return 422, "validation_error", "The `attachments` field must be an array."
     total = 0
-    for item in listed(email["attachments"]):
+    for item in attachments:
         if not isinstance(item, dict) or not (item.get("content") or item.get("path")):
             return 422, "invalid_attachment", "Attachment must have either a `content` or `path`."
-        content = item.get("content", "")
-        try:
-            total += (
-                len(base64.b64decode(content, validate=True)) * 4 // 3
-                if isinstance(content, str)
-                else len(content)
-            )
-        except (binascii.Error, ValueError):
+        for name in ("filename", "path", "content_type", "content_id"):
+            if not isinstance(item.get(name, ""), str):
+                return 422, "validation_error", f"The `attachments.{name}` field must be a string."
+        if len(item.get("content_id", "")) > MOST["content_id"]:
+            return 422, "validation_error", "The `attachments.content_id` field must be under 128 characters."
+        size = _encoded_size(item.get("content", ""))
+        if size is None:
             return 422, "invalid_attachment", "Attachment content is not valid base64."
+        total += size
     if total > MOST["attachment_bytes"]:
         return 422, "invalid_attachment", "Attachments must be at most 40 MB."
     return None
+
+
+def _encoded_size(content: object) -> int | None:
+    """Bytes as base64; None where it is neither base64 nor a list of bytes."""
+    try:
+        if isinstance(content, str):
+            base64.b64decode(content, validate=True)
+            return len(content)
+        return len(bytes(content)) * 4 // 3 if isinstance(content, list) else None
+    except (binascii.Error, ValueError, TypeError):
+        return None
 
 
 def _scheduled(email: dict[str, Any], now: datetime) -> Problem | None:

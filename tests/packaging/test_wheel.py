@@ -40,6 +40,7 @@ def test_every_sql_file_and_revision_is_in_the_wheel(wheel):
         for path in (ROOT / "migrations" / "versions").glob("0*.py")
     ]
     files += ["outboxd/py.typed", "outboxd/migrations/env.py", "outboxd/sink/pages/index.html"]
+    files += ["outboxd/sink/openapi.json"]
     assert set(files) <= inside
 
 

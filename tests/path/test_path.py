@@ -1,12 +1,10 @@
 """From a committed row to exactly one accepted email, through real processes."""
 
 import json
-import os
 import signal
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,10 +15,6 @@ from waiting import until
 from outboxd import enqueue, enqueue_many
 from outboxd.db.migrate import migrate
 from outboxd.sink.options import Fault
-
-SCHEMA = os.environ.get("RESEND_OPENAPI") or str(
-    Path(__file__).parents[3] / "shared" / "reference" / "resend-openapi.yaml"
-)
 
 
 def by_raw_insert(conn: psycopg.Connection, items: list[dict]) -> None:
@@ -89,35 +83,6 @@ def test_every_committed_email_is_accepted_once_and_no_other_is(database, conn, 
         lambda: drained(conn) and count(conn, "delivery") == committed, within=60, what="the queue to drain"
     )
     assert_each_accepted_once(conn, running, committed)
-
-
-def schema_of_a_request() -> list[str]:
-    return [SCHEMA] if Path(SCHEMA).exists() else []
-
-
-@pytest.mark.parametrize("document", schema_of_a_request())
-def test_every_request_is_valid_against_the_providers_own_schema(database, conn, sink, daemon, document):
-    """Runs where the provider's OpenAPI document lies beside the checkout, or is named by RESEND_OPENAPI."""
-    import jsonschema
-    import yaml
-
-    running = sink()
-    daemon(running.url)
-    rich = payload(
-        to=["Zoë <zoe@example.org>", "bob@bücher.example"], cc="c@example.org", headers={"X-Order": "7"}, text="Hi",
-        tags=[{"name": "order", "value": "7"}], attachments=[{"filename": "a.txt", "content": "aGk=", "content_type": "text/plain"}],
-        reply_to="r@example.org",
-    )  # fmt: skip
-    with psycopg.connect(database) as app:
-        for body in (rich, payload(), payload(html=None, text="only text")):
-            enqueue(app, body, type="welcome")
-    until(lambda: count(conn, "delivery") == 3, what="three deliveries")
-    loaded = yaml.safe_load(Path(document).read_text())
-    shape = {"$ref": "#/components/schemas/SendEmailRequest", "components": loaded["components"]}
-    validator = jsonschema.Draft202012Validator(shape)
-    bodies = [kept.email for kept in running.provider.inbox.values()]
-    assert len(bodies) == 3
-    assert [list(validator.iter_errors(body)) for body in bodies] == [[], [], []]
 
 
 def test_twenty_kills_lose_nothing_and_double_nothing(database, conn, sink, daemon):

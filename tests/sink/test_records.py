@@ -84,6 +84,8 @@ def test_a_list_is_newest_first_and_pages_in_both_directions(provider):
         {"limit": "0"},
         {"limit": "101"},
         {"limit": "x"},
+        {"limit": "²"},
+        {"limit": "9" * 5000},
         {"after": NOBODY, "before": NOBODY},
         {"after": NOBODY},
         {"after": "nonsense"},

@@ -5,7 +5,7 @@ import threading
 
 import httpx
 import pytest
-from asking import HEADERS, ask, error
+from asking import HEADERS, ask, ask_batch, error
 from factories import payload
 from waiting import until
 
@@ -99,6 +99,25 @@ def test_a_bad_header_is_refused(clock, headers, status):
 def test_an_unverified_domain_is_refused(clock):
     provider = Provider(SinkOptions(verified_domains=frozenset({"other.example"})), clock=clock)
     assert error(ask(provider, payload())) == (403, "validation_error")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"to": "fault+422.²@example.org"},
+        {"to": f"fault+422.{'9' * 5000}@example.org"},
+        {"to": "fault+nonsense@example.org"},
+        {"scheduled_at": "0001-01-01T00:00:00+23:59"},
+        {"tags": [{"name": "outboxd_uid", "value": {}}]},
+        {"from": ["a@b.co"]},
+        {"template": "ours"},
+    ],
+)
+def test_nothing_that_a_client_sends_raises(clock, fields):
+    for mode in ("strict", "permissive"):
+        provider = Provider(SinkOptions(verified_domains=frozenset({"shop.example"})), clock=clock)
+        assert ask(provider, payload(**fields)).status in {200, 422}
+        assert ask_batch(provider, [payload(**fields), 5, None], mode=mode).status in {200, 422}
 
 
 def post(url: str, to: str, *, timeout: float = 1.0) -> httpx.Response:
