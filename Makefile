@@ -2,7 +2,7 @@
 BIN := .venv/bin
 JOBS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-host check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -15,6 +15,15 @@ test: ## Set everything up and run the whole suite on real Postgres
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18
 	@scripts/test-oldest $(BIN) $(JOBS)
+
+test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …); names what is missing
+	@scripts/bootstrap dev
+	@$(BIN)/python tests/host/needs.py || true
+	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 -m host tests/host
+
+test-long: ## Run what takes minutes: Postgres away for a minute
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -m long -s --pg-version 18
 
 check: ## Formatting, lint, types, import layers, migrations
 	@scripts/bootstrap dev

@@ -99,6 +99,8 @@ def enqueue(
     """Insert one email in `conn`'s transaction.
 
     `conn` is a psycopg connection or cursor, an SQLAlchemy `Connection` or `Session`. Instants must have a zone.
+    Where another email holds `dedupe_key`, `on_duplicate` is `ignore` (answer that one), `reject` (raise), or `replace`
+    (cancel it and insert this one, only where it is certain that it does not go; else answer that one).
     Raises `ValueError` for what JSON in Postgres cannot carry, `TypeError` for an unknown `conn`, and the driver's
     own error, with a message that names the field, for what could never be sent.
     """

@@ -7,63 +7,31 @@ path and what was probably meant. Secrets never show: not in a repr, not in an e
 This is the only module that reads the environment.
 """
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from outboxd.core.secret import Secret
 from outboxd.errors import ConfigError
+from outboxd.setting import (
+    Secret,
+    between,
+    duration,
+    lasting,
+    meant,
+    one_of,
+    proxy_address,
+    setting,
+    web_address,
+)
 
 DEFAULT_FILE: Final = Path("/etc/outboxd/outboxd.toml")
 LONGEST_LEASE: Final = timedelta(seconds=60)
 LEASE_MARGIN: Final = timedelta(seconds=10)
-UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def setting(default: object, doc: str, check: Callable[[Any], str | None] | None = None) -> Any:
-    """A documented field; `check` says what is wrong with a value, or None."""
-    return field(default=default, metadata={"doc": doc, "check": check})
-
-
-def between(low: float, high: float) -> Callable[[float], str | None]:
-    """A check for numbers."""
-    return lambda value: None if low <= value <= high else f"must be between {low:g} and {high:g}"
-
-
-def lasting(low: str, high: str) -> Callable[[timedelta], str | None]:
-    """A check for durations."""
-    return lambda value: (
-        None if _duration(low) <= value <= _duration(high) else f"must be between {low} and {high}"
-    )
-
-
-def one_of(*names: str) -> Callable[[str], str | None]:
-    """A check for names, with a guess at what was meant."""
-
-    def check(value: str) -> str | None:
-        return None if value in names else f"is not one of {', '.join(names)}{_meant(value, names)}"
-
-    return check
-
-
-def not_empty(value: str) -> str | None:
-    """A check for names of one's own."""
-    return None if value else "must not be empty"
-
-
-def web_address(value: str) -> str | None:
-    """A check for http(s) URLs without credentials."""
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return "must be a URL that begins with https:// (or http:// for a local one)"
-    return "must not contain credentials" if parts.username or parts.password else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +65,15 @@ class Resend:
     account: str = setting(
         "default",
         "Names the account. An email with an open answer is asked again only at the account where it was asked first.",
-        not_empty,
+        lambda value: None if value else "must not be empty",
+    )
+    proxy: Secret | None = setting(
+        None,
+        "An HTTP proxy through which requests go (CONNECT), with credentials if it wants any. The environment's proxies are not used.",
+        proxy_address,
+    )
+    ca_file: str = setting(
+        "", "A PEM file of certificates to trust instead of the public ones, for a proxy that ends TLS."
     )
 
 
@@ -136,7 +112,9 @@ class Log:
     """What is written to standard error."""
 
     format: str = setting(
-        "auto", "`text` on a terminal and `json` elsewhere, or one of them.", one_of("auto", "json", "text")
+        "auto",
+        "`journal` (entries with fields) where systemd's journal listens, `text` on a terminal, `json` elsewhere; or one of them.",
+        one_of("auto", "json", "text", "journal"),
     )
     level: str = setting("info", "What is worth a line.", one_of("debug", "info", "warning", "error"))
 
@@ -148,7 +126,7 @@ class Config:
     environment: str = setting(
         "production",
         "Names what this database is for. A copy of it that runs under another name does not send until `outboxd adopt`.",
-        not_empty,
+        lambda value: None if value else "must not be empty",
     )
     database: Database = field(default_factory=Database)
     resend: Resend = field(default_factory=Resend)
@@ -213,15 +191,16 @@ def _from_file(
 
 
 def _from_credentials(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, object]:
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(folder) / "resend_api_key" if folder else None
-    if file is None or not file.exists():
-        return {}
-    try:
-        return {"resend.api_key": file.read_text("utf-8").strip()}
-    except (OSError, UnicodeDecodeError):
-        mistakes.append("resend.api_key: the credential resend_api_key cannot be read")
-        return {}
+    """The manager's credentials do not change while a service runs: a newer one is handed over in its runtime folder."""
+    found: dict[str, object] = {}
+    for variable in ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY"):
+        folder = environ.get(variable, "").partition(":")[0]
+        try:
+            if folder and (file := Path(folder) / "resend_api_key").exists():
+                found["resend.api_key"] = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            mistakes.append(f"resend.api_key: the credential resend_api_key in ${variable} cannot be read")
+    return found
 
 
 def _from_well_known(environ: Mapping[str, str]) -> dict[str, object]:
@@ -249,7 +228,7 @@ def _build(values: dict[str, tuple[object, str]], mistakes: list[str]) -> Config
     known |= {f"{part.name}.{item.name}": item for part in sectioned for item in fields(_section(part))}
     for key in [key for key in values if key not in known]:
         _, source = values.pop(key)
-        mistakes.append(f"{key}: unknown key ({source}){_meant(key, known)}")
+        mistakes.append(f"{key}: unknown key ({source}){meant(key, known)}")
     given = {key: _read(key, known[key], value, mistakes) for key, (value, _) in values.items()}
     sections: dict[str, Any] = {
         key: value for key, value in given.items() if "." not in key and value is not MISSING
@@ -288,7 +267,7 @@ def _converted(item: "Field[Any]", value: object) -> object:
             raise ValueError("must be a string")
         return Secret(value)
     if isinstance(item.default, timedelta):
-        return _duration(value)
+        return duration(value)
     if isinstance(item.default, int):
         return _whole(value)
     if not isinstance(value, str):
@@ -300,13 +279,6 @@ def _whole(value: object) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,9}", str(value)):
         raise ValueError(f"must be a whole number, not {value!r}")
     return int(str(value))
-
-
-def _duration(value: object) -> timedelta:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'must be a duration like "20s", "500ms" or "2m", not {value!r}')
-    return timedelta(seconds=float(match[1]) * UNITS[match[2]])
 
 
 def _check_together(config: Config, mistakes: list[str]) -> None:
@@ -326,8 +298,3 @@ def _missing(key: str) -> str:
 def _value_at(config: Config, key: str) -> object:
     section, _, name = key.partition(".")
     return getattr(getattr(config, section), name)
-
-
-def _meant(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -7,8 +7,8 @@ same key. No attempt is burned either way.
 
 import functools
 import logging
+import os
 import queue
-import signal
 import ssl
 import threading
 import time
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid4
 
 from outboxd import telemetry
-from outboxd.config import Config
+from outboxd.attend import Attendant, attend, obeying_signals
+from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
@@ -33,11 +33,16 @@ from outboxd.db.wake import Doorbell
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
+from outboxd.delivery.pacer import Pacer
+from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
 from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
+from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
+from outboxd.reload import Live
 from outboxd.resend.client import Client, shared_ssl_context
+from outboxd.systemd import Notifier
 from outboxd.web.health import Report, start_health
 
 log = logging.getLogger(__name__)
@@ -46,6 +51,9 @@ TAG: Final = "outboxd_uid"
 MARGIN: Final = timedelta(seconds=5)  # between an ask's deadline and the end of its lease
 FLUSH: Final = timedelta(seconds=10)  # for the last settle, after the last answer
 STUCK: Final = 30.0  # seconds without a round of the claimer
+STALLED: Final = (
+    20.0  # seconds without an answer to one statement; more than any statement_timeout of the path
+)
 
 
 @dataclass(slots=True)
@@ -53,6 +61,7 @@ class Daemon:
     """The running parts, for the stop and for health."""
 
     config: Config
+    live: Live
     worker: UUID
     stop: threading.Event
     give_up: threading.Event
@@ -60,44 +69,53 @@ class Daemon:
     hand: Hand
     settler: Settler
     claimer: Claimer
+    pacer: Pacer
     reclaimer: Reclaimer
     keeper: Session
     senders: list[threading.Thread] = field(default_factory=list)
     loops: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+    on_reload: list[Callable[[], object]] = field(default_factory=list)
 
 
-def run(config: Config) -> int:
+def run(live: Live) -> int:
     """Run until a signal; the exit code: 0 drained, 1 a part died or the drain had to be cut short."""
-    migrate.check(config.database.url.reveal())
-    daemon = build(config)
-    previous = _obey_signals(daemon)
-    start(daemon)
-    health = start_health(config.health.listen, lambda: _live(daemon), lambda: _ready(daemon))
-    log.info("outboxd runs", extra={"version": version("outboxd"), "worker": str(daemon.worker)})
-    try:
-        daemon.stop.wait()
-        clean = drain(daemon)
-    finally:
-        health.stop()
-        telemetry.shutdown()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    migrate.check(live.config.database.url.reveal())
+    daemon = build(live)
+    attendant = _attendant(daemon)
+    with obeying_signals(attendant):
+        start(daemon)
+        health = start_health(live.config.health.listen, lambda: _live(daemon), lambda: _ready(daemon))
+        log.info("outboxd runs", extra={"version": version("outboxd"), "worker": str(daemon.worker)})
+        try:
+            attend(attendant)
+            clean = drain(daemon, attendant.notifier.alive)
+        finally:
+            health.stop()
+            telemetry.shutdown()
     log.info("outboxd stopped", extra={"clean": clean, "crashed": daemon.crashed})
     return 0 if clean and not daemon.crashed else 1
 
 
-def build(config: Config) -> Daemon:
+def build(live: Live) -> Daemon:
     """The parts, connected to each other; nothing runs and nothing is opened yet."""
+    config = live.config
     url = config.database.url.reveal()
     listen_url = (config.database.listen_url or config.database.url).reveal()
     stop, give_up, policies = threading.Event(), threading.Event(), Policies()
     bell = Doorbell(listen_url, stop=stop)
     hand = Hand(config.sender.threads)
     settler = Settler(
-        Session(url, "settler", stop=give_up), policies, give_up, queue.SimpleQueue(), bell.ring
+        session=Session(url, "settler", stop=give_up),
+        policies=policies,
+        pauses=Pauses(config.resend.account),
+        give_up=give_up,
+        inbox=queue.SimpleQueue(),
+        wake=bell.ring,
     )
+    pacer = Pacer(Session(url, "pacer", stop=stop), config.resend.account, stop, hand.pace)
     who = uuid4()
     claimer = Claimer(
         session=Session(url, "claimer", stop=stop),
@@ -109,59 +127,125 @@ def build(config: Config) -> Daemon:
         ttl=config.sender.lease,
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
-        fence=Fence(
-            config.environment, config.resend.api_key.reveal, hold=config.database.after_failover == "hold"
-        ),
+        clones=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
     keeper = Session(url, "keeper", stop=give_up)
-    return Daemon(config, who, stop, give_up, bell, hand, settler, claimer, reclaimer, keeper)
+    return Daemon(config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper)
 
 
 def start(daemon: Daemon) -> None:
     """Open the clients and start every thread."""
     brake, need = Brake(), daemon.claimer.need
     daemon.path.append(_spawn(daemon, "settler", lambda: settle_all(daemon.settler)))
-    tls = shared_ssl_context()
-    sending = Sending(daemon.hand, brake, daemon.settler.report, daemon.stop, need)
+    tls = shared_ssl_context(daemon.config.resend.ca_file)
+    _spawn(daemon, "watchdog", lambda: _watch(daemon))
+    sending = Sending(
+        hand=daemon.hand,
+        brake=brake,
+        pacer=daemon.pacer,
+        home=daemon.claimer.home,
+        report=daemon.settler.report,
+        stop=daemon.stop,
+        need=need,
+        slow=SlowStart(daemon.config.sender.threads),
+    )
     for number in range(daemon.config.sender.threads):
-        client = _client(daemon.config, tls)
+        client = _client(daemon.live, tls)
+        daemon.clients.append(client)
         daemon.senders.append(
             _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
         )
     _in_transaction(daemon, daemon.settler.policies.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
+        _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
         _loop(daemon, "reclaimer", timedelta(seconds=1.5), daemon.reclaimer.round),
         _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
     ]
 
 
-def drain(daemon: Daemon) -> bool:
-    """Hand back, finish, settle; True where everything in hand has its outcome."""
+def drain(daemon: Daemon, alive: Callable[[], None]) -> bool:
+    """Hand back, finish, settle; True where everything in hand has its outcome. `alive` is called now and then."""
     deadline = time.monotonic() + (daemon.config.resend.deadline + FLUSH).total_seconds()
     daemon.bell.ring()
     daemon.bell.close()
-    _join(daemon.loops, deadline)
+    daemon.pacer.close()
+    _join(daemon.loops, deadline, alive)
     for held in daemon.hand.close():
         daemon.settler.report(Result(held, Returned(), None))
-    _join(daemon.senders, deadline, hurry=daemon.give_up)
+    _join(daemon.senders, deadline, alive, hurry=daemon.give_up)
     daemon.settler.finish()
-    _join(daemon.path, deadline, hurry=daemon.give_up)
+    _join(daemon.path, deadline, alive, hurry=daemon.give_up)
     clean = not any(thread.is_alive() for thread in (*daemon.senders, *daemon.path))
     daemon.give_up.set()
     _say_goodbye(daemon)
     return clean
 
 
-def _client(config: Config, tls: ssl.SSLContext) -> Client:
+def _client(live: Live, tls: ssl.SSLContext) -> Client:
+    resend = live.config.resend
     return Client(
-        config.resend.api_url,
-        config.resend.api_key.reveal,
-        deadline=config.resend.deadline,
+        resend.api_url,
+        live.api_key,
+        deadline=resend.deadline,
         ssl_context=tls,
+        proxy=resend.proxy.reveal() if resend.proxy else None,
     )
+
+
+def _attendant(daemon: Daemon) -> Attendant:
+    """The main thread's parts; the first to hear of a reload is what is ours."""
+    daemon.on_reload.append(lambda: _apply(daemon))
+    return Attendant(
+        daemon.stop,
+        daemon.give_up,
+        Notifier(environment(), pid=os.getpid()),
+        daemon.live,
+        lambda: _stuck_for(daemon) == 0,
+        lambda: _status(daemon),
+        daemon.on_reload,
+    )
+
+
+def _apply(daemon: Daemon) -> None:
+    """Settings that are copied where they are used; senders fetch the key for each request, and pauses are probed."""
+    daemon.reclaimer.crash_limit = daemon.live.config.sender.crash_limit
+    logging.getLogger().setLevel(daemon.live.config.log.level.upper())
+    daemon.claimer.probe_soon.set()
+    daemon.bell.ring()
+
+
+def _status(daemon: Daemon) -> str:
+    """The line in `systemctl status`."""
+    if not daemon.claimer.session.connected.is_set():
+        return "waits for Postgres"
+    if daemon.claimer.clones.problem:
+        return daemon.claimer.clones.problem
+    return f"sends: {daemon.hand.asking()} being asked, threads {daemon.config.sender.threads}"
+
+
+def _stuck_for(daemon: Daemon) -> float:
+    """Seconds since the claimer's last round, where that is too long; a missing database is not a hang."""
+    idle = time.monotonic() - daemon.claimer.progress_at
+    return idle if daemon.claimer.session.connected.is_set() and idle > STUCK else 0.0
+
+
+def _watch(daemon: Daemon) -> None:
+    """Cut connections whose statement gets no answer; through the drain, which may wait for one."""
+    every(timedelta(seconds=1), lambda: _cut_stalled(daemon), daemon.give_up, name="watchdog")
+
+
+def _cut_stalled(daemon: Daemon) -> None:
+    daemon.bell.break_if_stalled(STALLED)
+    for session in _sessions(daemon):
+        session.break_if_stalled(STALLED)
+
+
+def _sessions(daemon: Daemon) -> tuple[Session, ...]:
+    parts = (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer)
+    return (daemon.keeper, *(part.session for part in parts))
 
 
 def _keep(daemon: Daemon) -> None:
@@ -192,7 +276,7 @@ def _say_goodbye(daemon: Daemon) -> None:
     """Leave the workers table, if that costs no waiting."""
     if daemon.keeper.connected.is_set():
         _in_transaction(daemon, lambda conn: worker.forget(conn, daemon.worker))
-    for session in (daemon.keeper, daemon.settler.session, daemon.claimer.session, daemon.reclaimer.session):
+    for session in _sessions(daemon):
         session.close()
 
 
@@ -208,29 +292,27 @@ def _loop(daemon: Daemon, name: str, interval: timedelta, work: Callable[[], obj
     return _spawn(daemon, name, lambda: every(interval, work, daemon.stop, name=name))
 
 
-def _join(threads: list[threading.Thread], deadline: float, *, hurry: threading.Event | None = None) -> None:
+def _join(
+    threads: list[threading.Thread],
+    deadline: float,
+    alive: Callable[[], None],
+    *,
+    hurry: threading.Event | None = None,
+) -> None:
     for thread in threads:
         while thread.is_alive() and time.monotonic() < deadline and not (hurry and hurry.is_set()):
+            alive()
             thread.join(0.05)
 
 
-def _obey_signals(daemon: Daemon) -> dict[signal.Signals, Any]:
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if daemon.stop.is_set():
-            daemon.give_up.set()
-        daemon.stop.set()
-
-    return {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-
-
 def _live(daemon: Daemon) -> Report:
-    idle = time.monotonic() - daemon.claimer.progress_at
     problems = [f"{name} died" for name in daemon.crashed]
-    if daemon.claimer.session.connected.is_set() and idle > STUCK:
+    if idle := _stuck_for(daemon):
         problems.append(f"no claim round for {idle:.0f} s")
-    return Report(
-        not problems, problems, {"in_hand": len(daemon.hand.stale()), "asking": daemon.hand.asking()}
-    )
+    longest = max((client.asking_for() for client in daemon.clients), default=0.0)
+    if longest > (daemon.config.resend.deadline + MARGIN).total_seconds():
+        problems.append(f"a request has lasted {longest:.0f} s, beyond its deadline")
+    return Report(not problems, problems, {"in_hand": daemon.hand.waiting(), "asking": daemon.hand.asking()})
 
 
 def _ready(daemon: Daemon) -> Report:
@@ -238,6 +320,8 @@ def _ready(daemon: Daemon) -> Report:
     problems = [] if daemon.claimer.session.connected.is_set() else ["no connection to Postgres"]
     if daemon.stop.is_set():
         problems.append("stopping")
-    if daemon.claimer.fence.problem:
-        problems.append(daemon.claimer.fence.problem)
-    return Report(not problems, problems, {name: s.connected.is_set() for name, s in sessions.items()})
+    if daemon.claimer.clones.problem:
+        problems.append(daemon.claimer.clones.problem)
+    detail: dict[str, object] = {name: session.connected.is_set() for name, session in sessions.items()}
+    detail["pauses"] = [f"{kind} {key}" for kind, key in sorted(daemon.claimer.paused)]
+    return Report(not problems, problems, detail)

@@ -133,7 +133,7 @@ class LocalPostgres:
             stderr=self._log,
             env=_environment(),
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one prctl
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one prctl
         )
         if sys.platform != "linux":
             _watch(self._process.pid)
@@ -227,7 +227,8 @@ def _as_whom() -> tuple[list[str], pwd.struct_passwd | None]:
     )
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For `preexec_fn`, on Linux: the kernel interrupts the child when the thread that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 

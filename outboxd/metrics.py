@@ -27,9 +27,13 @@ throttled = _meter.create_counter("outboxd.throttled", "{request}", "Requests re
 paused = _meter.create_counter(
     "outboxd.paused", "{request}", "Requests refused for the account's or domain's sake"
 )
+pauses = _meter.create_counter("outboxd.pauses", "{pause}", "Pauses that began, by kind and reason")
 loop_errors = _meter.create_counter("outboxd.loop.errors", "{round}", "Rounds that failed, by loop")
 reconnects = _meter.create_counter(
     "outboxd.reconnects", "{attempt}", "Attempts to reconnect to Postgres, by connection"
+)
+stalls = _meter.create_counter(
+    "outboxd.stalls", "{connection}", "Connections cut because a statement got no answer, by connection"
 )
 claim_duration = _meter.create_histogram("outboxd.claim.duration", "s", "One claim, commit included")
 settle_duration = _meter.create_histogram("outboxd.settle.duration", "s", "One settle, commit included")

@@ -1,7 +1,7 @@
 """Logs and traces. No address, subject, body or secret is ever in them, whatever an exception says.
 
-Logs are JSON lines, or readable text on a terminal, on standard error. A closed standard error stops nothing. Traces
-and metrics leave only where `OTEL_EXPORTER_OTLP_ENDPOINT` (or its siblings) is set and the `otlp` extra is installed.
+Logs go to systemd's journal where it listens, else to standard error, as text on a terminal and as JSON lines
+elsewhere. A closed standard error stops nothing. Traces and metrics leave only where `OTEL_EXPORTER_OTLP_ENDPOINT` (or its siblings) is set and the `otlp` extra is installed.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import Any, Final
 from opentelemetry import metrics, propagate, trace
 
 from outboxd.config import Log, environment
+from outboxd.journal import Journal, field_name, is_stream
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +86,49 @@ class _Handler(logging.StreamHandler[Any]):
         """Say nothing: there is nowhere to say it."""
 
 
+class JournalHandler(logging.Handler):
+    """One entry per record, its extra fields as fields of the entry."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send it."""
+        extra = {key: str(value) for key, value in _extra(record).items()}
+        event = redact(record.getMessage())
+        fields = {
+            "MESSAGE": " ".join([event, *(f"{key}={value}" for key, value in extra.items())]),
+            "PRIORITY": str(_priority(record.levelno)),
+            "SYSLOG_IDENTIFIER": "outboxd",
+            "OUTBOXD_EVENT": event,
+            "OUTBOXD_LOGGER": record.name,
+            **{field_name(key): value for key, value in extra.items()},
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["OUTBOXD_EXCEPTION"] = _exception(record.exc_info[1])
+            fields["MESSAGE"] += "\n" + fields["OUTBOXD_EXCEPTION"]
+        self._journal.send(fields)
+
+
+def _priority(level: int) -> int:
+    """Syslog's number: 3 error, 4 warning, 6 information, 7 debug."""
+    steps = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    return next((number for least, number in steps if level >= least), 7)
+
+
+def _handler(form: str) -> logging.Handler:
+    if form == "journal" or (form == "auto" and is_stream(environment(), 2)):
+        return JournalHandler(Journal())
+    handler = _Handler(sys.stderr)
+    readable = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if readable else JsonFormatter())
+    return handler
+
+
 def start(config: Log) -> None:
     """Set up logs, and traces and metrics where the environment asks for them."""
-    handler = _Handler(sys.stderr)
-    readable = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
-    handler.setFormatter(TextFormatter() if readable else JsonFormatter())
+    handler = _handler(config.format)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())

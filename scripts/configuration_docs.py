@@ -3,7 +3,8 @@
 from dataclasses import MISSING, Field, fields
 from datetime import timedelta
 
-from outboxd.config import Config, Secret
+from outboxd.config import Config
+from outboxd.setting import Secret
 
 INTRO = """# Configuration
 

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract eb3222807c56bdc3';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 946c1b5abef280c7';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -21,15 +21,12 @@ COMMENT ON SCHEMA outboxd IS 'outboxd contract eb3222807c56bdc3';
 CREATE FUNCTION outboxd.accept_email() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-  default_queue text;
-  default_priority smallint;
+    AS $_$
 begin
-  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
-    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
-  end if;
-  select queue.name, queue.priority into default_queue, default_priority
+  select
+    queue.name, coalesce(new.priority, queue.priority), coalesce(new.scheduled_at, clock_timestamp()),
+    coalesce(new.tenant, '')
+  into new.queue, new.priority, new.scheduled_at, new.tenant
   from outboxd.queue
   where queue.name = coalesce(
     new.queue, (select kind.queue from outboxd.email_type as kind where kind.name = new.type), 'transactional');
@@ -37,16 +34,19 @@ begin
     raise exception 'queue: there is no queue of this name'
       using errcode = '22023', hint = 'Queues are the rows of outboxd.queue; leave it out for the type''s own.';
   end if;
-  if new.payload is null then
-    raise exception 'payload: is missing' using errcode = '22023';
+  new.recipients := coalesce(outboxd.check_plain(new.payload), outboxd.check_payload(new.payload));
+
+  -- Most rows end here. What follows says what is wrong with the others, or finds nothing wrong.
+  if new.type ~ '^[^[:cntrl:]]{1,100}$' and new.priority between 1 and 100
+    and new.max_attempts is null and new.expires_at is null and new.dedupe_key is null and new.tenant = ''
+    and new.trace is null and new.guard is null and new.campaign is null
+    and new.scheduled_at > '-infinity' and new.scheduled_at <= clock_timestamp() + interval '1 year'
+  then
+    return new;
   end if;
-
-  new.queue := default_queue;
-  new.priority := coalesce(new.priority, default_priority);
-  new.scheduled_at := coalesce(new.scheduled_at, clock_timestamp());
-  new.tenant := coalesce(new.tenant, '');
-  new.recipients := outboxd.check_payload(new.payload);
-
+  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
+    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
+  end if;
   if new.priority not between 1 and 100 then
     raise exception 'priority: must be between 1 (first) and 100 (last)' using errcode = '22023';
   end if;
@@ -80,7 +80,7 @@ begin
   end if;
   return new;
 end
-$$;
+$_$;
 
 --
 -- Name: cancel(uuid); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -92,34 +92,19 @@ CREATE FUNCTION outboxd.cancel(uid uuid) RETURNS boolean
     AS $$
 declare
   found_id bigint;
-  asked boolean;
 begin
   select email.id into found_id from outboxd.email where email.uid = cancel.uid;
   if not found then
     raise exception 'uid: there is no email with this uid' using errcode = '22023';
   end if;
-  perform from outboxd.ready where ready.id = found_id for update;
-  if found then
-    select progress.ambiguous into asked from outboxd.progress where progress.id = found_id;
-    if not coalesce(asked, false) then
-      with gone as (
-        delete from outboxd.ready where ready.id = found_id returning ready.queue
-      ), forgotten as (
-        delete from outboxd.progress where progress.id = found_id returning progress.attempts
-      )
-      insert into outboxd.delivery (id, state, queue, attempts)
-      select found_id, 'cancelled', gone.queue, coalesce((select attempts from forgotten), 0)
-      from gone;
-      return true;
-    end if;
+  if outboxd.withdraw(found_id) then
+    return true;
   end if;
-  if exists (select from outboxd.delivery where delivery.id = found_id) then
-    return exists (select from outboxd.delivery where delivery.id = found_id and delivery.state <> 'sent');
-  elsif exists (select from outboxd.dead_letter where dead_letter.id = found_id) then
-    return exists (
-      select from outboxd.dead_letter where dead_letter.id = found_id and dead_letter.certainty = 'not_accepted');
-  end if;
-  insert into outboxd.word (id, kind) values (found_id, 'cancel') on conflict do nothing;
+  insert into outboxd.word (id, kind)
+  select found_id, 'cancel'
+  where not exists (select from outboxd.delivery where delivery.id = found_id)
+    and not exists (select from outboxd.dead_letter where dead_letter.id = found_id)
+  on conflict do nothing;
   return false;
 end
 $$;
@@ -154,11 +139,13 @@ begin
 
   if length(address) <= 254
     and strpos(address, '@') <= 65
-    and address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-      '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$')
+    and (address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*$')
+      or address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$'))
     and address !~ '\.[0-9]+$'
     and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
   then
@@ -467,7 +454,9 @@ declare
   options jsonb;
   recipients text[];
 begin
-  if jsonb_typeof(payload) is distinct from 'object' then
+  if payload is null then
+    perform outboxd.refuse_payload('payload', 'is missing', 'Write {"from": …, "to": …, "subject": …}.');
+  elsif jsonb_typeof(payload) <> 'object' then
     perform outboxd.refuse_payload('payload', 'must be a JSON object', 'Write {"from": …, "to": …, "subject": …}.');
   end if;
   -- Up to 25,000 stored bytes the text is below the limit even if they are compressed (at most 255 times) and
@@ -499,6 +488,35 @@ begin
   return recipients;
 end
 $$;
+
+--
+-- Name: check_plain(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.check_plain(payload jsonb) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+  return case when pg_column_size(payload) <= 25000
+    and jsonb_typeof(payload) = 'object'
+    and payload - array['from', 'to', 'subject', 'html', 'text'] = '{}'
+    and jsonb_typeof(payload -> 'from') = 'string'
+    and jsonb_typeof(payload -> 'to') = 'string'
+    and jsonb_typeof(payload -> 'subject') = 'string'
+    and jsonb_typeof(coalesce(payload -> 'html', payload -> 'text')) = 'string'
+    and jsonb_typeof(coalesce(payload -> 'text', payload -> 'html')) = 'string'
+    and coalesce(payload -> 'html', payload -> 'text') <> '""'
+    and length(payload ->> 'from') <= 64
+    and length(payload ->> 'to') <= 64
+    and length(payload ->> 'subject') <= 998
+    and payload ->> 'subject' ~ '^[^ \x01-\x1f\x7f-\x9f\u2028\u2029][^\x01-\x1f\x7f-\x9f\u2028\u2029]*$'
+    and payload ->> 'from' ~ ('^(?:[A-Za-z0-9](?:[A-Za-z0-9 .''_-]*[A-Za-z0-9])? <[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*'
+      '@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+>|[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*'
+      '@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+)$')
+    and payload ->> 'to' ~ ('^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]+$')
+    then array[lower(payload ->> 'to' collate "C")] end;
+end
+$_$;
 
 --
 -- Name: check_scheduled_at(jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -628,6 +646,24 @@ end
 $_$;
 
 --
+-- Name: duration_text(interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.duration_text(value interval) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select case
+    when ms % 86400000 = 0 and ms > 0 then ms / 86400000 || ' d'
+    when ms % 3600000 = 0 and ms > 0 then ms / 3600000 || ' h'
+    when ms % 60000 = 0 and ms > 0 then ms / 60000 || ' min'
+    when ms % 1000 = 0 then ms / 1000 || ' s'
+    else ms || ' ms'
+  end
+from (select (extract(epoch from duration_text.value) * 1000)::bigint as ms) as measured
+$$;
+
+--
 -- Name: enqueue(jsonb, text, text, text, text, timestamp with time zone, timestamp with time zone, smallint, smallint, text, jsonb, text, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -638,26 +674,29 @@ CREATE FUNCTION outboxd.enqueue(payload jsonb, type text, queue text DEFAULT NUL
 #variable_conflict use_column
 declare
   new_id bigint := nextval('outboxd.email_id_seq');
+  old_id bigint;
 begin
   if enqueue.after is not null then
     raise exception 'after: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
-  elsif enqueue.on_duplicate = 'replace' then
-    raise exception 'on_duplicate: replace is not supported yet' using errcode = '0A000';
-  elsif enqueue.on_duplicate is null or enqueue.on_duplicate not in ('ignore', 'reject') then
-    raise exception 'on_duplicate: must be ignore or reject' using errcode = '22023';
+  elsif enqueue.on_duplicate is null or enqueue.on_duplicate not in ('ignore', 'reject', 'replace') then
+    raise exception 'on_duplicate: must be ignore, reject or replace' using errcode = '22023';
   end if;
 
-  if enqueue.dedupe_key is not null and enqueue.on_duplicate = 'ignore' then
+  if enqueue.dedupe_key is not null and enqueue.on_duplicate in ('ignore', 'replace') then
     insert into outboxd.dedupe as held (tenant, key, id)
     values (coalesce(enqueue.tenant, ''), enqueue.dedupe_key, new_id)
     on conflict (tenant, key) do update set id = excluded.id where outboxd.released(held.id);
-    if not found then
-      return query
-        select held.id, email.uid, true
-        from outboxd.dedupe as held
-        left join outboxd.email on email.id = held.id
-        where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
-      return;
+    if not found then  -- the conflicting row is locked all the same, so its id is final until we end
+      select held.id into old_id
+      from outboxd.dedupe as held
+      where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
+      if enqueue.on_duplicate = 'ignore' or not outboxd.withdraw(old_id) then
+        return query select old_id, (select email.uid from outboxd.email where email.id = old_id), true;
+        return;
+      end if;
+      update outboxd.dedupe as held
+      set id = new_id
+      where held.tenant = coalesce(enqueue.tenant, '') and held.key = enqueue.dedupe_key;
     end if;
   end if;
 
@@ -776,6 +815,139 @@ end
 $_$;
 
 --
+-- Name: keep_operator_log(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.keep_operator_log() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception 'operator_log: rows are added, never changed or removed' using errcode = '42501';
+end
+$$;
+
+--
+-- Name: limit_key(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_key(kind text, key text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+  if key is null then
+    return null;
+  elsif kind = 'recipient' then
+    raise exception 'key: a limit of kind recipient holds for every mailbox; addresses are no policy'
+      using errcode = '22023';
+  elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
+    raise exception 'key: there is no queue of this name' using errcode = '22023';
+  elsif kind in ('provider_minute', 'provider_day') and key !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
+    raise exception 'key: must be a provider''s name or a domain in lower case' using errcode = '22023';
+  end if;
+  return key;
+end
+$_$;
+
+--
+-- Name: limit_options(text, jsonb, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_options(kind text, options jsonb, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  exempt jsonb := nullif(settings -> 'exempt_types', 'null');
+  pace jsonb := nullif(settings -> 'pace', 'null');
+begin
+  options := coalesce(options, '{}') - array(select jsonb_object_keys(settings))
+    - case kind when 'account' then 'exempt_types' else 'pace' end;
+  if pace is not null then
+    if kind <> 'account' or jsonb_typeof(pace) <> 'number' or pace::numeric not between 0.1 and 1 then
+      raise exception 'pace: must be a number between 0.1 and 1, and belongs to limits of kind account'
+        using errcode = '22023';
+    end if;
+    options := options || jsonb_build_object('pace', pace);
+  end if;
+  if exempt is not null and exempt <> '[]' then
+    if kind = 'account' or jsonb_typeof(exempt) <> 'array' or jsonb_array_length(exempt) > 100 or exists (
+      select from jsonb_array_elements(exempt) as type
+      where jsonb_typeof(type) <> 'string' or type #>> '{}' !~ '^[^[:cntrl:]]{1,100}$')
+    then
+      raise exception 'exempt_types: must be a list of at most 100 names of types; none for kind account'
+        using errcode = '22023';
+    end if;
+    options := options || jsonb_build_object('exempt_types', (
+      select jsonb_agg(distinct type order by type) from jsonb_array_elements_text(exempt) as type));
+  end if;
+  return options;
+end
+$_$;
+
+--
+-- Name: limit_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_strip_nulls(jsonb_build_object(
+    'kind', limit_rule.kind, 'key', limit_rule.key,
+    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'), 'per', outboxd.duration_text(limit_rule.per)))
+  || limit_rule.options
+from outboxd.limit_rule
+where limit_rule.name = limit_settings.name
+$$;
+
+--
+-- Name: note_action(text, text, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.note_action(action text, kind text, key text, detail jsonb DEFAULT '{}'::jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+insert into outboxd.operator_log (who, action, kind, key, detail)
+values (
+  session_user || coalesce(' for ' || left(nullif(current_setting('outboxd.operator', true), ''), 100), ''),
+  note_action.action, note_action.kind, note_action.key, note_action.detail)
+$$;
+
+--
+-- Name: pause(text, text, text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.pause(kind text, key text, reason text, until timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  wanted text := case when pause.kind = 'domain' then lower(pause.key) else pause.key end;
+begin
+  if pause.kind is null or pause.kind not in ('account', 'queue', 'type', 'domain') then
+    raise exception 'kind: must be account, queue, type or domain' using errcode = '22023';
+  elsif wanted is null or wanted = '' or length(wanted) > 255 then
+    raise exception 'key: must be 1 to 255 characters' using errcode = '22023';
+  elsif pause.reason is null or pause.reason = '' or length(pause.reason) > 500 then
+    raise exception 'reason: must be 1 to 500 characters' using errcode = '22023',
+      hint = 'Say why: whoever finds the mail waiting will want to know.';
+  elsif pause.until <= clock_timestamp() then
+    raise exception 'until: lies in the past' using errcode = '22023';
+  elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
+    raise exception 'key: there is no queue of this name' using errcode = '22023';
+  end if;
+  insert into outboxd.pause as known (kind, key, reason, until, by)
+  values (pause.kind, wanted, pause.reason, pause.until, session_user)
+  on conflict on constraint pause_pkey do update
+  set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
+    probe_every = null, by = excluded.by;
+end
+$$;
+
+--
 -- Name: queue_emails(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -816,6 +988,39 @@ end
 $$;
 
 --
+-- Name: queue_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.queue_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_build_object(
+    'priority', queue.priority, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
+    'backoff_base', outboxd.duration_text(queue.backoff_base),
+    'give_up_after', outboxd.duration_text(queue.give_up_after),
+    'dedupe_for', outboxd.duration_text(queue.dedupe_for),
+    'keep_done_for', outboxd.duration_text(queue.keep_done_for), 'keep_done', queue.keep_done,
+    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed)
+from outboxd.queue
+where queue.name = queue_settings.name
+$$;
+
+--
+-- Name: raise_policy_version(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.raise_policy_version() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update outboxd.policy_version set version = version + 1;
+  return null;
+end
+$$;
+
+--
 -- Name: rebuild_ready(bigint, bigint, boolean); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -831,6 +1036,7 @@ with missing as (
     and not exists (select from outboxd.ready where ready.id = email.id)
     and not exists (select from outboxd.delivery where delivery.id = email.id)
     and not exists (select from outboxd.dead_letter where dead_letter.id = email.id)
+    and not exists (select from outboxd.batch_member where batch_member.id = email.id)
     and email.id not in (select unnest(lease.ids) from outboxd.lease)
 ), back as (
   insert into outboxd.ready (id, queue, priority, scheduled_at)
@@ -952,6 +1158,347 @@ select exists (
 $$;
 
 --
+-- Name: resume(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.resume(kind text, key text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  delete from outboxd.pause
+  where pause.kind = resume.kind
+    and pause.key = case when resume.kind = 'domain' then lower(resume.key) else resume.key end;
+  if not found then
+    return false;
+  end if;
+  perform pg_notify('outboxd', '');
+  return true;
+end
+$$;
+
+--
+-- Name: set_limit(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_limit(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  rule outboxd.limit_rule;
+  before jsonb;
+  changes jsonb;
+  twin text;
+  needed text;
+begin
+  if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
+    raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
+  end if;
+  select * into rule from outboxd.limit_rule where limit_rule.name = set_limit.name for update;
+  before := outboxd.limit_settings(name);
+  if settings is null then
+    if before is null then
+      raise exception 'name: there is no limit of this name' using errcode = '22023';
+    end if;
+    delete from outboxd.limit_rule where limit_rule.name = set_limit.name;
+    changes := outboxd.setting_changes(before, null);
+    perform outboxd.note_action('remove', 'limit', name, changes);
+    return changes;
+  end if;
+
+  perform outboxd.setting_known(settings, array['kind', 'key', 'most', 'per', 'exempt_types', 'pace']);
+  rule.name := name;
+  rule.kind := coalesce(outboxd.setting_text(settings, 'kind', choices => array[
+    'recipient', 'provider_minute', 'provider_day', 'account', 'queue', 'type', 'campaign', 'tenant']), rule.kind);
+  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'), rule.per);
+  foreach needed in array array['kind', 'most', 'per'] loop
+    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
+      raise exception '%: is missing', needed using errcode = '22023';
+    end if;
+  end loop;
+  rule.key := outboxd.limit_key(rule.kind, case when settings ? 'key'
+    then outboxd.setting_text(settings, 'key', '^[^[:cntrl:]]{1,253}$') else rule.key end);
+  if settings -> 'most' = '"unlimited"' then
+    rule.most := null;
+  elsif settings ? 'most' then
+    rule.most := outboxd.setting_integer(settings, 'most', 1, 1000000000);
+  end if;
+  rule.options := outboxd.limit_options(rule.kind, rule.options, settings);
+  select limit_rule.name into twin
+  from outboxd.limit_rule
+  where limit_rule.kind = rule.kind and limit_rule.key is not distinct from rule.key and limit_rule.name <> rule.name;
+  if found then
+    raise exception 'key: the limit % has this kind and key', twin using errcode = '22023';
+  end if;
+
+  insert into outboxd.limit_rule values (rule.*)
+  on conflict on constraint limit_rule_pkey do update
+  set kind = excluded.kind, key = excluded.key, most = excluded.most, per = excluded.per, options = excluded.options;
+  changes := outboxd.setting_changes(before, outboxd.limit_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'limit', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: set_queue(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_queue(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  before jsonb;
+  changes jsonb;
+  empty text;
+begin
+  if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
+    raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
+  end if;
+  perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
+    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed']);
+  select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
+  if found then
+    raise exception '%: must have a value', empty using errcode = '22023';
+  end if;
+
+  perform from outboxd.queue where queue.name = set_queue.name for update;
+  before := outboxd.queue_settings(name);
+  if before is null then
+    insert into outboxd.queue (name) values (set_queue.name);
+  end if;
+  update outboxd.queue
+  set priority = coalesce(outboxd.setting_integer(settings, 'priority', 1, 100), priority),
+    max_attempts = coalesce(outboxd.setting_integer(settings, 'max_attempts', 1, 100), max_attempts),
+    backoff = coalesce(
+      outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']), backoff),
+    backoff_base = coalesce(outboxd.setting_interval(settings, 'backoff_base', '1 ms', '1 h'), backoff_base),
+    give_up_after = coalesce(outboxd.setting_interval(settings, 'give_up_after', '0', '22 h'), give_up_after),
+    dedupe_for = coalesce(outboxd.setting_interval(settings, 'dedupe_for', '0', '3650 d'), dedupe_for),
+    keep_done_for = coalesce(outboxd.setting_interval(settings, 'keep_done_for', '0', '3650 d'), keep_done_for),
+    keep_done = coalesce(outboxd.setting_integer(settings, 'keep_done', 0, 1000000000), keep_done),
+    keep_failed_for = coalesce(
+      outboxd.setting_interval(settings, 'keep_failed_for', '0', '3650 d'), keep_failed_for),
+    keep_failed = coalesce(outboxd.setting_integer(settings, 'keep_failed', 0, 1000000000), keep_failed)
+  where queue.name = set_queue.name;
+
+  changes := outboxd.setting_changes(before, outboxd.queue_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'queue', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: set_type(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_type(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  before jsonb;
+  changes jsonb;
+  chosen text;
+begin
+  if name is null or name !~ '^[^[:cntrl:]]{1,100}$' then
+    raise exception 'name: must be 1 to 100 characters without control characters' using errcode = '22023';
+  end if;
+  perform from outboxd.email_type where email_type.name = set_type.name for update;
+  before := outboxd.type_settings(name);
+  if settings is null then
+    delete from outboxd.email_type where email_type.name = set_type.name;
+    if not found then
+      raise exception 'name: there is no policy for a type of this name' using errcode = '22023';
+    end if;
+    changes := outboxd.setting_changes(before, null);
+    perform outboxd.note_action('remove', 'type', name, changes);
+    return changes;
+  end if;
+
+  perform outboxd.setting_known(
+    settings, array['queue', 'max_attempts', 'backoff', 'backoff_base', 'give_up_after']);
+  chosen := outboxd.setting_text(settings, 'queue');
+  if settings -> 'queue' = 'null' or chosen is not null and not exists (
+    select from outboxd.queue where queue.name = chosen)
+  then
+    raise exception 'queue: there is no queue of this name' using errcode = '22023';
+  end if;
+  if before is null then
+    insert into outboxd.email_type (name) values (set_type.name);
+  end if;
+  update outboxd.email_type
+  set queue = coalesce(chosen, queue),
+    max_attempts = case when settings ? 'max_attempts'
+      then outboxd.setting_integer(settings, 'max_attempts', 1, 100) else max_attempts end,
+    backoff = case when settings ? 'backoff'
+      then outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']) else backoff end,
+    backoff_base = case when settings ? 'backoff_base'
+      then outboxd.setting_interval(settings, 'backoff_base', '1 ms', '1 h') else backoff_base end,
+    give_up_after = case when settings ? 'give_up_after'
+      then outboxd.setting_interval(settings, 'give_up_after', '0', '22 h') else give_up_after end
+  where email_type.name = set_type.name;
+
+  changes := outboxd.setting_changes(before, outboxd.type_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'type', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: setting_changes(jsonb, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_changes(before jsonb, after jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select coalesce(jsonb_object_agg(key, jsonb_build_object('from', before -> key, 'to', after -> key)), '{}')
+from jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) as key
+where before -> key is distinct from after -> key
+$$;
+
+--
+-- Name: setting_integer(jsonb, text, integer, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_integer(settings jsonb, key text, low integer, high integer) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if jsonb_typeof(given) <> 'number' or given::numeric <> trunc(given::numeric)
+    or given::numeric not between low and high
+  then
+    raise exception '%: must be a whole number between % and %', key, low, high using errcode = '22023';
+  end if;
+  return given::integer;
+end
+$$;
+
+--
+-- Name: setting_interval(jsonb, text, interval, interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_interval(settings jsonb, key text, low interval, high interval) RETURNS interval
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+  found_one interval;
+begin
+  if given is null then
+    return null;
+  end if;
+  begin
+    if jsonb_typeof(given) = 'string' and settings ->> key !~ '^[\s\d.+-]*$' then
+      found_one := (settings ->> key)::interval;
+    end if;
+  exception when data_exception then
+    found_one := null;
+  end;
+  if found_one is null or extract(year from found_one) <> 0 or extract(month from found_one) <> 0
+    or found_one not between low and high
+  then
+    raise exception '%: must be a duration like "90 s", "5 min" or "6 h", between % and %', key,
+      outboxd.duration_text(low), outboxd.duration_text(high) using errcode = '22023';
+  end if;
+  return found_one;
+end
+$_$;
+
+--
+-- Name: setting_known(jsonb, text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_known(settings jsonb, known text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  stranger text;
+begin
+  if jsonb_typeof(settings) is distinct from 'object' then
+    raise exception 'settings: must be an object' using errcode = '22023';
+  end if;
+  select key into stranger from jsonb_object_keys(settings) as key where key <> all (known) order by key limit 1;
+  if found then
+    raise exception '%: is not a known setting', left(stranger, 60)
+      using errcode = '22023', hint = 'Known are ' || array_to_string(known, ', ') || '.';
+  end if;
+end
+$$;
+
+--
+-- Name: setting_text(jsonb, text, text, text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_text(settings jsonb, key text, pattern text DEFAULT '^[^[:cntrl:]]{1,100}$'::text, choices text[] DEFAULT NULL::text[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if given is null then
+    return null;
+  elsif choices is not null and (jsonb_typeof(given) <> 'string' or settings ->> key <> all (choices)) then
+    raise exception '%: must be one of %', key, array_to_string(choices, ', ') using errcode = '22023';
+  elsif jsonb_typeof(given) <> 'string' or settings ->> key !~ pattern then
+    raise exception '%: must be a text that matches %', key, pattern using errcode = '22023';
+  end if;
+  return settings ->> key;
+end
+$$;
+
+--
+-- Name: batch; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.batch (
+    batch_uid uuid NOT NULL,
+    body bytea NOT NULL,
+    frozen jsonb NOT NULL,
+    queue smallint NOT NULL,
+    lane integer NOT NULL,
+    due_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    crash_streak smallint DEFAULT 0 NOT NULL,
+    first_asked_at timestamp with time zone,
+    first_failed_at timestamp with time zone,
+    last_ambiguous_at timestamp with time zone,
+    ambiguous boolean DEFAULT false NOT NULL,
+    transient boolean DEFAULT true NOT NULL,
+    rejected boolean DEFAULT false NOT NULL,
+    last_error text
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
+ALTER TABLE ONLY outboxd.batch ALTER COLUMN body SET STORAGE EXTERNAL;
+
+--
+-- Name: batch_member; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.batch_member (
+    id bigint NOT NULL,
+    batch_uid uuid NOT NULL,
+    place smallint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='50000');
+
+--
 -- Name: dead_letter; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1023,6 +1570,16 @@ CREATE TABLE outboxd.email (
 PARTITION BY RANGE (id);
 
 --
+-- Name: lane; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.lane (
+    id integer NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL
+);
+
+--
 -- Name: lease; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1035,6 +1592,40 @@ CREATE TABLE outboxd.lease (
     lease_until timestamp with time zone NOT NULL
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+
+--
+-- Name: pause; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.pause (
+    kind text NOT NULL,
+    key text NOT NULL,
+    reason text NOT NULL,
+    detail text,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone,
+    probe_at timestamp with time zone,
+    probe_every interval,
+    by text NOT NULL,
+    CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'domain'::text, 'queue'::text, 'type'::text])))
+)
+WITH (fillfactor='50');
+
+--
+-- Name: pauses; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.pauses AS
+ SELECT kind,
+    key,
+    reason,
+    detail,
+    since,
+    until,
+    probe_at,
+    by
+   FROM outboxd.pause
+  WHERE ((until IS NULL) OR (until > clock_timestamp()));
 
 --
 -- Name: progress; Type: TABLE; Schema: outboxd; Owner: -
@@ -1085,16 +1676,18 @@ CREATE VIEW outboxd.email_status AS
                 ELSE 'unknown'::text
             END
             WHEN (held.id IS NOT NULL) THEN 'sending'::text
+            WHEN (batch.due_at >= '9999-01-01 00:00:00+00'::timestamp with time zone) THEN 'blocked'::text
+            WHEN (member.id IS NOT NULL) THEN 'retrying'::text
             WHEN (ready.id IS NULL) THEN NULL::text
-            WHEN (ready.lane = '-1000'::integer) THEN 'blocked'::text
+            WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
             WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
         END AS state,
-    COALESCE((delivery.attempts)::integer, (dead_letter.attempts)::integer, (progress.attempts)::integer, 0) AS attempts,
+    COALESCE((delivery.attempts)::integer, (dead_letter.attempts)::integer, (batch.attempts)::integer, (progress.attempts)::integer, 0) AS attempts,
     email.priority,
     email.created_at,
-    COALESCE(ready.scheduled_at, email.scheduled_at) AS scheduled_at,
+    COALESCE(ready.scheduled_at, batch.due_at, email.scheduled_at) AS scheduled_at,
     email.expires_at,
         CASE
             WHEN (delivery.state = 'sent'::text) THEN delivery.at
@@ -1102,15 +1695,22 @@ CREATE VIEW outboxd.email_status AS
         END AS sent_at,
     COALESCE(delivery.at, dead_letter.died_at) AS ended_at,
     delivery.provider_id,
-    COALESCE(dead_letter.message, progress.last_error) AS last_error,
-    COALESCE(progress.ambiguous, (dead_letter.certainty = 'maybe_accepted'::text), false) AS ambiguous,
-    COALESCE((progress.crash_streak)::integer, 0) AS crash_streak,
+    COALESCE(dead_letter.message, batch.last_error, progress.last_error) AS last_error,
+    COALESCE(batch.ambiguous, progress.ambiguous, (dead_letter.certainty = 'maybe_accepted'::text), false) AS ambiguous,
+    COALESCE((batch.crash_streak)::integer, (progress.crash_streak)::integer, 0) AS crash_streak,
     email.dedupe_key
-   FROM (((((outboxd.email
+   FROM (((((((((outboxd.email
      LEFT JOIN outboxd.delivery ON ((delivery.id = email.id)))
      LEFT JOIN outboxd.dead_letter ON ((dead_letter.id = email.id)))
      LEFT JOIN outboxd.ready ON ((ready.id = email.id)))
      LEFT JOIN outboxd.progress ON ((progress.id = email.id)))
+     LEFT JOIN outboxd.batch_member member ON ((member.id = email.id)))
+     LEFT JOIN outboxd.batch ON ((batch.batch_uid = member.batch_uid)))
+     LEFT JOIN outboxd.lane ON ((lane.id = ready.lane)))
+     LEFT JOIN LATERAL ( SELECT pauses.key AS id
+           FROM outboxd.pauses
+          WHERE ((pauses.kind = 'account'::text) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+         LIMIT 1) closed ON (true))
      LEFT JOIN LATERAL ( SELECT email.id
            FROM outboxd.lease
           WHERE (email.id = ANY (lease.ids))
@@ -1126,6 +1726,79 @@ CREATE FUNCTION outboxd.status(uid uuid) RETURNS SETOF outboxd.email_status
     AS $$
 select * from outboxd.email_status where email_status.uid = status.uid
 $$;
+
+--
+-- Name: type_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.type_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_strip_nulls(jsonb_build_object(
+    'queue', email_type.queue, 'max_attempts', email_type.max_attempts, 'backoff', email_type.backoff,
+    'backoff_base', outboxd.duration_text(email_type.backoff_base),
+    'give_up_after', outboxd.duration_text(email_type.give_up_after)))
+from outboxd.email_type
+where email_type.name = type_settings.name
+$$;
+
+--
+-- Name: whole_policy(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.whole_policy() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_build_object(
+  'queues', (select coalesce(jsonb_object_agg(name, outboxd.queue_settings(name)), '{}') from outboxd.queue),
+  'types', (select coalesce(jsonb_object_agg(name, outboxd.type_settings(name)), '{}') from outboxd.email_type),
+  'limits', (select coalesce(jsonb_object_agg(name, outboxd.limit_settings(name)), '{}') from outboxd.limit_rule))
+$$;
+
+--
+-- Name: withdraw(bigint); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.withdraw(id bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from outboxd.ready where ready.id = withdraw.id for update;
+  if found and not exists (
+    select from outboxd.progress where progress.id = withdraw.id and progress.ambiguous)
+  then
+    with gone as (
+      delete from outboxd.ready where ready.id = withdraw.id returning ready.queue
+    ), forgotten as (
+      delete from outboxd.progress where progress.id = withdraw.id returning progress.attempts
+    )
+    insert into outboxd.delivery (id, state, queue, attempts)
+    select withdraw.id, 'cancelled', gone.queue, coalesce((select attempts from forgotten), 0)
+    from gone;
+    return true;
+  end if;
+  return exists (
+      select from outboxd.delivery where delivery.id = withdraw.id and delivery.state <> 'sent')
+    or exists (
+      select from outboxd.dead_letter where dead_letter.id = withdraw.id and dead_letter.certainty = 'not_accepted');
+end
+$$;
+
+--
+-- Name: account; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.account (
+    name text NOT NULL,
+    rate double precision DEFAULT 10,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    overran_at timestamp with time zone,
+    CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
+)
+WITH (fillfactor='50');
 
 --
 -- Name: attempt; Type: TABLE; Schema: outboxd; Owner: -
@@ -1275,6 +1948,7 @@ CREATE TABLE outboxd.email_type (
     backoff text,
     backoff_base interval,
     give_up_after interval,
+    secret boolean DEFAULT false NOT NULL,
     CONSTRAINT email_type_backoff_base_check CHECK (((backoff_base > '00:00:00'::interval) AND (backoff_base <= '01:00:00'::interval))),
     CONSTRAINT email_type_backoff_check CHECK ((backoff = ANY (ARRAY['exponential'::text, 'fixed'::text]))),
     CONSTRAINT email_type_give_up_after_check CHECK (((give_up_after >= '00:00:00'::interval) AND (give_up_after <= '22:00:00'::interval))),
@@ -1301,6 +1975,31 @@ CREATE TABLE outboxd.instance (
 );
 
 --
+-- Name: lane_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE outboxd.lane ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outboxd.lane_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: latency_bucket; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.latency_bucket (
+    minute timestamp with time zone NOT NULL,
+    queue smallint NOT NULL,
+    bucket smallint NOT NULL,
+    emails integer NOT NULL
+)
+WITH (fillfactor='50');
+
+--
 -- Name: queue; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1317,6 +2016,7 @@ CREATE TABLE outboxd.queue (
     keep_done integer DEFAULT 1000 NOT NULL,
     keep_failed_for interval DEFAULT '7 days'::interval NOT NULL,
     keep_failed integer DEFAULT 5000 NOT NULL,
+    batch boolean DEFAULT true NOT NULL,
     CONSTRAINT queue_backoff_base_check CHECK (((backoff_base > '00:00:00'::interval) AND (backoff_base <= '01:00:00'::interval))),
     CONSTRAINT queue_backoff_check CHECK ((backoff = ANY (ARRAY['exponential'::text, 'fixed'::text]))),
     CONSTRAINT queue_dedupe_for_check CHECK ((dedupe_for >= '00:00:00'::interval)),
@@ -1331,6 +2031,96 @@ CREATE TABLE outboxd.queue (
 );
 
 --
+-- Name: latency; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.latency AS
+ SELECT queue,
+    minute,
+    max(emails) AS sent,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.50 * (emails)::numeric))) AS p50,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.95 * (emails)::numeric))) AS p95,
+    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.99 * (emails)::numeric))) AS p99
+   FROM ( SELECT queue.name AS queue,
+            timed.minute,
+            (((0.002 / 2.2))::double precision * power((1.2)::double precision, (timed.bucket)::double precision)) AS seconds,
+            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute) AS emails,
+            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute ORDER BY timed.bucket) AS upto
+           FROM (outboxd.latency_bucket timed
+             JOIN outboxd.queue ON ((queue.id = timed.queue)))) ranked
+  GROUP BY queue, minute;
+
+--
+-- Name: limit_rule; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.limit_rule (
+    name text NOT NULL,
+    kind text NOT NULL,
+    key text,
+    most integer,
+    per interval NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT limit_rule_key_check CHECK (((key <> ''::text) AND (length(key) <= 253))),
+    CONSTRAINT limit_rule_kind_check CHECK ((kind = ANY (ARRAY['recipient'::text, 'provider_minute'::text, 'provider_day'::text, 'account'::text, 'queue'::text, 'type'::text, 'campaign'::text, 'tenant'::text]))),
+    CONSTRAINT limit_rule_most_check CHECK ((most >= 1)),
+    CONSTRAINT limit_rule_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text)),
+    CONSTRAINT limit_rule_options_check CHECK ((jsonb_typeof(options) = 'object'::text)),
+    CONSTRAINT limit_rule_per_check CHECK (((per > '00:00:00'::interval) AND (per <= '31 days'::interval)))
+);
+
+--
+-- Name: limit_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.limit_policy AS
+ SELECT name,
+    kind,
+    key,
+    most,
+    per,
+    ARRAY( SELECT jsonb_array_elements_text((limit_rule.options -> 'exempt_types'::text)) AS jsonb_array_elements_text) AS exempt_types,
+    ((options ->> 'pace'::text))::double precision AS pace
+   FROM outboxd.limit_rule;
+
+--
+-- Name: operator_log; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.operator_log (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    who text NOT NULL,
+    action text NOT NULL,
+    kind text NOT NULL,
+    key text,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+--
+-- Name: operator_log_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE outboxd.operator_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outboxd.operator_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: policy_version; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.policy_version (
+    one boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT policy_version_one_check CHECK (one)
+);
+
+--
 -- Name: queue_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
 --
 
@@ -1342,6 +2132,24 @@ ALTER TABLE outboxd.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+--
+-- Name: queue_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.queue_policy AS
+ SELECT name AS queue,
+    priority,
+    max_attempts,
+    backoff,
+    backoff_base,
+    give_up_after,
+    dedupe_for,
+    keep_done_for,
+    keep_done,
+    keep_failed_for,
+    keep_failed
+   FROM outboxd.queue;
 
 --
 -- Name: tally; Type: TABLE; Schema: outboxd; Owner: -
@@ -1361,27 +2169,41 @@ WITH (fillfactor='50');
 
 CREATE VIEW outboxd.queue_status AS
  SELECT queue.name AS queue,
-    false AS paused,
+    (stopped.reason IS NOT NULL) AS paused,
     COALESCE(waiting.scheduled, (0)::bigint) AS scheduled,
-    COALESCE(waiting.ready, (0)::bigint) AS ready,
+        CASE
+            WHEN (stopped.reason IS NULL) THEN COALESCE(waiting.ready, (0)::bigint)
+            ELSE (0)::bigint
+        END AS ready,
     COALESCE(hand.sending, (0)::bigint) AS sending,
-    COALESCE(waiting.retrying, (0)::bigint) AS retrying,
-    (COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) AS delayed,
-    COALESCE(waiting.blocked, (0)::bigint) AS blocked,
+    (COALESCE(waiting.retrying, (0)::bigint) + COALESCE(together.retrying, (0)::bigint)) AS retrying,
+    ((COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) + COALESCE(together.retrying, (0)::bigint)) AS delayed,
+    (COALESCE(waiting.blocked, (0)::bigint) +
+        CASE
+            WHEN (stopped.reason IS NULL) THEN (0)::bigint
+            ELSE COALESCE(waiting.ready, (0)::bigint)
+        END) AS blocked,
     COALESCE(dead.dead, (0)::bigint) AS dead,
     COALESCE(dead.unknown, (0)::bigint) AS unknown,
     COALESCE(ended.sent, (0)::bigint) AS sent_24h,
     COALESCE(ended.failed, (0)::bigint) AS failed_24h,
-    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds
-   FROM ((((outboxd.queue
+    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds,
+    stopped.reason AS pause_reason
+   FROM ((((((outboxd.queue
+     LEFT JOIN LATERAL ( SELECT string_agg(format('%s %s: %s'::text, pauses.kind, pauses.key, pauses.reason), '; '::text ORDER BY pauses.kind) AS reason
+           FROM outboxd.pauses
+          WHERE ((pauses.kind = 'account'::text) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
-            count(*) FILTER (WHERE (ready.lane = '-1000'::integer)) AS blocked,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
-           FROM (outboxd.ready
+            count(*) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NULL) AND (ready.lane <> '-1000'::integer))) AS ready,
+            count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NOT NULL)))) AS blocked,
+            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (ready.lane <> '-1000'::integer) AND (progress.id IS NULL))) AS scheduled,
+            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (ready.lane <> '-1000'::integer) AND (progress.id IS NOT NULL))) AS retrying,
+            min(ready.scheduled_at) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (ready.lane <> '-1000'::integer))) AS oldest_due
+           FROM ((outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
+             LEFT JOIN ( SELECT lane.id
+                   FROM (outboxd.lane
+                     JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))) closed ON ((closed.id = ready.lane)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending
@@ -1389,6 +2211,12 @@ CREATE VIEW outboxd.queue_status AS
              CROSS JOIN LATERAL unnest(lease.ids) member(id))
              JOIN outboxd.email ON ((email.id = member.id)))
           GROUP BY email.queue) hand ON ((hand.queue = queue.name)))
+     LEFT JOIN ( SELECT batch.queue,
+            count(*) AS retrying
+           FROM (outboxd.batch
+             JOIN outboxd.batch_member ON ((batch_member.batch_uid = batch.batch_uid)))
+          WHERE (batch.due_at IS NOT NULL)
+          GROUP BY batch.queue) together ON ((together.queue = queue.id)))
      LEFT JOIN ( SELECT dead_letter.queue,
             count(*) FILTER (WHERE (dead_letter.certainty = 'not_accepted'::text)) AS dead,
             count(*) FILTER (WHERE (dead_letter.certainty = 'maybe_accepted'::text)) AS unknown
@@ -1408,6 +2236,49 @@ CREATE VIEW outboxd.queue_status AS
 CREATE TABLE outboxd.schema_version (
     version_num character varying(32) NOT NULL
 );
+
+--
+-- Name: throughput; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.throughput AS
+ SELECT queue.name AS queue,
+    tally.minute,
+    tally.sent,
+    tally.failed
+   FROM (outboxd.tally
+     JOIN outboxd.queue ON ((queue.id = tally.queue)));
+
+--
+-- Name: type_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.type_policy AS
+ SELECT email_type.name AS type,
+    email_type.queue,
+    COALESCE(email_type.max_attempts, queue.max_attempts) AS max_attempts,
+    COALESCE(email_type.backoff, queue.backoff) AS backoff,
+    COALESCE(email_type.backoff_base, queue.backoff_base) AS backoff_base,
+    COALESCE(email_type.give_up_after, queue.give_up_after) AS give_up_after,
+    array_remove(ARRAY[
+        CASE
+            WHEN (email_type.max_attempts IS NULL) THEN 'max_attempts'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.backoff IS NULL) THEN 'backoff'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.backoff_base IS NULL) THEN 'backoff_base'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.give_up_after IS NULL) THEN 'give_up_after'::text
+            ELSE NULL::text
+        END], NULL::text) AS inherited
+   FROM (outboxd.email_type
+     JOIN outboxd.queue ON ((queue.name = email_type.queue)));
 
 --
 -- Name: word; Type: TABLE; Schema: outboxd; Owner: -
@@ -1479,6 +2350,13 @@ ALTER TABLE ONLY outboxd.delivery ATTACH PARTITION outboxd.delivery_default DEFA
 ALTER TABLE ONLY outboxd.email ATTACH PARTITION outboxd.email_default DEFAULT;
 
 --
+-- Name: account account_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (name);
+
+--
 -- Name: attempt attempt_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1491,6 +2369,20 @@ ALTER TABLE ONLY outboxd.attempt
 
 ALTER TABLE ONLY outboxd.attempt_default
     ADD CONSTRAINT attempt_default_pkey PRIMARY KEY (id, attempt_id);
+
+--
+-- Name: batch_member batch_member_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.batch_member
+    ADD CONSTRAINT batch_member_pkey PRIMARY KEY (id);
+
+--
+-- Name: batch batch_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.batch
+    ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_uid);
 
 --
 -- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -1556,11 +2448,67 @@ ALTER TABLE ONLY outboxd.instance
     ADD CONSTRAINT instance_pkey PRIMARY KEY (one);
 
 --
+-- Name: lane lane_kind_key_key; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.lane
+    ADD CONSTRAINT lane_kind_key_key UNIQUE (kind, key);
+
+--
+-- Name: lane lane_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.lane
+    ADD CONSTRAINT lane_pkey PRIMARY KEY (id);
+
+--
+-- Name: latency_bucket latency_bucket_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.latency_bucket
+    ADD CONSTRAINT latency_bucket_pkey PRIMARY KEY (minute, queue, bucket);
+
+--
 -- Name: lease lease_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
 ALTER TABLE ONLY outboxd.lease
     ADD CONSTRAINT lease_pkey PRIMARY KEY (lease_id);
+
+--
+-- Name: limit_rule limit_rule_kind_key_key; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.limit_rule
+    ADD CONSTRAINT limit_rule_kind_key_key UNIQUE NULLS NOT DISTINCT (kind, key);
+
+--
+-- Name: limit_rule limit_rule_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.limit_rule
+    ADD CONSTRAINT limit_rule_pkey PRIMARY KEY (name);
+
+--
+-- Name: operator_log operator_log_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.operator_log
+    ADD CONSTRAINT operator_log_pkey PRIMARY KEY (id);
+
+--
+-- Name: pause pause_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.pause
+    ADD CONSTRAINT pause_pkey PRIMARY KEY (kind, key);
+
+--
+-- Name: policy_version policy_version_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.policy_version
+    ADD CONSTRAINT policy_version_pkey PRIMARY KEY (one);
 
 --
 -- Name: progress progress_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -1619,6 +2567,18 @@ ALTER TABLE ONLY outboxd.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker);
 
 --
+-- Name: batch_due; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_due ON outboxd.batch USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+--
+-- Name: batch_member_batch; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_member_batch ON outboxd.batch_member USING btree (batch_uid, place);
+
+--
 -- Name: dead_letter_died_at; Type: INDEX; Schema: outboxd; Owner: -
 --
 
@@ -1649,10 +2609,22 @@ CREATE INDEX email_uid ON ONLY outboxd.email USING btree (uid);
 CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 
 --
+-- Name: operator_log_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX operator_log_at ON outboxd.operator_log USING btree (at);
+
+--
 -- Name: ready_claim; Type: INDEX; Schema: outboxd; Owner: -
 --
 
 CREATE INDEX ready_claim ON outboxd.ready USING btree (queue, lane, priority, scheduled_at, id);
+
+--
+-- Name: tally_minute; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX tally_minute ON outboxd.tally USING btree (minute);
 
 --
 -- Name: attempt_default_pkey; Type: INDEX ATTACH; Schema: outboxd; Owner: -
@@ -1691,10 +2663,34 @@ ALTER INDEX outboxd.email_uid ATTACH PARTITION outboxd.email_default_uid_idx;
 CREATE TRIGGER accept_email BEFORE INSERT ON outboxd.email FOR EACH ROW EXECUTE FUNCTION outboxd.accept_email();
 
 --
+-- Name: operator_log keep_operator_log; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_operator_log BEFORE DELETE OR UPDATE OR TRUNCATE ON outboxd.operator_log FOR EACH STATEMENT EXECUTE FUNCTION outboxd.keep_operator_log();
+
+--
 -- Name: email queue_emails; Type: TRIGGER; Schema: outboxd; Owner: -
 --
 
 CREATE TRIGGER queue_emails AFTER INSERT ON outboxd.email REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION outboxd.queue_emails();
+
+--
+-- Name: email_type raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.email_type FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
+
+--
+-- Name: limit_rule raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.limit_rule FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
+
+--
+-- Name: queue raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.queue FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
 
 --
 -- Name: email_type email_type_queue_fkey; Type: FK CONSTRAINT; Schema: outboxd; Owner: -

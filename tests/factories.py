@@ -63,9 +63,45 @@ def claim(conn: psycopg.Connection, *, limit: int = 10, lease_id: UUID | None = 
     ttl = options.pop("ttl", timedelta(seconds=60))
     home = options.pop("frozen", HOME)
     lease_id = lease_id or uuid4()
-    return lease.claim(
+    found = lease.claim(
         conn, wanted, lease_id=lease_id, worker=uuid4(), frozen=home, ttl=ttl, limit=limit, **options
     )
+    return found.emails
+
+
+def held(*emails: Any, batch: Any = None) -> Any:
+    """What the hand holds of these emails: one parcel."""
+    import time
+
+    from outboxd.core.batch import Parcel
+    from outboxd.delivery.hand import Held
+
+    now = time.monotonic()
+    return Held(Parcel(emails, batch), now, now + 60, now)
+
+
+def settler_without_thread() -> Any:
+    """A settler whose `settle` a test calls itself, on a connection of its own."""
+    import queue
+    import threading
+
+    from outboxd.db.policy import Policies
+    from outboxd.db.session import Session
+    from outboxd.delivery.pauses import Pauses
+    from outboxd.delivery.settler import Settler
+
+    stop = threading.Event()
+    session = Session("", "settler", stop=stop)
+    return Settler(session, Policies(), Pauses(HOME.account), stop, queue.SimpleQueue(), lambda: None)
+
+
+def judged(email: Any, home: Any = HOME) -> Any:
+    """What the gates say of one email at its claim: None where it may go."""
+    from outboxd.core.batch import Parcel
+    from outboxd.delivery.gates import judge
+
+    stopped = judge(Parcel((email,)), home, frozenset(), now=email.claimed_at)
+    return stopped and stopped.outcome
 
 
 def settlement(email: Any, outcome: Any, *, asked_ago: float | None = 0.05) -> Any:
@@ -76,7 +112,7 @@ def settlement(email: Any, outcome: Any, *, asked_ago: float | None = 0.05) -> A
 
     policy = Policy(3, "fixed", timedelta(seconds=5), timedelta())
     step = decide(outcome, email, policy, now=email.claimed_at, draw=lambda: 0.5)
-    return Settlement(email, step, asked_ago)
+    return Settlement(email, step, asked_ago, lane=email.lane)
 
 
 def settle(conn: psycopg.Connection, *pairs: Any, asked_ago: float | None = 0.05) -> dict:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "instance"
-down_revision = "0001"
+down_revision = "0003_policy"
 branch_labels = None
 depends_on = None
 

@@ -18,6 +18,7 @@ from outboxd.errors import ConfigError, OutboxdError
 
 COMMANDS: Final = {
     "demo": "Watch a thousand emails go from committed transactions to a local inbox.",
+    "dev": "A database, a local Resend and the daemon for the application that you are writing.",
     "migrate": "Create or upgrade outboxd's schema.",
     "run": "Run the daemon.",
     "check": "Check configuration, database, key and listener.",

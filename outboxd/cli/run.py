@@ -5,6 +5,7 @@ import sys
 import click
 
 from outboxd.cli.settings import settings
+from outboxd.config import Config
 
 
 @click.command()
@@ -12,8 +13,13 @@ from outboxd.cli.settings import settings
 def run(threads: int | None) -> None:
     """Send what applications inserted, until SIGTERM or Ctrl-C. A second signal hurries."""
     from outboxd import daemon, telemetry  # noqa: PLC0415 - imports the whole program
+    from outboxd.reload import Live  # noqa: PLC0415
 
     overrides = {} if threads is None else {"sender.threads": threads}
-    config = settings(require={"database.url", "resend.api_key"}, overrides=overrides)
-    telemetry.start(config.log)
-    sys.exit(daemon.run(config))
+
+    def read() -> Config:
+        return settings(require={"database.url", "resend.api_key"}, overrides=overrides)
+
+    live = Live(read(), read)
+    telemetry.start(live.config.log)
+    sys.exit(daemon.run(live))

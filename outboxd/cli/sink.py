@@ -22,9 +22,12 @@ import click
     "--verified-domain", "domains", multiple=True, help="Accept only these from-domains. Repeatable."
 )
 @click.option(
+    "--key-mode", default="full", show_default=True, help="What API keys may do; see --list-faults."
+)
+@click.option(
     "--fault", "faults", multiple=True, help="KIND[:PROBABILITY[:ARGUMENT]], repeatable; see --list-faults."
 )
-@click.option("--list-faults", is_flag=True, help="Name every fault and end.")
+@click.option("--list-faults", is_flag=True, help="Name every fault and key mode, and end.")
 @click.option("--seed", default=1, show_default=True, help="Of the faults' dice.")
 @click.option(
     "--ledger", type=click.Path(dir_okay=False), help="Append every request to this file as JSON lines."
@@ -37,6 +40,7 @@ def sink(
     monthly_quota: int | None,
     think_time: float,
     domains: tuple[str, ...],
+    key_mode: str,
     faults: tuple[str, ...],
     seed: int,
     ledger: str | None,
@@ -47,12 +51,16 @@ def sink(
 
     A recipient `fault+KIND.N@…` meets that fault at its first N asks, without `.N` at every one.
     """
-    from outboxd.sink.options import FAULTS, SinkOptions, parse_fault  # noqa: PLC0415 - starlette
+    from outboxd.sink.options import FAULTS, KEY_MODES, SinkOptions, parse_fault  # noqa: PLC0415 - starlette
     from outboxd.sink.server import serve  # noqa: PLC0415
 
     if list_faults:
         click.echo("\n".join(f"{kind:14} {what}" for kind, what in FAULTS.items()))
+        click.echo("\nkey modes: the API key")
+        click.echo("\n".join(f"{mode:14} {what}" for mode, what in KEY_MODES.items()))
         return
+    if key_mode not in KEY_MODES:
+        raise click.BadParameter(f"known are {', '.join(KEY_MODES)}", param_hint="--key-mode")
     try:
         parsed = tuple(parse_fault(fault) for fault in faults)
     except (ValueError, TypeError) as error:
@@ -65,6 +73,7 @@ def sink(
         monthly_quota=monthly_quota,
         think_time=think_time,
         verified_domains=frozenset(domains) or None,
+        key_mode=key_mode,
         faults=parsed,
         seed=seed,
         ledger_path=ledger,

@@ -8,6 +8,7 @@ What cannot be an address is refused with an AddressError that says why. Letters
 refused by policy: Resend does not take them.
 """
 
+import functools
 import re
 from typing import Final, NoReturn
 
@@ -48,6 +49,12 @@ def normalise(address: str) -> str:
 def domain(address: str) -> str:
     """The domain of a bare address, in lower case and as A-labels."""
     return normalise(address).rpartition("@")[2]
+
+
+@functools.lru_cache(maxsize=1024)
+def sender_domain(sender: str | None) -> str:
+    """The domain of a `from` field, bare or with a name, in lower case; empty where there is none."""
+    return (sender or "").rstrip("> ").rpartition("@")[2].lower()
 
 
 def to_ascii(address: str) -> str:

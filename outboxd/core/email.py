@@ -23,7 +23,8 @@ class Frozen:
 class Claimed:
     """An email in a lease of ours. Instants are the database's clock; `payload` is the stored JSON as text.
 
-    `payload` is None where the row is gone. `attempts` counts failed asks that burned one; `first_asked_at` and
+    `payload` is None where the row is gone. `sender` is its `from`; `alone` tells that it may share no request, by its
+    attachments or the provider's own schedule. `attempts` counts failed asks that burned one; `first_asked_at` and
     `ambiguous` tell about earlier asks under the same key. `accepted_as` is the provider's id from evidence that
     came too late for its own lease; `ended` tells that the email has an outcome already and must not be asked.
     """
@@ -42,6 +43,8 @@ class Claimed:
     expires_at: datetime | None
     max_attempts: int | None
     trace: str | None
+    sender: str | None
+    alone: bool
     attempts: int
     crash_streak: int
     first_asked_at: datetime | None

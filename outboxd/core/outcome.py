@@ -4,15 +4,17 @@ Gates and senders return the same type; settling does not know who decided. An o
 what follows from it (try again, give up) is `core/retry.py`'s decision.
 
     accepted?   outcome
-    yes         Sent
+    yes         Sent (SentAll for the members of a batch)
     no          Throttled, Paused, Failed (may heal), Rejected (never will)
     perhaps     Ambiguous (ask again under the same key), Unresolvable (never ask again)
-    not asked   Cancelled, Expired, Returned, Ended
+    not asked   Cancelled, Expired, Returned, Parked, Ended
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
+
+Reason = Literal["key", "domain", "daily_quota", "monthly_quota", "blocked", "message_errors", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,13 @@ class Sent:
     """The provider accepted the email under this id."""
 
     provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentAll:
+    """The provider accepted a batch: one id per member, in the order of the request."""
+
+    provider_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,14 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Definitely not accepted, and no other email would be: the account, domain or key is at fault. Burns nothing."""
+    """Definitely not accepted, and no other email would be: the account, domain or key is at fault. Burns nothing.
+
+    `reason` decides how long the pause is and how it is probed.
+    """
 
     failure: Failure
     scope: Literal["account", "domain"] = "account"
+    reason: Reason = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,14 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """What it belongs to is paused: it waits in that thing's lane, keeping its place there. Burns nothing."""
+
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """It has an outcome already; this lease of it was one too many."""
 
@@ -122,5 +143,6 @@ Outcome = (
     | Cancelled
     | Expired
     | Returned
+    | Parked
     | Ended
 )

@@ -9,10 +9,11 @@ An email that may have been accepted is asked again only within `KEY_LIFE` of it
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
+from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed
 from outboxd.core.outcome import (
     Ambiguous,
@@ -22,6 +23,7 @@ from outboxd.core.outcome import (
     Failed,
     Failure,
     Outcome,
+    Parked,
     Paused,
     Rejected,
     Returned,
@@ -34,26 +36,33 @@ from outboxd.core.signature import signature
 KEY_LIFE: Final = timedelta(
     hours=23
 )  # Resend remembers a key for 24 h; one hour is left for differing clocks
-PAUSE: Final = timedelta(seconds=60)
 CAP: Final = 32  # times the base
 AT_ONCE: Final = timedelta(0)
+SUSPECT: Final = timedelta(
+    seconds=60
+)  # for an email whose own error looks like its account's: others probe first
 
-StepName = Literal["sent", "cancelled", "expired", "again", "dead", "unknown", "drop"]
+StepName = Literal["sent", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How failures of one email are retried: its type's values, else its queue's."""
+    """How failures of one email are retried: its type's values, else its queue's. `batch`: it may share a request."""
 
     max_attempts: int
     backoff: Literal["exponential", "fixed"]
     base: timedelta
     give_up_after: timedelta
+    batch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What settle writes. `attempts`, `ambiguous` and `transient` are the email's new totals."""
+    """What settle writes. `attempts`, `ambiguous` and `transient` are the email's new totals.
+
+    `kept` is for a member of a batch: again, but with its batch, whose totals these are; `rejected` marks that batch
+    as one to be split. `park` names the thing in whose lane the email waits.
+    """
 
     name: StepName
     attempts: int
@@ -62,6 +71,8 @@ class Step:
     due_in: timedelta = AT_ONCE
     provider_id: str | None = None
     failure: Failure | None = None
+    rejected: bool = False
+    park: tuple[str, str] | None = None
 
     def failure_json(self) -> str | None:
         """The failure as JSON for the history, or None."""
@@ -83,12 +94,13 @@ def decide(
             return Step("again", email.attempts, email.ambiguous, email.transient)
         case Throttled(failure, after):
             return _unburned(email, failure, after + timedelta(seconds=draw() * 0.1))
-        case Paused(failure):
-            return _unburned(email, failure, PAUSE)
-        case Cancelled():
-            return _not_asked("cancelled", email, "taken back")
-        case Expired():
-            return _not_asked("expired", email, "expires_at has passed")
+        case Paused(failure, scope, reason):
+            step = _unburned(email, failure, SUSPECT if reason == "message_errors" else AT_ONCE)
+            return replace(step, park=("domain", sender_domain(email.sender)) if scope == "domain" else None)
+        case Parked(kind, key):
+            return Step("again", email.attempts, email.ambiguous, email.transient, park=(kind, key))
+        case Cancelled() | Expired():
+            return _not_asked(outcome, email)
         case Rejected(failure):
             return _end(email, failure, ambiguous=email.ambiguous, burn=1)
         case Unresolvable(failure):
@@ -149,8 +161,10 @@ def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
     return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)
 
 
-def _not_asked(name: Literal["cancelled", "expired"], email: Claimed, message: str) -> Step:
+def _not_asked(outcome: Cancelled | Expired, email: Claimed) -> Step:
+    name: Literal["cancelled", "expired"] = "cancelled" if isinstance(outcome, Cancelled) else "expired"
     if email.ambiguous:
+        message = "taken back" if name == "cancelled" else "expires_at has passed"
         return _end(email, Failure(name, f"{message}, but an earlier ask is open"), ambiguous=True, burn=0)
     return Step(name, email.attempts, ambiguous=False)
 

@@ -14,8 +14,10 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow, class_row
 
+from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
+from outboxd.db import pause
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -36,12 +38,21 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue."""
+    """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue; `closed` by a pause."""
 
     queue: int
     lane: int
     priority: int
     due_in: float
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim leased, and the (kind, key) of every pause that was active then."""
+
+    emails: list[Claimed]
+    paused: frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +67,26 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One outcome, decided: what becomes of one claimed email, and how long ago it was asked (None: never)."""
+    """One outcome, decided: what becomes of one claimed email, and how long ago it was asked (None: never).
+
+    `lane` is where it waits if it goes back. Of a batch's members exactly one `leads`: it carries the batch's totals.
+    `undecided`: this very ask may have been accepted.
+    """
 
     email: Claimed
     step: Step
     asked_ago: float | None
+    lane: int = 0
+    batch: Batch | None = None
+    leads: bool = False
+    undecided: bool = False
 
 
-def slots(conn: Connection, *, now: datetime | None = None) -> list[Waiting]:
+def slots(conn: Connection, account: str, *, now: datetime | None = None) -> list[Waiting]:
     """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        cursor = conn.execute(query("ready/slots"), {"now": now}, prepare=True)
+        cursor = conn.execute(query("ready/slots"), {"now": now, "account": account}, prepare=True)
     return [Waiting(*row) for row in cursor.fetchall()]
 
 
@@ -80,9 +99,13 @@ def claim(
     frozen: Frozen,
     ttl: timedelta,
     limit: int,
+    probing: bool = False,
     now: datetime | None = None,
-) -> list[Claimed]:
-    """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free."""
+) -> Claim:
+    """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free.
+
+    While the account is paused nothing is, but for a probe.
+    """
     values = {
         "queues": [slot.queue for slot in wanted],
         "lanes": [slot.lane for slot in wanted],
@@ -94,17 +117,21 @@ def claim(
         "worker": worker,
         "frozen": json.dumps(asdict(frozen)),
         "ttl": ttl,
+        "probing": probing,
         "now": now,
     }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
         cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
+        paused = pause.active(conn, now=now)
     emails = [_claimed(row, lease_id) for row in cursor.fetchall()]
-    return sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id))
+    return Claim(
+        sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)), paused.read()
+    )
 
 
 def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
-    (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace,
+    (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
      cancelled, accepted_as, ended, claimed_at) = row  # fmt: skip
     return Claimed(
@@ -122,6 +149,8 @@ def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
         expires_at=expires_at,
         max_attempts=max_attempts,
         trace=trace,
+        sender=sender,
+        alone=bool(alone),
         attempts=attempts or 0,
         crash_streak=crash_streak or 0,
         first_asked_at=first_asked_at,
@@ -154,9 +183,14 @@ def settle_if_leased(
         "transient": [s.step.transient for s in settlements],
         "asked_ago": [s.asked_ago for s in settlements],
         "queues": [s.email.queue_id for s in settlements],
-        "lanes": [s.email.lane for s in settlements],
+        "lanes": [s.lane for s in settlements],
         "priorities": [s.email.priority for s in settlements],
         "failures": [s.step.failure_json() for s in settlements],
+        "batches": [s.batch.uid if s.batch else None for s in settlements],
+        "leads": [s.leads for s in settlements],
+        "rejected": [s.step.rejected for s in settlements],
+        "first_asked_at": [s.batch.first_asked_at if s.batch else None for s in settlements],
+        "undecided": [s.undecided for s in settlements],
         "now": now,
     }
     with conn.pipeline(), conn.transaction():

@@ -38,7 +38,7 @@ cross join lateral (select 'outboxd_' || suffix as name) as named
 where to_regrole(name) is null
 """
 # Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
-ORDER: Final = ("released", "accept_email", "queue_emails", "email_status", "status")
+ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "email_status", "status")
 
 
 def migrate(url: str) -> list[str]:

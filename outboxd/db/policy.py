@@ -27,8 +27,10 @@ class Policies:
     def refresh(self, conn: Connection) -> None:
         """Read them again."""
         self._known = {
-            (queue, type_): Policy(max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after)
-            for queue, type_, most, backoff, base, give_up_after in conn.execute(
+            (queue, type_): Policy(
+                max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after, batch=may_share
+            )
+            for queue, type_, most, backoff, base, give_up_after, may_share in conn.execute(
                 query("policy/all")
             ).fetchall()
         }

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 import psycopg
 
+from outboxd.db.privilege import needs
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
-from outboxd.db.session import connect, pooled
+from outboxd.db.session import Connection, connect
 from outboxd.errors import DatabaseError
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A server as it is now; `clock_ahead` is its clock minus ours, in seconds; `pooled`: somebody stands between."""
+    """A server as it is now; `clock_ahead` is its clock minus ours, in seconds."""
 
     version: int
     standby: bool
     clock_ahead: float
-    pooled: bool
 
 
 def facts(url: str) -> Facts:
@@ -28,21 +28,56 @@ def facts(url: str) -> Facts:
             asked = time.time()
             row = conn.execute(query("schema/facts")).fetchone()
             middle = (asked + time.time()) / 2
-            between = pooled(conn)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
     assert row is not None
-    return Facts(row[0], row[1], row[2] - middle, between)
+    return Facts(row[0], row[1], row[2] - middle)
 
 
-def hears(url: str, *, within: float = 2.0) -> bool:
-    """Whether a NOTIFY through one connection reaches a LISTEN on another; never tried through a pooler.
+def hears(listen_url: str, url: str, *, within: float = 2.0) -> bool:
+    """Whether a NOTIFY through `url` reaches a LISTEN through `listen_url`: not so through most poolers.
 
-    A LISTEN there would stay with a backend that somebody else gets next.
+    Raises `DatabaseError` where one of them cannot be reached.
     """
-    with connect(url, "check listener") as listener, connect(url, "check") as speaker:
-        if pooled(listener):
-            return False
-        listener.execute("listen outboxd_check")
-        speaker.execute("notify outboxd_check")
-        return bool(list(listener.notifies(timeout=within, stop_after=1)))
+    try:
+        with connect(listen_url, "check listener") as listener, connect(url, "check") as speaker:
+            listener.execute("listen outboxd_check")
+            speaker.execute("notify outboxd_check")
+            return bool(list(listener.notifies(timeout=within, stop_after=1)))
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot listen: {reason(error)}") from None
+
+
+def pooled(url: str) -> bool:
+    """Whether a pooler in transaction mode stands between: two connections get one server, or one gets several.
+
+    A pooler that takes its servers in turn shows at once; with one that takes the latest, a second connection that
+    keeps a transaction open either has the first one's server, or leaves the first one another.
+    """
+    try:
+        with connect(url, "check") as one, connect(url, "check") as other:
+            mine = {_backend(one) for _ in range(3)}
+            with other.transaction():
+                return _backend(other) in mine or len(mine | {_backend(one)}) > 1
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot tell whether there is a pooler: {reason(error)}") from None
+
+
+def lacking(url: str) -> tuple[str, list[str]]:
+    """The role that asks, and the privileges of the daemon that it lacks."""
+    wanted = needs()
+    try:
+        with connect(url, "check") as conn:
+            rows = conn.execute(
+                query("schema/missing_grants"),
+                {"privileges": [need[0] for need in wanted], "names": [need[1] for need in wanted]},
+            ).fetchall()
+            return conn.info.user, [row[0] for row in rows]
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot read the grants: {reason(error)}") from None
+
+
+def _backend(conn: Connection) -> int:
+    row = conn.execute(query("schema/backend")).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 
 from outboxd import metrics
 from outboxd.db.query import query
+from outboxd.db.watched import Watched
 from outboxd.errors import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,12 @@ class StoppedError(DatabaseError):
     """The daemon stops, and there is no connection."""
 
 
-def connect(url: str, name: str) -> Connection:
+def connect(url: str, name: str) -> Watched:
     """A new connection in autocommit mode; raises `psycopg.OperationalError`.
 
     Through a pooler nothing is prepared by name: the next transaction may meet another backend.
     """
-    conn = psycopg.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+    conn = Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
     if pooled(conn):
         conn.prepare_threshold = None
     return conn
@@ -65,7 +66,7 @@ class Session:
         self._url = url
         self._name = name
         self._stop = stop
-        self._conn: Connection | None = None
+        self._conn: Watched | None = None
         self.connected = threading.Event()
 
     def connection(self) -> Connection:
@@ -93,7 +94,20 @@ class Session:
         if conn is not None:
             conn.close()
 
-    def _reconnect(self) -> Connection:
+    def break_if_stalled(self, bound: float) -> None:
+        """Cut the connection if the server has kept its owner waiting for longer than `bound` seconds.
+
+        For any thread. The owner meets it as a lost connection, and opens another.
+        """
+        conn = self._conn
+        if conn is not None and conn.break_if_stalled(bound):
+            metrics.stalls.add(1, {"connection": self._name})
+            log.warning(
+                "a statement got no answer; connection cut",
+                extra={"connection": self._name, "seconds": bound},
+            )
+
+    def _reconnect(self) -> Watched:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(psycopg.OperationalError),
             wait=lambda state: min(RETRY_STEP * state.attempt_number, RETRY_MOST),

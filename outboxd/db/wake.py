@@ -82,6 +82,11 @@ class Doorbell:
         """End the listener; for the stop."""
         self._nudge()
 
+    def break_if_stalled(self, bound: float) -> None:
+        """Cut the listener's connection if the server does not answer; for any thread."""
+        if self._session is not None:
+            self._session.break_if_stalled(bound)
+
     def listen(self) -> None:
         """The listener thread: until the daemon stops, over as many connections as that takes."""
         session = self._session

@@ -4,27 +4,36 @@ from collections.abc import Sequence
 from typing import Final
 
 from outboxd.core.email import Claimed
+from outboxd.db import pause
+from outboxd.db.lease import Settlement
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 SWEEP: Final = 100  # words looked at in one round
 
 
-def accepted(conn: Connection, email: Claimed, provider_id: str, *, asked_ago: float) -> bool:
-    """Record an acceptance that came too late for its lease; True where the email is known as sent already.
+def accepted(conn: Connection, late: Sequence[Settlement]) -> list[Claimed]:
+    """Record acceptances that came too late for their leases; the emails that were not known as sent already.
 
-    The lease that has the email now is held while the word is written, so that its settle reads it. What crosses
-    all the same is found by `apply`.
+    The lease that has an email now is held while the word is written, so that its settle reads it. What crosses
+    all the same is found by `apply`. One commit, so that of a batch's members all are known as accepted or none.
     """
-    values = {
-        "id": email.id, "provider_id": provider_id, "lease_id": email.lease_id, "asked_ago": asked_ago,
-    }  # fmt: skip
+    news = []
     with conn.transaction():
         path_settings(conn)
-        conn.execute(query("word/hold_lease"), {"id": email.id})
-        written = conn.execute(query("word/accepted"), values).rowcount
+        for settlement in sorted(late, key=lambda settlement: settlement.email.id):
+            email = settlement.email
+            values = {
+                "id": email.id,
+                "provider_id": settlement.step.provider_id,
+                "lease_id": email.lease_id,
+                "asked_ago": settlement.asked_ago or 0.0,
+            }
+            conn.execute(query("word/hold_lease"), {"id": email.id})
+            if conn.execute(query("word/accepted"), values).rowcount:
+                news.append(email)
     apply(conn)
-    return written == 0
+    return news
 
 
 def apply(conn: Connection) -> list[int]:
@@ -34,8 +43,10 @@ def apply(conn: Connection) -> list[int]:
         return [row[0] for row in conn.execute(query("word/apply"), {"limit": SWEEP}).fetchall()]
 
 
-def cancelled(conn: Connection, ids: Sequence[int]) -> set[int]:
-    """Which of these emails were taken back since their claim."""
-    with conn.transaction():
+def since_claim(conn: Connection, ids: Sequence[int]) -> tuple[set[int], pause.Paused]:
+    """What was said since these emails were claimed: which were taken back, and what is paused now."""
+    with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        return {row[0] for row in conn.execute(query("word/cancelled"), {"ids": list(ids)}).fetchall()}
+        cancelled = conn.execute(query("word/cancelled"), {"ids": list(ids)})
+        paused = pause.active(conn)
+    return {row[0] for row in cancelled.fetchall()}, paused.read()

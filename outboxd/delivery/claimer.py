@@ -8,21 +8,24 @@ cost), at most every 2 s, and always before sleeping. Polling carries correctnes
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
 from outboxd import metrics
+from outboxd.core.batch import Parcel
 from outboxd.core.email import Claimed, Frozen
-from outboxd.core.outcome import Cancelled, Returned
-from outboxd.db import lease, word
-from outboxd.db.fence import Fence
+from outboxd.core.outcome import Returned
+from outboxd.db import batch, fence, lease, pause, word
 from outboxd.db.lease import Slot, Waiting
+from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
-from outboxd.delivery.gates import judge
+from outboxd.delivery.gates import cancel, judge
 from outboxd.delivery.hand import Hand, Held
+from outboxd.delivery.packer import pack, repack
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
 
@@ -38,7 +41,10 @@ SLOTS: Final = 9  # that are looked at first after a ring
 
 @dataclass(slots=True)
 class Claimer:
-    """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs."""
+    """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
+
+    `probe_soon` is set where what paused the account may have been mended; `paused` is for people.
+    """
 
     session: Session
     bell: Doorbell
@@ -49,9 +55,13 @@ class Claimer:
     ttl: timedelta
     need: float
     stop: threading.Event
-    fence: Fence
+    clones: fence.Fence
     slots: list[Slot] = field(default_factory=list)
+    batches: list[batch.Waiting] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
+    probe: Probe | None = None
+    probe_soon: threading.Event = field(default_factory=threading.Event)
+    paused: Paused = frozenset()
     head_due: float = 0.0
     doubtful: list[UUID] = field(default_factory=list)
     progress_at: float = field(default_factory=time.monotonic)
@@ -80,6 +90,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     room = claimer.hand.room()
     if room == 0:
         claimer.hand.wait_for_room(0.25)
+    elif not claimer.clones.admits(conn):
+        claimer.stop.wait(DEAF_POLL)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
         _sleep(claimer, conn)
 
@@ -88,46 +100,129 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
     """Claim into the room that is there; from the head where that is due. False where nothing came."""
     if time.monotonic() >= claimer.head_due:
         _scan_from_head(claimer, conn)
+    if _probe(claimer, conn) or _claim_batches(claimer, conn, room):
+        return True
     healthy = [slot for slot in claimer.slots if slot.lane >= 0]
-    return bool(healthy) and _claim(claimer, conn, healthy, min(room, BATCH)) > 0
+    return bool(healthy) and _claim(claimer, conn, healthy, _whole(min(room, BATCH))) > 0
 
 
-def _scan_from_head(claimer: Claimer, conn: Connection) -> None:
-    """Find the slots that have something due, and set their watermarks back."""
+def _whole(limit: int) -> int:
+    """A limit that fills batches: an incomplete one costs as much of the account's pace as a full one."""
+    return limit - limit % 100 if limit > 100 else limit  # noqa: PLR2004 - the size of a batch
+
+
+def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
+    """Find what has something due, and set the watermarks back; the seconds until each open slot falls due."""
     started = time.monotonic()
-    claimer.slots = _due(lease.slots(conn))
+    account = claimer.home.account
+    if claimer.probe_soon.is_set():
+        claimer.probe_soon.clear()
+        pause.probe_now(conn, account)
+    claimer.paused = pause.active(conn).read()
+    waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
+    claimer.slots = _due(waiting)
+    claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
+    both: list[Waiting | batch.Waiting] = [*waiting, *batches]
+    if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
+        claimer.probe = pause.take_probe(conn, account)
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
+    return [one.due_in for one in both if not one.closed]
 
 
 def _due(waiting: list[Waiting]) -> list[Slot]:
-    return [Slot(slot.queue, slot.lane, slot.priority) for slot in waiting if slot.due_in <= 0]
+    return [
+        Slot(slot.queue, slot.lane, slot.priority) for slot in waiting if slot.due_in <= 0 and not slot.closed
+    ]
+
+
+def _probe(claimer: Claimer, conn: Connection) -> bool:
+    """One email, or one batch, in spite of a pause: to find out whether it is over."""
+    probe, claimer.probe = claimer.probe, None
+    if probe is None:
+        return False
+    lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
+    wanted = [
+        Slot(slot.queue, slot.lane, slot.priority)
+        for slot in lease.slots(conn, claimer.home.account)
+        if slot.due_in <= 0 and slot.lane >= 0 and lane in {None, slot.lane}
+    ]
+    if wanted and _claim(claimer, conn, wanted, 1, probe=probe):
+        return True
+    return _lease_batches(claimer, conn, limit=1, lane=lane, probe=probe)
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
-    """Lease one email that was in hand at a crash: alone, and once it crashed twice, beside no other suspect."""
+    """Lease one parcel that was in hand at a crash: alone, and once it crashed twice, beside no other suspect."""
     worst = [slot for slot in claimer.slots if slot.lane < -1]
     first = [slot for slot in claimer.slots if slot.lane == -1]
+    streaks = [one.crash_streak for one in claimer.batches]
     in_hand = claimer.hand.suspects()
-    if worst:
-        return not in_hand and _claim(claimer, conn, _from_head(worst), 1) > 0
-    if first and all(lane == -1 for lane in in_hand):
-        return _claim(claimer, conn, _from_head(first), 1) > 0
-    return False
+    if worst or any(streak > 1 for streak in streaks):
+        if in_hand:
+            return False
+        return bool(worst and _claim(claimer, conn, _from_head(worst), 1)) or _lease_batches(
+            claimer, conn, limit=1, streaks=(2, 100)
+        )
+    if any(lane < -1 for lane in in_hand) or not (first or 1 in streaks):
+        return False
+    return bool(first and _claim(claimer, conn, _from_head(first), 1)) or (
+        1 in streaks and _lease_batches(claimer, conn, limit=1, streaks=(1, 1))
+    )
 
 
 def _from_head(slots: list[Slot]) -> list[Slot]:
     return [Slot(slot.queue, slot.lane, slot.priority) for slot in slots]
 
 
-def _claim(claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int) -> int:
-    """One lease: claim, judge, put into the hand what may go and settle what may not. How many were leased."""
-    if not claimer.fence.admits(conn):
-        return 0
+def _claim_batches(claimer: Claimer, conn: Connection, room: int) -> bool:
+    """Batches that are to be asked again, or to be split: before new emails, since they are older."""
+    if not any(one.crash_streak == 0 for one in claimer.batches):
+        return False
+    return _lease_batches(claimer, conn, limit=max(1, min(room, BATCH) // 100))
+
+
+def _lease_batches(
+    claimer: Claimer,
+    conn: Connection,
+    *,
+    limit: int,
+    streaks: tuple[int, int] = (0, 0),
+    lane: int | None = None,
+    probe: Probe | None = None,
+) -> bool:
+    """One lease of stored batches. False where none was due and free."""
     lease_id, started = uuid4(), time.monotonic()
     claimer.doubtful.append(lease_id)
-    emails = lease.claim(
+    parcels, paused = batch.claim(
+        conn,
+        lease_id=lease_id,
+        worker=claimer.worker,
+        home=claimer.home,
+        ttl=claimer.ttl,
+        limit=limit,
+        streaks=(0, 100) if probe else streaks,
+        probing=probe is not None,
+        only_lane=lane,
+    )
+    if len(parcels) < limit:
+        least, most = streaks
+        claimer.batches = [one for one in claimer.batches if not least <= one.crash_streak <= most]
+    metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
+    parcels = repack(conn, lease_id, parcels, claimer.home)
+    claimer.doubtful.remove(lease_id)
+    claimer.hand.put(_stop(claimer, parcels, started, paused, probe))
+    return bool(parcels)
+
+
+def _claim(
+    claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int, *, probe: Probe | None = None
+) -> int:
+    """One lease: claim, judge, put into the hand what may go and settle what may not. How many were leased."""
+    lease_id, started = uuid4(), time.monotonic()
+    claimer.doubtful.append(lease_id)
+    claim = lease.claim(
         conn,
         wanted,
         lease_id=lease_id,
@@ -135,24 +230,45 @@ def _claim(claimer: Claimer, conn: Connection, wanted: list[Slot], limit: int) -
         frozen=claimer.home,
         ttl=claimer.ttl,
         limit=limit,
+        probing=probe is not None,
     )
-    claimer.doubtful.remove(lease_id)
+    emails = claim.emails
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(emails))
-    _advance(claimer, wanted, emails, full=len(emails) == limit)
+    if probe is None:
+        _advance(claimer, wanted, emails, full=len(emails) == limit)
     if emails and emails[0].lane >= 0:
-        claimer.last = list({Slot(email.queue_id, email.lane, email.priority): None for email in emails})[
-            :SLOTS
-        ]
-    go, stopped = judge(emails, claimer.home)
-    for email, outcome in stopped:
-        claimer.settler.report(Result(_held(claimer, email, started), outcome, None))
-    claimer.hand.put(_held(claimer, email, started) for email in go)
+        served = {Slot(email.queue_id, email.lane, email.priority): None for email in emails}
+        claimer.last = list(served)[:SLOTS]
+    go = _stop(claimer, [Parcel((email,)) for email in emails], started, claim.paused, probe)
+    policies = claimer.settler.policies
+    parcels = pack(
+        conn, lease_id, [held.parcel.first for held in go], lambda email: policies.of(email.queue, email.type)
+    )
+    claimer.doubtful.remove(lease_id)
+    for parcel, failure in parcels.unsendable:
+        claimer.settler.report(Result(_held(claimer, parcel, started, probe), failure))
+    claimer.hand.put(_held(claimer, parcel, started, probe) for parcel in parcels.ready)
     return len(emails)
 
 
-def _held(claimer: Claimer, email: Claimed, started: float) -> Held:
-    return Held(email, started, started + claimer.ttl.total_seconds(), started)
+def _stop(
+    claimer: Claimer, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
+) -> list[Held]:
+    """Settle what the gates stop; what may go."""
+    go = []
+    for parcel in parcels:
+        held = _held(claimer, parcel, started, probe)
+        stopped = judge(parcel, claimer.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
+        if stopped is None:
+            go.append(held)
+        else:
+            claimer.settler.report(Result(held, stopped.outcome, members=stopped.members))
+    return go
+
+
+def _held(claimer: Claimer, parcel: Parcel, started: float, probe: Probe | None) -> Held:
+    return Held(parcel, started, started + claimer.ttl.total_seconds(), started, probe)
 
 
 def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, full: bool) -> None:
@@ -172,12 +288,24 @@ def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, ful
 def _recheck(claimer: Claimer, conn: Connection) -> None:
     """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
     for held in claimer.hand.remove_short(claimer.need):
-        claimer.settler.report(Result(held, Returned(), None))
+        claimer.settler.report(Result(held, Returned()))
     ids = claimer.hand.stale()
-    if ids:
-        asked_at = time.monotonic()
-        for held in claimer.hand.refresh(asked_at, word.cancelled(conn, ids)):
-            claimer.settler.report(Result(held, Cancelled(), None))
+    if not ids:
+        return
+    asked_at = time.monotonic()
+    cancelled, paused = word.since_claim(conn, ids)
+
+    def stopped(held: Held) -> bool:
+        held.parcel = cancel(held.parcel, cancelled)
+        return (
+            judge(held.parcel, claimer.home, paused, now=held.now(), probing=held.probe is not None)
+            is not None
+        )
+
+    for held in claimer.hand.refresh(asked_at, stopped):
+        verdict = judge(held.parcel, claimer.home, paused, now=held.now())
+        if verdict is not None:
+            claimer.settler.report(Result(held, verdict.outcome, members=verdict.members))
 
 
 def _hand_back_doubtful(claimer: Claimer, conn: Connection) -> None:
@@ -192,16 +320,16 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
     """Arm the bell, look once more with a plain read, and sleep until it rings or something falls due."""
     armed = claimer.bell.arm()
     try:
-        while not claimer.stop.is_set():
+        while not claimer.stop.is_set() and claimer.clones.admits(conn):
             claimer.progress_at = time.monotonic()
-            waiting = lease.slots(conn) if claimer.fence.admits(conn) else []
-            claimer.slots = _due(waiting)
-            claimer.head_due = time.monotonic() + HEAD_EVERY[0]
+            due_in = _scan_from_head(claimer, conn)
+            if claimer.probe is not None or claimer.batches:
+                return
             healthy = [slot for slot in claimer.slots if slot.lane >= 0]
             if healthy and _claim(claimer, conn, healthy, max(1, min(claimer.hand.room(), BATCH))):
                 return
             quiet = armed and not claimer.slots and claimer.hand.empty()
-            if claimer.bell.wait(_nap(waiting, quiet=quiet)) or not quiet:
+            if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:
                 claimer.head_due = 0.0
                 _claim_where_it_was(claimer, conn)
                 return
@@ -215,8 +343,8 @@ def _claim_where_it_was(claimer: Claimer, conn: Connection) -> None:
         _claim(claimer, conn, claimer.last, max(1, min(claimer.hand.room(), BATCH)))
 
 
-def _nap(waiting: list[Waiting], *, quiet: bool) -> float:
+def _nap(due_in: list[float], *, quiet: bool) -> float:
     """Seconds until the next look: short while something due is locked, the bell is deaf or the hand is not empty."""
     most = POLL if quiet else DEAF_POLL
-    soonest = min((slot.due_in for slot in waiting if slot.due_in > 0), default=most)
+    soonest = min((seconds for seconds in due_in if seconds > 0), default=most)
     return max(0.001, min(most, soonest))

@@ -1,32 +1,77 @@
-"""Whether a claimed email may be asked for: answered for a whole batch, in the claim's wake.
+"""Whether a claimed parcel may be asked for: answered for a whole claim, and again for all in hand each second.
 
-What stands here now needs no more than the claim's own row. Gates that ask Postgres (suppression, limits, breaker)
-join `judge`, and settle does not know who decided.
+What stands here needs no more than the claim's own rows and the pauses that were active with it. Gates that ask
+Postgres (suppression, limits, breaker) join `judge`, and settle does not know who decided.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from outboxd.core.address import sender_domain
+from outboxd.core.batch import Batch, Parcel, accepted
 from outboxd.core.email import Claimed, Frozen
-from outboxd.core.outcome import Cancelled, Ended, Expired, Failure, Outcome, Rejected, Sent, Unresolvable
-from outboxd.core.retry import key_has_expired
+from outboxd.core.outcome import (
+    Cancelled,
+    Ended,
+    Expired,
+    Failure,
+    Outcome,
+    Parked,
+    Rejected,
+    Returned,
+    Sent,
+    SentAll,
+    Unresolvable,
+)
+from outboxd.core.retry import KEY_LIFE, key_has_expired
+
+Paused = frozenset[tuple[str, str]]
 
 
-def judge(emails: Iterable[Claimed], home: Frozen) -> tuple[list[Claimed], list[tuple[Claimed, Outcome]]]:
-    """Those that may go, and those that may not with their outcome. `home` is where this daemon asks."""
-    go: list[Claimed] = []
-    stop: list[tuple[Claimed, Outcome]] = []
-    for email in emails:
-        verdict = held_by(email, now=email.claimed_at) or _away(email, home)
-        if verdict is None:
-            go.append(email)
-        else:
-            stop.append((email, verdict))
-    return go, stop
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A parcel that may not go, and why. `members` is for a batch that is taken apart: each one's own outcome."""
+
+    outcome: Outcome | SentAll
+    members: tuple[Outcome, ...] = ()
+
+
+def judge(
+    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probing: bool = False
+) -> Stopped | None:
+    """None where it may go. `home` is where this daemon asks; a probe goes in spite of pauses."""
+    closed = frozenset() if probing else paused
+    if parcel.batch is not None:
+        return _judge_batch(parcel, parcel.batch, home, closed, now=now)
+    email = parcel.first
+    outcome = held_by(email, now=now) or _away(email, home) or _closed(email, home, closed)
+    return None if outcome is None else Stopped(outcome)
+
+
+def _judge_batch(
+    parcel: Parcel, batch: Batch, home: Frozen, paused: Paused, *, now: datetime
+) -> Stopped | None:
+    """A batch with an open answer is finished unchanged, whatever became of its members; any other is taken apart."""
+    if (evidence := accepted(parcel)) is not None:
+        return Stopped(evidence)
+    closed = next((found for email in parcel.emails if (found := _closed(email, home, paused))), None)
+    if batch.ambiguous:
+        if (batch.frozen.account, batch.frozen.api_url) != (home.account, home.api_url):
+            return Stopped(
+                Unresolvable(Failure("account_changed", "an ask at another account is still open"))
+            )
+        if batch.first_asked_at is not None and now >= batch.first_asked_at + KEY_LIFE:
+            return Stopped(Unresolvable(Failure("key_expired", "an ask of 23 hours ago is still open")))
+        return None if closed is None else Stopped(closed)
+    verdicts = [held_by(email, now=now) or _closed(email, home, paused) for email in parcel.emails]
+    if any(verdicts):
+        return Stopped(Returned(), tuple(verdict or Returned() for verdict in verdicts))
+    return None
 
 
 def held_by(email: Claimed, *, now: datetime) -> Outcome | None:
-    """The first gate that stops it, in the order of certainty; None where it may go."""
+    """The first gate of its own that stops it, in the order of certainty; None where it may go."""
     if email.ended:
         return Ended()
     if email.accepted_as is not None:
@@ -42,9 +87,30 @@ def held_by(email: Claimed, *, now: datetime) -> Outcome | None:
     return None
 
 
+def cancel(parcel: Parcel, ids: Iterable[int]) -> Parcel:
+    """The same parcel with the word of cancel on these emails."""
+    taken_back = set(ids)
+    emails = tuple(
+        replace(email, cancelled=True) if email.id in taken_back else email for email in parcel.emails
+    )
+    return replace(parcel, emails=emails)
+
+
 def _away(email: Claimed, home: Frozen) -> Outcome | None:
     """An open answer can be asked about only where the first ask went: keys are remembered per account."""
     asked_at = (email.frozen.account, email.frozen.api_url)
     if email.ambiguous and asked_at != (home.account, home.api_url):
         return Unresolvable(Failure("account_changed", "an ask at another account is still open"))
+    return None
+
+
+def _closed(email: Claimed, home: Frozen, paused: Paused) -> Outcome | None:
+    """What it belongs to is paused: back to its place, or into the lane of what is paused."""
+    if not paused:
+        return None
+    if ("account", home.account) in paused or ("queue", email.queue) in paused:
+        return Returned()
+    for kind, key in (("domain", sender_domain(email.sender)), ("type", email.type)):
+        if (kind, key) in paused:
+            return Parked(kind, key)
     return None

@@ -1,6 +1,6 @@
 """What this process has in hand: claimed, and waiting for a sender. Bounded to about a second of sending.
 
-The claimer fills it, the senders take from it in order. An email whose gates answered more than a second ago is not
+The claimer fills it, the senders take from it in order. A parcel whose gates answered more than a second ago is not
 handed out until they were asked again (`stale`, `refresh`): no first ask begins later than that after a cancel.
 """
 
@@ -12,82 +12,114 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from outboxd.core.email import Claimed
+from outboxd.core.batch import Parcel
+from outboxd.db.pause import Probe
 
 FRESH: Final = 1.0  # seconds that an answer of the gates is good for
 AHEAD: Final = 1.0  # seconds of sending that may wait
-MOST: Final = 1000  # emails that may wait
+MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
+MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
 
 
 @dataclass(slots=True)
 class Held:
-    """A claimed email with this process's clock: instants are `time.monotonic` seconds."""
+    """A claimed parcel with this process's clock: instants are `time.monotonic` seconds.
 
-    email: Claimed
+    `probe` names the pause in spite of which it is asked.
+    """
+
+    parcel: Parcel
     claimed_at: float
     lease_ends: float
     checked_at: float
+    probe: Probe | None = None
 
     def now(self) -> datetime:
         """The database's clock, carried on from the claim."""
-        return self.email.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_at)
+        return self.parcel.first.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_at)
 
 
 class Hand:
-    """Emails between claimer and senders. All methods are for any thread."""
+    """Parcels between claimer and senders. All methods are for any thread."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._waiting: collections.deque[Held] = collections.deque()
+        self._emails = 0  # in the parcels that wait
+        self._coming = 0  # senders that wait for a permit to take one
         self._taken: dict[int, Held] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._mean = 1.0  # seconds that an ask takes
+        self._mates = 1.0  # emails that travel in one parcel
+        self._rate: float | None = None
+
+    def pace(self, rate: float | None) -> None:
+        """No more than this many requests a second will leave; None: as many as the senders make."""
+        with self._changed:
+            self._rate = rate
 
     def capacity(self) -> int:
-        """How many may wait: what the senders ask in about a second."""
-        return int(min(MOST, max(1.0, self._threads / max(self._mean, 0.001) * AHEAD)))
+        """How many emails may wait: what the senders ask in about a second."""
+        requests = self._threads / max(self._mean, 0.001)
+        if self._rate is not None:
+            requests = min(requests, self._rate)
+        return int(min(MOST, max(1.0, requests * AHEAD) * self._mates))
 
     def room(self) -> int:
         """How many to claim now; 0 while half of the capacity still waits, so that claims stay few and large."""
         with self._changed:
-            waiting = len(self._waiting)
+            waiting = self._emails
         capacity = self.capacity()
-        return capacity - waiting if waiting <= capacity // 2 else 0
+        return max(capacity, 1) - waiting if waiting <= capacity // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
         """Sleep until there may be room."""
         with self._changed:
-            if len(self._waiting) > self.capacity() // 2:
+            if self._emails > self.capacity() // 2:
                 self._changed.wait(seconds)
 
-    def put(self, emails: Iterable[Held]) -> None:
-        """Add claimed emails, in the order to ask."""
+    def put(self, parcels: Iterable[Held]) -> None:
+        """Add claimed parcels, in the order to ask."""
         with self._changed:
-            self._waiting.extend(emails)
+            before = len(self._waiting)
+            self._waiting.extend(parcels)
+            sizes = [len(held.parcel.emails) for held in list(self._waiting)[before:]]
+            self._emails += sum(sizes)
+            if sizes:
+                self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
             self._changed.notify_all()
 
-    def take(self) -> Held | None:
-        """The next email to ask, waiting for one whose gates are fresh; None once the hand is closed."""
+    def wait(self) -> bool:
+        """Sleep until something may be asked that no other sender comes for; False once the hand is closed.
+
+        Each True is followed by one `take` or `leave`.
+        """
         with self._changed:
-            while not self._closed and not self._ripe():
+            while not self._closed and not (self._ripe() and self._coming < len(self._waiting)):
                 self._changed.wait(0.5)
-            if self._closed:
+            self._coming += not self._closed
+            return not self._closed
+
+    def leave(self) -> None:
+        """The sender that waited does not come for it after all."""
+        with self._changed:
+            self._coming -= 1
+            self._changed.notify()
+
+    def take(self) -> Held | None:
+        """The next parcel to ask, if there is one whose gates are fresh."""
+        with self._changed:
+            self._coming -= 1
+            if self._closed or not self._ripe():
                 return None
             held = self._waiting.popleft()
+            self._emails -= len(held.parcel.emails)
             self._taken[id(held)] = held
-            if len(self._waiting) <= self.capacity() // 2:
+            if self._emails <= self.capacity() // 2:
                 self._changed.notify_all()
             return held
-
-    def put_back(self, held: Held) -> bool:
-        """It was taken but must not be asked yet: first in line again. False once the hand is closed."""
-        with self._changed:
-            del self._taken[id(held)]
-            if not self._closed:
-                self._waiting.appendleft(held)
-            return not self._closed
 
     def done(self, held: Held, asked_for: float | None) -> None:
         """It has an outcome; `asked_for` is the seconds that the ask took, None where nothing was asked."""
@@ -98,19 +130,19 @@ class Hand:
             self._changed.notify_all()
 
     def stale(self) -> list[int]:
-        """The ids of all that wait, if the gates have to be asked again soon."""
+        """The ids of all emails that wait, if the gates have to be asked again soon."""
         with self._changed:
             now = time.monotonic()
             if all(now - held.checked_at < FRESH / 2 for held in self._waiting):
                 return []
-            return [held.email.id for held in self._waiting]
+            return [email.id for held in self._waiting for email in held.parcel.emails]
 
-    def refresh(self, asked_at: float, stopped: set[int]) -> list[Held]:
+    def refresh(self, asked_at: float, stops: Callable[[Held], bool]) -> list[Held]:
         """The gates were asked at `asked_at` about all that waited; takes out those that may not go any more."""
         with self._changed:
             for held in self._waiting:
                 held.checked_at = max(held.checked_at, asked_at)
-            return self._take_out(lambda held: held.email.id in stopped)
+            return self._take_out(stops)
 
     def remove_short(self, need: float) -> list[Held]:
         """Takes out what can no longer be asked within its lease: its rest is below `need` seconds."""
@@ -125,9 +157,14 @@ class Hand:
             return self._take_out(lambda _: True)
 
     def asking(self) -> int:
-        """How many are with the senders."""
+        """How many requests are with the senders."""
         with self._changed:
             return len(self._taken)
+
+    def waiting(self) -> int:
+        """How many emails wait for a sender."""
+        with self._changed:
+            return self._emails
 
     def empty(self) -> bool:
         """Whether nothing waits and nothing is being asked."""
@@ -138,7 +175,7 @@ class Hand:
         """The lanes of the suspects in hand, waiting or asked."""
         with self._changed:
             every = (*self._waiting, *self._taken.values())
-            return [held.email.lane for held in every if held.email.lane < 0]
+            return [held.parcel.lane for held in every if held.parcel.lane < 0]
 
     def _ripe(self) -> bool:
         return bool(self._waiting) and time.monotonic() - self._waiting[0].checked_at < FRESH
@@ -146,6 +183,8 @@ class Hand:
     def _take_out(self, which: Callable[[Held], bool]) -> list[Held]:
         out = [held for held in self._waiting if which(held)]
         if out:
-            self._waiting = collections.deque(held for held in self._waiting if not which(held))
+            gone = {id(held) for held in out}
+            self._waiting = collections.deque(held for held in self._waiting if id(held) not in gone)
+            self._emails = sum(len(held.parcel.emails) for held in self._waiting)
         self._changed.notify_all()
         return out

@@ -1,37 +1,50 @@
-"""A sender thread: take an email from the hand, ask the provider once, pass the outcome on.
+"""A sender thread: take a parcel from the hand, ask the provider once, pass the outcome on.
 
 No transaction is open here and nothing is written. Before each ask: is it still wanted, is there time left in its
-lease, does the provider allow requests. What cannot be asked is passed on as an outcome like any other.
+lease, does the provider allow requests and the account's pace one more. What cannot be asked is passed on as an
+outcome like any other.
 """
 
-import logging
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from outboxd import metrics
 from outboxd.core import wire
-from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Returned, Throttled
+from outboxd.core.batch import Parcel
+from outboxd.core.email import Claimed, Frozen
+from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Returned, SentAll, Throttled
 from outboxd.delivery.brake import Brake
-from outboxd.delivery.gates import held_by
+from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand, Held
-from outboxd.resend.classify import classify
+from outboxd.delivery.pacer import Pacer
+from outboxd.delivery.slowstart import SlowStart
+from outboxd.resend.answer import Answer, named_rate
+from outboxd.resend.classify import classify, classify_batch
 from outboxd.resend.client import Client
 from outboxd.telemetry import span_for_ask
 
-log = logging.getLogger(__name__)
+PATIENCE: Final = 0.25  # seconds that a sender waits for a permit before it looks around again
+UNTIL_PAUSED: Final = 2.0  # seconds that a refused account keeps this daemon quiet, until its pause is stored
+TELLS_RATE: Final = (200, 429)
+NOTHING_PAUSED: Final[frozenset[tuple[str, str]]] = frozenset()  # the claimer looks after pauses
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An outcome for the settler; `asked_at` is `time.monotonic` seconds, None where nothing was asked."""
+    """An outcome for the settler; `asked_at` is `time.monotonic` seconds, None where nothing was asked.
+
+    `members` is for a batch that was taken apart unasked: each one's own outcome.
+    """
 
     held: Held
-    outcome: Outcome
-    asked_at: float | None
+    outcome: Outcome | SentAll
+    asked_at: float | None = None
+    members: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +53,19 @@ class Sending:
 
     hand: Hand
     brake: Brake
+    pacer: Pacer
+    home: Frozen
     report: Callable[[Result], None]
     stop: threading.Event
     need: float
+    slow: SlowStart
 
 
 def send_all(sending: Sending, client: Client) -> None:
     """The thread: until the hand is closed."""
     while (held := _next(sending)) is not None:
-        result = send_one(client, held, need=sending.need)
+        result = send_one(client, held, sending)
+        sending.slow.leave(result.outcome)
         _note(sending, result)
         sending.report(result)
         asked_for = None if result.asked_at is None else time.monotonic() - result.asked_at
@@ -57,57 +74,73 @@ def send_all(sending: Sending, client: Client) -> None:
 
 
 def _next(sending: Sending) -> Held | None:
-    """The next email, once the provider allows requests; a brake that falls meanwhile puts it back."""
-    while True:
+    """The next parcel, once the provider allows requests and there is a permit; None once the hand is closed."""
+    if not sending.slow.enter(sending.stop):
+        return None
+    while sending.hand.wait():
         sending.stop.wait(sending.brake.rest())
-        held = sending.hand.take()
-        if held is None or sending.brake.rest() == 0:
+        if sending.brake.rest() or not sending.pacer.take(PATIENCE):
+            sending.hand.leave()
+        elif (held := sending.hand.take()) is not None:
             return held
-        if not sending.hand.put_back(held):
-            sending.report(Result(held, Returned(), None))
-            return None
+        else:
+            sending.pacer.give_back()
+    return None
 
 
-def send_one(client: Client, held: Held, *, need: float) -> Result:
-    """One email: check it, ask for it, say what came of it."""
-    if held.lease_ends - time.monotonic() < need:
-        return Result(held, Returned(), None)
-    if (verdict := held_by(held.email, now=held.now())) is not None:
-        return Result(held, verdict, None)
+def send_one(client: Client, held: Held, sending: Sending) -> Result:
+    """One parcel: check it, ask for it, say what came of it."""
+    if held.lease_ends - time.monotonic() < sending.need:
+        return Result(held, Returned())
+    parcel = held.parcel
+    if (stopped := judge(parcel, sending.home, NOTHING_PAUSED, now=held.now())) is not None:
+        return Result(held, stopped.outcome, members=stopped.members)
     try:
-        body = wire.render(held.email.payload or "", held.email.uid, held.email.frozen)
+        body = parcel.batch.body if parcel.batch else rendered(parcel.first)
     except Exception as error:  # noqa: BLE001 - whatever an email does to the serialiser stays that email's fault
-        return Result(held, _unsendable(error), None)
+        return Result(held, unsendable(error))
     asked_at = time.monotonic()
-    return Result(held, _ask(client, held, body), asked_at)
+    return Result(held, _ask(client, parcel, body, sending), asked_at)
 
 
-def _ask(client: Client, held: Held, body: bytes) -> Outcome:
-    email = held.email
-    with span_for_ask(email.trace, queue=email.queue, uid=str(email.uid), attempt=email.attempts + 1):
-        answer = client.send(body, wire.key(email.uid, email.generation))
-    return classify(answer, now=datetime.now(UTC))
+def rendered(email: Claimed) -> bytes:
+    """The bytes of an email's request. Raises whatever the email does to its serialiser."""
+    return wire.render(email.payload or "", email.uid, email.frozen)
+
+
+def _ask(client: Client, parcel: Parcel, body: bytes, sending: Sending) -> Outcome | SentAll:
+    email, batch = parcel.first, parcel.batch
+    attempt = (batch.attempts if batch else email.attempts) + 1
+    with span_for_ask(email.trace, queue=email.queue, uid=str(email.uid), attempt=attempt):
+        if batch is None:
+            answer = client.send(body, wire.key(email.uid, email.generation))
+            outcome: Outcome | SentAll = classify(answer, now=datetime.now(UTC))
+        else:
+            answer = client.send_batch(body, batch.key)
+            outcome = classify_batch(answer, len(parcel.emails), now=datetime.now(UTC))
+    if isinstance(answer, Answer) and answer.status in TELLS_RATE:
+        sending.pacer.heard(named_rate(answer.headers))
+    return outcome
 
 
 def _note(sending: Sending, result: Result) -> None:
-    """Count the ask, and let a throttle or pause hold everybody back."""
+    """Count the ask, and let a throttle or pause hold everybody back: the settler makes the pause known to all."""
     if result.asked_at is None:
         return
     metrics.asks.add(1, {"outcome": type(result.outcome).__name__.lower()})
     metrics.ask_duration.record(time.monotonic() - result.asked_at)
     if isinstance(result.outcome, Throttled):
         sending.brake.hold(result.outcome.after.total_seconds())
+        sending.pacer.overran(result.outcome.after)
         metrics.throttled.add(1)
     elif isinstance(result.outcome, Paused):
         metrics.paused.add(1)
-        failure = result.outcome.failure
-        log.error(
-            "the provider refuses this account or domain; trying again in a minute",
-            extra={"uid": str(result.held.email.uid), "error": failure.name, "status": failure.status},
-        )
+        if result.outcome.scope == "account":
+            sending.brake.hold(UNTIL_PAUSED)
 
 
-def _unsendable(error: Exception) -> Rejected:
+def unsendable(error: Exception) -> Rejected:
+    """The outcome of an email that its serialiser cannot take."""
     kind = "message" if isinstance(error, wire.Unsendable) else "bug"
     stack = "".join(traceback.format_exception(error)[-6:])[-4000:]
     return Rejected(Failure(kind, f"{type(error).__name__}: {error}"[:500], stack=stack))

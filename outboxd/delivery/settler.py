@@ -10,23 +10,34 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd import metrics
-from outboxd.core.outcome import Ambiguous, Failed, Failure, Paused, Rejected, Throttled, Unresolvable
-from outboxd.core.retry import decide
+from outboxd.core.batch import decide_together
+from outboxd.core.outcome import (
+    Ambiguous,
+    Failed,
+    Failure,
+    Paused,
+    Rejected,
+    SentAll,
+    Throttled,
+    Unresolvable,
+)
+from outboxd.core.retry import Step, decide
 from outboxd.db import word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
+from outboxd.delivery.pauses import Park, Pauses
 from outboxd.delivery.sender import Result
 
 log = logging.getLogger(__name__)
 
-MOST: Final = 500  # outcomes in one transaction
+MOST: Final = 500  # emails in one transaction, the last parcel's not counted
 PACE: Final = 0.01  # seconds between the starts of two transactions, so that outcomes gather under load
 
 
@@ -36,12 +47,13 @@ class Settler:
 
     session: Session
     policies: Policies
+    pauses: Pauses
     give_up: threading.Event
     inbox: "queue.SimpleQueue[Result | None]"
     wake: Callable[[], None]
 
     def report(self, result: Result) -> None:
-        """Pass on what came of one email."""
+        """Pass on what came of one parcel."""
         self.inbox.put(result)
 
     def finish(self) -> None:
@@ -65,10 +77,12 @@ def settle_all(settler: Settler) -> None:
 def _gather(inbox: "queue.SimpleQueue[Result | None]") -> tuple[list[Result], bool]:
     """Wait for one result, take what else is there; False once nothing can follow."""
     batch: list[Result] = []
+    emails = 0
     item = inbox.get()
     while item is not None:
         batch.append(item)
-        if len(batch) >= MOST:
+        emails += len(item.held.parcel.emails)
+        if emails >= MOST:
             return batch, True
         try:
             item = inbox.get_nowait()
@@ -81,7 +95,7 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
     """Write the batch however often the connection breaks; False where the daemon gives up first."""
     while batch:
         try:
-            again = settler.session.run(lambda conn: settle(conn, settler.policies, batch))
+            again = settler.session.run(lambda conn: settle(settler, conn, batch))
         except ConnectionLostError:
             if settler.give_up.is_set():
                 return False
@@ -98,46 +112,76 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
     return True
 
 
-def settle(conn: Connection, policies: Policies, batch: Sequence[Result]) -> bool:
-    """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back to ready."""
+def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
+    """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back."""
     started = time.monotonic()
-    settlements = [_decided(result, policies) for result in batch]
+    results = [settler.pauses.heard(conn, result) for result in batch]
+    decided = [_decided(result, settler.policies) for result in results]
+    lanes = settler.pauses.lanes(conn, [steps[0].park for steps in decided])
+    settlements = [
+        settlement
+        for result, steps in zip(results, decided, strict=True)
+        for settlement in _settlements(result, steps, lanes)
+    ]
     try:
         taken = settle_if_leased(conn, settlements)
     except DataError as error:
-        return _settle_in_halves(conn, policies, batch, error)
+        return _settle_in_halves(settler, conn, results, error)
     metrics.settle_duration.record(time.monotonic() - started)
-    for result, settlement in zip(batch, settlements, strict=True):
-        step = taken.get((result.held.email.lease_id, result.held.email.id))
+    lost: list[Settlement] = []
+    now = results[0].held.now()
+    for settlement in settlements:
+        step = taken.get((settlement.email.lease_id, settlement.email.id))
         if step is None:
-            _lost(conn, result, settlement)
+            lost.append(settlement)
         else:
-            _note(result, settlement, step)
-    return "again" in taken.values()
+            _note(settlement, step, now)
+    _lost(conn, lost)
+    return not {"again", "kept"}.isdisjoint(taken.values())
 
 
-def _decided(result: Result, policies: Policies) -> Settlement:
-    email = result.held.email
-    step = decide(
-        result.outcome, email, policies.of(email.queue, email.type), now=_now(result), draw=random.random
-    )
-    asked_ago = None if result.asked_at is None else time.monotonic() - result.asked_at
-    return Settlement(email, step, asked_ago)
+def _decided(result: Result, policies: Policies) -> list[Step]:
+    """One step per email of the parcel."""
+    parcel, now = result.held.parcel, result.held.now()
+    policy = policies.of(parcel.first.queue, parcel.first.type)
+    if result.members:
+        return [
+            decide(outcome, email, policy, now=now, draw=random.random)
+            for outcome, email in zip(result.members, parcel.emails, strict=True)
+        ]
+    if parcel.batch is not None:
+        asked_at = None if result.asked_at is None else now - timedelta(seconds=_ago(result))
+        return decide_together(result.outcome, parcel, policy, now=now, asked_at=asked_at, draw=random.random)
+    assert not isinstance(result.outcome, SentAll)
+    return [decide(result.outcome, parcel.first, policy, now=now, draw=random.random)]
 
 
-def _now(result: Result) -> datetime:
-    return result.held.now()
+def _settlements(result: Result, steps: Sequence[Step], lanes: Mapping[Park, int]) -> Iterator[Settlement]:
+    parcel = result.held.parcel
+    for place, (email, step) in enumerate(zip(parcel.emails, steps, strict=True)):
+        yield Settlement(
+            email,
+            step,
+            None if result.asked_at is None else _ago(result),
+            lane=email.lane if step.park is None else lanes.get(step.park, email.lane),
+            batch=parcel.batch,
+            leads=place == 0,
+            undecided=isinstance(result.outcome, Ambiguous),
+        )
 
 
-def _settle_in_halves(
-    conn: Connection, policies: Policies, batch: Sequence[Result], error: DataError
-) -> bool:
+def _ago(result: Result) -> float:
+    assert result.asked_at is not None
+    return time.monotonic() - result.asked_at
+
+
+def _settle_in_halves(settler: Settler, conn: Connection, batch: Sequence[Result], error: DataError) -> bool:
     if len(batch) > 1:
         middle = len(batch) // 2
-        halves = [settle(conn, policies, half) for half in (batch[:middle], batch[middle:])]
+        halves = [settle(settler, conn, half) for half in (batch[:middle], batch[middle:])]
         return any(halves)
     log.error("an outcome's text cannot be stored; storing it without", extra={"sqlstate": error.sqlstate})
-    return settle(conn, policies, [_without_text(batch[0])])
+    return settle(settler, conn, [_without_text(batch[0])])
 
 
 def _without_text(result: Result) -> Result:
@@ -154,22 +198,21 @@ def _without_text(result: Result) -> Result:
             raise RuntimeError(f"{type(silent).__name__} has no text, and cannot be stored")
 
 
-def _lost(conn: Connection, result: Result, settlement: Settlement) -> None:
-    """The lease was reclaimed meanwhile (or this settle had been committed): use the evidence, change nothing else."""
-    metrics.leases_lost.add(1)
-    provider_id = settlement.step.provider_id
-    if provider_id is None:
+def _lost(conn: Connection, settlements: Sequence[Settlement]) -> None:
+    """Leases that were reclaimed meanwhile (or whose settle had been committed): use the evidence, change no more."""
+    metrics.leases_lost.add(len(settlements))
+    late = [settlement for settlement in settlements if settlement.step.provider_id is not None]
+    if not late:
         return
-    known = word.accepted(conn, result.held.email, provider_id, asked_ago=settlement.asked_ago or 0.0)
-    if not known:
-        log.warning("an acceptance came too late for its lease", extra={"uid": str(result.held.email.uid)})
+    for email in word.accepted(conn, late):
+        log.warning("an acceptance came too late for its lease", extra={"uid": str(email.uid)})
 
 
-def _note(result: Result, settlement: Settlement, step: str) -> None:
-    email, failure = result.held.email, settlement.step.failure
+def _note(settlement: Settlement, step: str, now: datetime) -> None:
+    email, failure = settlement.email, settlement.step.failure
     metrics.settled.add(1, {"step": step, "queue": email.queue})
     if step == "sent":
-        metrics.due_to_accepted.record((_now(result) - email.scheduled_at).total_seconds())
+        metrics.due_to_accepted.record((now - email.scheduled_at).total_seconds())
     elif step in {"dead", "unknown"}:
         log.error(
             "email ended as %s",

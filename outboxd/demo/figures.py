@@ -73,9 +73,11 @@ def latencies(conn: psycopg.Connection[Any], provider: Provider) -> tuple[float,
         for uid, at in conn.execute("select uid, created_at from outboxd.email").fetchall()
     }
     waits = sorted(
-        entry.at - born[entry.uid]
+        entry.at - born[uid]
         for entry in list(provider.entries)
-        if entry.verdict == "new" and entry.uid in born
+        if entry.verdict == "new"
+        for uid in entry.uids
+        if uid in born
     )
     if not waits:
         return 0.0, 0.0

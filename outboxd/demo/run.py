@@ -1,18 +1,15 @@
 """Run the demo: start the parts, let the shop trade, show what happens, and say whether the promise held."""
 
-import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 
-from outboxd.config import environment
 from outboxd.db.migrate import migrate
 from outboxd.demo.figures import Figures, latencies, look
+from outboxd.demo.process import daemon_process
 from outboxd.demo.shop import Ledger, open_shop, trade
 from outboxd.errors import OutboxdError
 from outboxd.localpg import LocalPostgres
@@ -34,39 +31,14 @@ def demo(
         open_shop(server.url)
         with running_sink(SinkOptions(port=port, rate_limit=RATE)) as sink:
             say(f"inbox: {sink.url}")
-            with _daemon(server.url, sink.url) as process:
+            with daemon_process(
+                server.url, sink.url, api_key="re_demo_only_local", level="error", quiet=True
+            ) as process:
                 right = _watch(server.url, sink.provider, process, emails, say, show)
                 if stay:
                     say(f"the inbox stays open at {sink.url} until Ctrl-C")
                     _until_interrupted()
     return right
-
-
-@contextmanager
-def _daemon(database_url: str, api_url: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The real daemon, as a process of its own."""
-    settings = {
-        "DATABASE_URL": database_url,
-        "RESEND_API_URL": api_url,
-        "RESEND_API_KEY": "re_demo_only_local",
-        "OUTBOXD_HEALTH__LISTEN": "",
-        "OUTBOXD_LOG__LEVEL": "error",
-    }
-    clean = {name: value for name, value in environment().items() if not name.startswith("OUTBOXD_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "outboxd", "run"],
-        env={**clean, **settings},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def _watch(

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 MAX_CHARACTERS: Final = 2_000
 MAX_RETRY_AFTER: Final = timedelta(minutes=15)
+MAX_RATE: Final = 1e6
 DEFAULT_RETRY_AFTER: Final = timedelta(seconds=1)
 
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
@@ -59,6 +60,15 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta:
     if asked is None:
         asked = _seconds(headers.get("ratelimit-reset", ""))
     return DEFAULT_RETRY_AFTER if asked is None else asked
+
+
+def named_rate(headers: Mapping[str, str]) -> float | None:
+    """Requests per second that the provider allows (`ratelimit-limit`, per second); None where it names no limit."""
+    try:
+        rate = float(headers.get("ratelimit-limit", ""))
+    except ValueError:
+        return None
+    return rate if 0 < rate < MAX_RATE else None
 
 
 def asked_delay(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:

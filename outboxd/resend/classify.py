@@ -22,6 +22,7 @@ from outboxd.core.outcome import (
     Paused,
     Rejected,
     Sent,
+    SentAll,
     Throttled,
     Unresolvable,
 )
@@ -74,6 +75,16 @@ def classify(result: Answer | TransportFailure, *, now: datetime) -> Outcome:
             return Ambiguous(refusal.failure("ambiguous"), asked_delay(result.headers, now=now))
 
 
+def classify_batch(result: Answer | TransportFailure, count: int, *, now: datetime) -> Outcome | SentAll:
+    """The outcome of one ask for `count` emails. A success counts only with an id for each of them, in order."""
+    if isinstance(result, TransportFailure) or result.status // 100 != 2:  # noqa: PLR2004 - a success
+        return classify(result, now=now)
+    ids = _ids(_read(result, now))
+    if len(ids) == count:
+        return SentAll(ids)
+    return Ambiguous(_read(result, now).failure("ambiguous"))
+
+
 def _without_answer(failure: TransportFailure) -> Outcome:
     if failure.kind == "not_sent":
         return Failed(Failure("transient", failure.message))
@@ -90,10 +101,23 @@ def _accepted(refusal: _Refusal) -> Outcome:
     return Ambiguous(refusal.failure("ambiguous"))
 
 
+def _ids(refusal: _Refusal) -> tuple[str, ...]:
+    """The ids of a batch's members; empty where the answer is anything but the documented shape."""
+    if "json" not in refusal.answer.headers.get("content-type", "").lower():
+        return ()
+    content = _json(refusal.answer.body)
+    data = content.get("data")
+    if not isinstance(data, list) or content.get("errors"):
+        return ()
+    ids = [item.get("id") if isinstance(item, dict) else None for item in data]
+    known = [id_ for id_ in ids if isinstance(id_, str) and _UUID.fullmatch(id_)]
+    return tuple(known) if len(known) == len(ids) == len(set(known)) else ()
+
+
 def _verdict(refusal: _Refusal) -> _Verdict:
     status, name = refusal.answer.status, refusal.name
     if status in _KEY_STATUSES and refusal.message.rstrip(".").lower() == "api key is invalid":
-        return _pause
+        return _pause_key
     if name is None:
         return _UNNAMED.get(status, _unexpected)
     return _TABLE.get((status, name)) or _UNKNOWN_NAME.get(status, _unexpected)
@@ -123,8 +147,24 @@ def _pause(refusal: _Refusal) -> Outcome:
     return Paused(refusal.failure("pause"))
 
 
+def _pause_key(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"), reason="key")
+
+
+def _pause_blocked(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"), reason="blocked")
+
+
+def _pause_for_today(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"), reason="daily_quota")
+
+
+def _pause_for_this_month(refusal: _Refusal) -> Outcome:
+    return Paused(refusal.failure("pause"), reason="monthly_quota")
+
+
 def _pause_domain(refusal: _Refusal) -> Outcome:
-    return Paused(refusal.failure("pause"), scope="domain")
+    return Paused(refusal.failure("pause"), scope="domain", reason="domain")
 
 
 def _unverified_or_account(refusal: _Refusal) -> Outcome:
@@ -139,7 +179,7 @@ def _throttle(refusal: _Refusal) -> Outcome:
 
 
 def _quota_or_throttle(refusal: _Refusal) -> Outcome:
-    return _pause(refusal) if "quota" in (refusal.name or "") else _throttle(refusal)
+    return _pause_for_this_month(refusal) if "quota" in (refusal.name or "") else _throttle(refusal)
 
 
 def _in_flight(refusal: _Refusal) -> Outcome:
@@ -167,12 +207,12 @@ _TABLE: Final[Mapping[tuple[int, str], _Verdict]] = {
     (400, "invalid_parameter"): _message_or_sender,
     (400, "invalid_attachment"): _message,
     (400, "missing_required_field"): _message,
-    (401, "missing_api_key"): _pause,
-    (401, "restricted_api_key"): _pause,
-    (403, "restricted_api_key"): _pause,
-    (403, "suspended_api_key"): _pause,
-    (403, "invalid_api_key"): _pause,
-    (403, "invalid_permission"): _pause,
+    (401, "missing_api_key"): _pause_key,
+    (401, "restricted_api_key"): _pause_key,
+    (403, "restricted_api_key"): _pause_key,
+    (403, "suspended_api_key"): _pause_key,
+    (403, "invalid_api_key"): _pause_key,
+    (403, "invalid_permission"): _pause_key,
     (403, "validation_error"): _unverified_or_account,
     (404, "not_found"): _template_or_bug,
     (405, "method_not_allowed"): _bug,
@@ -188,19 +228,19 @@ _TABLE: Final[Mapping[tuple[int, str], _Verdict]] = {
     (422, "invalid_access"): _bug,
     (422, "invalid_region"): _bug,
     (429, "rate_limit_exceeded"): _throttle,
-    (429, "daily_quota_exceeded"): _pause,
-    (429, "monthly_quota_exceeded"): _pause,
+    (429, "daily_quota_exceeded"): _pause_for_today,
+    (429, "monthly_quota_exceeded"): _pause_for_this_month,
     (451, "security_error"): _pause,
 }
 _UNKNOWN_NAME: Final[Mapping[int, _Verdict]] = {
-    401: _pause,
+    401: _pause_key,
     413: _message,
     429: _quota_or_throttle,
     451: _pause,
 }
 _UNNAMED: Final[Mapping[int, _Verdict]] = {
     **_UNKNOWN_NAME,
-    403: _pause,  # no error object: the edge in front of Resend blocks us
+    403: _pause_blocked,  # no error object: the edge in front of Resend blocks us
 }
 
 

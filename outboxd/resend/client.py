@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from outboxd.errors import ConfigError
 from outboxd.resend.answer import Answer, TransportFailure, one_line
 from outboxd.resend.transport import Transport
 
@@ -29,24 +30,37 @@ class Client:
         *,
         deadline: timedelta,
         ssl_context: ssl.SSLContext,
+        proxy: str | None = None,
     ) -> None:
         self._url = httpx.URL(api_url.rstrip("/") + "/emails")
+        self._batch_url = httpx.URL(api_url.rstrip("/") + "/emails/batch")
         self._api_key = api_key
-        self._transport = Transport(deadline=deadline, ssl_context=ssl_context)
+        self._transport = Transport(deadline=deadline, ssl_context=ssl_context, proxy=proxy)
 
     def __repr__(self) -> str:
         return f"Client({self._url.host})"
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
-        """Ask once: `body` is the request as rendered, `key` the email's idempotency key."""
+        """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""
+        return self._post(self._url, body, key)
+
+    def send_batch(self, body: bytes, key: str) -> Answer | TransportFailure:
+        """Ask once for all emails of a batch; `key` is the batch's."""
+        return self._post(self._batch_url, body, key)
+
+    def _post(self, url: httpx.URL, body: bytes, key: str) -> Answer | TransportFailure:
         secret = self._api_key()
         if not _fits_a_header(secret):
             return TransportFailure("not_sent", "the API key is empty or holds what no HTTP header can carry")
-        request = httpx.Request("POST", self._url, headers=_headers(secret, key), content=body)
+        request = httpx.Request("POST", url, headers=_headers(secret, key), content=body)
         try:
             return _answer(self._transport.handle_request(request))
         except httpx.TransportError as error:
             return self._failure(error, secret)
+
+    def asking_for(self) -> float:
+        """Seconds that the present request has lasted, 0 where there is none; for any thread."""
+        return self._transport.asking_for()
 
     def close(self) -> None:
         """Close the connection. The client may be used again."""
@@ -57,9 +71,18 @@ class Client:
         return TransportFailure("ambiguous" if self._transport.wrote else "not_sent", one_line(text))
 
 
-def shared_ssl_context() -> ssl.SSLContext:
-    """The TLS context for all clients of a process: making one takes 20 ms, sharing it is safe."""
-    return httpx.create_ssl_context(trust_env=False)
+def shared_ssl_context(ca_file: str = "") -> ssl.SSLContext:
+    """The TLS context for all clients of a process: making one takes 20 ms, sharing it is safe.
+
+    `ca_file` names the certificates to trust instead of the public ones. Raises `ConfigError` if it holds none.
+    """
+    if not ca_file:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError([f"resend.ca_file: {ca_file}: {reason}"]) from None
 
 
 def _headers(secret: str, key: str) -> dict[str, str]:

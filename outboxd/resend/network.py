@@ -25,8 +25,9 @@ class Exchange:
         self._seconds = seconds
         self.begin()
 
-    def begin(self) -> None:
-        """Start the clock of the next request."""
+    def begin(self, *, secure: bool = False) -> None:
+        """Start the clock of the next request. `secure`: its bytes leave under TLS only, whoever else is spoken to."""
+        self.secure = secure
         self.wrote = False  # whether a byte of the request may have left
         self.received = bytearray()
         self._ends = time.monotonic() + self._seconds
@@ -58,9 +59,10 @@ class Exchange:
 class BoundedStream(httpcore.NetworkStream):
     """A connected socket under an exchange. Errors are httpcore's."""
 
-    def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange, *, encrypted: bool = False) -> None:
         self._inner = inner
         self._exchange = exchange
+        self._encrypted = encrypted
         self._socket: socket.socket = inner.get_extra_info("socket")
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -79,7 +81,8 @@ class BoundedStream(httpcore.NetworkStream):
         rest = memoryview(buffer)
         while rest:
             self._socket.settimeout(self._exchange.left(timeout, httpcore.WriteTimeout))
-            self._exchange.wrote = True
+            if self._encrypted or not self._exchange.secure:  # else it only asks a proxy for the way
+                self._exchange.wrote = True
             try:
                 rest = rest[self._socket.send(rest) :]
             except TimeoutError as error:
@@ -94,9 +97,11 @@ class BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """The stream under TLS; a handshake writes nothing of the request."""
+        """The stream under TLS; a handshake writes nothing of the request, and a proxy's word is no part of the answer."""
         seconds = self._exchange.left(timeout, httpcore.ConnectTimeout)
-        return BoundedStream(self._inner.start_tls(ssl_context, server_hostname, seconds), self._exchange)
+        inner = self._inner.start_tls(ssl_context, server_hostname, seconds)
+        self._exchange.received.clear()
+        return BoundedStream(inner, self._exchange, encrypted=True)
 
     def get_extra_info(self, info: str) -> object:
         """Ask the socket's own stream."""

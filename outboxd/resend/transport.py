@@ -9,6 +9,7 @@ Used directly, without an httpx.Client: a client costs more per request than the
 """
 
 import ssl
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
@@ -50,15 +51,17 @@ _AS_HTTPX: Final[dict[type[Exception], type[httpx.TransportError]]] = {
 class Transport(httpx.BaseTransport):
     """One thread's way to the provider. Raises httpx.TransportError for whatever goes wrong on the network."""
 
-    def __init__(self, *, deadline: timedelta, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, *, deadline: timedelta, ssl_context: ssl.SSLContext, proxy: str | None = None) -> None:
         seconds = deadline.total_seconds()
         self._exchange = Exchange(seconds)
+        self._asking_since: float | None = None
         self._extensions = {"timeout": {"connect": min(CONNECT_SECONDS, seconds), "pool": seconds}}
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=1,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
             network_backend=BoundedBackend(self._exchange),
+            proxy=_proxy(proxy) if proxy else None,
         )
 
     @property
@@ -66,9 +69,15 @@ class Transport(httpx.BaseTransport):
         """Whether a byte of the latest request may have left."""
         return self._exchange.wrote
 
+    def asking_for(self) -> float:
+        """Seconds that the present request has lasted, 0 where there is none; for any thread."""
+        since = self._asking_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, complete; whatever its status. Its body is raw: read it with `iter_raw`."""
-        self._exchange.begin()
+        self._exchange.begin(secure=request.url.scheme == "https")
+        self._asking_since = time.monotonic()
         kept = False
         try:
             answer, body = self._ask(request)
@@ -76,6 +85,7 @@ class Transport(httpx.BaseTransport):
         except _NETWORK_ERRORS as error:
             raise _AS_HTTPX.get(type(error), httpx.NetworkError)(str(error)) from error
         finally:
+            self._asking_since = None
             if not kept:
                 self._pool.close()
         return httpx.Response(answer.status, headers=answer.headers, stream=_Raw(body))
@@ -109,6 +119,12 @@ class _Raw(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._body
+
+
+def _proxy(address: str) -> httpcore.Proxy:
+    url = httpx.URL(address)
+    where = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/")
+    return httpcore.Proxy(where, auth=(url.username, url.password) if url.username else None)
 
 
 def _without_encoding(request: httpx.Request) -> Iterator[tuple[bytes, bytes]]:

@@ -1,6 +1,6 @@
 """The local Resend as an ASGI application: the API, the inbox, and `/_sink/` for tests and the demo.
 
-`POST /emails` is answered without a framework, because a benchmark of a sender should not measure its sink. Faults
+`/emails` is answered without a framework, because a benchmark of a sender should not measure its sink. Faults
 that cut the connection do so on the transport below ASGI.
 """
 
@@ -11,8 +11,8 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import asdict
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,8 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from outboxd.sink import inbox
-from outboxd.sink.options import SinkOptions, parse_fault
-from outboxd.sink.provider import Provider, Reply
+from outboxd.sink.ask import BATCH, SINGLE
+from outboxd.sink.options import SinkOptions, parse_changes
+from outboxd.sink.provider import Provider
+from outboxd.sink.reply import Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,28 +49,27 @@ class Sink:
             await self._pages(scope, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] != "/emails":
-            await _answer(send, _error(404, "not_found", "The requested endpoint does not exist."))
-        elif scope["method"] != "POST":
-            await _answer(
-                send, _error(405, "method_not_allowed", "This endpoint does not support this method.")
-            )
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        method, path = scope["method"], scope["path"].rstrip("/")
+        call, body = f"{method} {path}", await _body(receive)
+        if call in {SINGLE, BATCH}:
+            reply = self.provider.ask(headers, body, call=call)
         else:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            reply = self.provider.ask(headers, await _body(receive))
-            if self.provider.options.think_time:
-                await asyncio.sleep(self.provider.options.think_time)
-            await _commit(reply, send)
-            self.provider.landed(headers.get("idempotency-key", ""))
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            reply = self.provider.read(method, path, headers, query=query, body=body)
+        if self.provider.options.think_time:
+            await asyncio.sleep(self.provider.options.think_time)
+        await _commit(reply, receive, send)
+        self.provider.landed(headers.get("idempotency-key", ""))
 
 
-async def _commit(reply: Reply, send: Send) -> None:
+async def _commit(reply: Reply, receive: Receive, send: Send) -> None:
     """Answer, or do what the fault says instead."""
     kind = reply.fault.kind if reply.fault else ""
     if kind in {"reset", "accept-reset"}:
         _cut(send)
     elif kind in {"hang", "accept-hang"}:
-        await asyncio.sleep(FOREVER)
+        await _until_gone(receive)
     elif kind == "drip":
         await _drip(reply, send)
     elif kind in SPOILED:
@@ -79,23 +80,37 @@ async def _commit(reply: Reply, send: Send) -> None:
         await _answer(send, reply)
 
 
+def _fewer_ids(body: bytes) -> bytes:
+    answer = json.loads(body)
+    return json.dumps({"data": answer.get("data", [])[:-1]}).encode()
+
+
 SPOILED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "truncated": lambda body: body[: len(body) // 2],
     "empty-200": lambda _: b"",
     "no-id": lambda _: b'{"object":"email"}',
     "not-json": lambda _: b"ok",
+    "fewer-ids": _fewer_ids,
     "huge": lambda body: body + b" " * 4_000_000,
 }
 
 
 async def _body(receive: Receive) -> bytes:
-    parts = []
-    more = True
-    while more:
+    parts, size, more = [], 0, True
+    while more and size <= MOST_BODY:
         message = await receive()
         parts.append(message.get("body", b""))
-        more = message.get("more_body", False) and sum(map(len, parts)) <= MOST_BODY
+        size += len(parts[-1])
+        more = message.get("more_body", False)
     return b"".join(parts)
+
+
+async def _until_gone(receive: Receive) -> None:
+    """Until the client hangs up: what never answers holds no memory for those who left."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FOREVER):
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
 
 async def _answer(send: Send, reply: Reply) -> None:
@@ -135,26 +150,17 @@ def _control_routes(provider: Provider) -> list[Route]:
 
     async def ledger(request: Request) -> Response:
         after = int(request.query_params.get("after", "0"))
-        return JSONResponse([asdict(entry) for entry in list(provider.entries) if entry.n > after])
+        return JSONResponse([entry.record() for entry in list(provider.entries) if entry.n > after])
 
     async def control(request: Request) -> Response:
         try:
-            changes = await request.json()
-            if "faults" in changes:
-                changes["faults"] = tuple(parse_fault(text) for text in changes["faults"])
-            if changes.get("verified_domains") is not None:
-                changes["verified_domains"] = frozenset(changes["verified_domains"])
-            provider.control(changes)
+            provider.control(parse_changes(await request.json()))
         except (ValueError, TypeError, AttributeError) as error:
             return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse({"ok": True})
+        return JSONResponse({"ok": True, "now": provider.clock()})
 
     return [
         Route("/_sink/summary", summary),
         Route("/_sink/ledger", ledger),
         Route("/_sink/control", control, methods=["POST"]),
     ]
-
-
-def _error(status: int, name: str, message: str) -> Reply:
-    return Reply(status, json.dumps({"statusCode": status, "message": message, "name": name}).encode())

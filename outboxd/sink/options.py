@@ -1,7 +1,8 @@
 """What the local Resend does, as one value; `/_sink/control` replaces parts of it while it runs."""
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 FAULTS: Final = {
     "422": "refuses the email for a bad field",
@@ -24,14 +25,36 @@ FAULTS: Final = {
     "truncated": "accepts, and answers half of the JSON",
     "empty-200": "accepts, and answers nothing with status 200",
     "no-id": "accepts, and answers JSON without an id",
+    "fewer-ids": "accepts a batch, and answers one id too few",
     "not-json": "accepts, and answers text with status 200",
     "huge": "accepts, and answers megabytes",
     "conflict": "claims that the key was used with another body (409)",
     "concurrent": "claims that the key is in flight (409)",
 }
 AFTER_ACCEPTING: Final = frozenset(
-    {"slow", "accept-reset", "accept-hang", "drip", "truncated", "empty-200", "no-id", "not-json", "huge"}
+    {
+        "slow",
+        "accept-reset",
+        "accept-hang",
+        "drip",
+        "truncated",
+        "empty-200",
+        "no-id",
+        "fewer-ids",
+        "not-json",
+        "huge",
+    }
 )
+
+KEY_MODES: Final = {
+    "full": "may do everything",
+    "sending": "may send and nothing else",
+    "restricted": "may not even send (401)",
+    "revoked": "is invalid (401)",
+    "revoked-400": "is invalid, with the other status that Resend is seen to use",
+    "inactive": "is not active (403)",
+    "suspended": "is suspended (403)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +78,20 @@ class SinkOptions:
     think_time: float = 0.0
     key_ttl: float = 24 * 3600.0
     verified_domains: frozenset[str] | None = None
-    revoked: bool = False
+    key_mode: str = "full"
+    key_modes: Mapping[str, str] = field(default_factory=dict)  # by API key, where it is not the account's
+    edge_block: bool = False
+    clock_offset: float = 0.0
     ledger_path: str | None = None
     keep: int = 10_000
     seed: int = 1
     faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a mode that is none."""
+        for mode in (self.key_mode, *self.key_modes.values()):
+            if mode not in KEY_MODES:
+                raise ValueError(f"unknown key mode {mode!r}; known are {', '.join(KEY_MODES)}")
 
 
 def parse_fault(text: str) -> Fault:
@@ -69,3 +101,19 @@ def parse_fault(text: str) -> Fault:
         raise ValueError(f"unknown fault {kind!r}; known are {', '.join(FAULTS)}")
     values = [float(number) for number in numbers]
     return Fault(kind, *values)
+
+
+def parse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options from JSON. Raises ValueError or TypeError for what cannot be one; unknown names pass."""
+    parsed = dict(changes)
+    if "faults" in parsed:
+        parsed["faults"] = tuple(parse_fault(text) for text in parsed["faults"])
+    if parsed.get("verified_domains") is not None:
+        parsed["verified_domains"] = frozenset(parsed["verified_domains"])
+    for name in ("rate_limit", "daily_quota", "monthly_quota", "keep"):
+        if parsed.get(name) is not None and type(parsed[name]) is not int:
+            raise ValueError(f"{name} is a whole number or null")
+    for name in ("think_time", "key_ttl", "clock_offset"):
+        if name in parsed:
+            parsed[name] = float(parsed[name])
+    return parsed

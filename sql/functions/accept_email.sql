@@ -1,17 +1,15 @@
 -- Before each row of an INSERT into outboxd.email: fill what was left out, refuse what could never be sent.
--- Reads policy without locks and writes nothing else, so applications never wait for each other here.
+-- Reads policy without locks and writes nothing else, so applications never wait for each other here. Few
+-- expressions on the usual way: PL/pgSQL sets each up anew in every transaction.
 create or replace function outboxd.accept_email() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  default_queue text;
-  default_priority smallint;
 begin
-  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
-    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
-  end if;
-  select queue.name, queue.priority into default_queue, default_priority
+  select
+    queue.name, coalesce(new.priority, queue.priority), coalesce(new.scheduled_at, clock_timestamp()),
+    coalesce(new.tenant, '')
+  into new.queue, new.priority, new.scheduled_at, new.tenant
   from outboxd.queue
   where queue.name = coalesce(
     new.queue, (select kind.queue from outboxd.email_type as kind where kind.name = new.type), 'transactional');
@@ -19,16 +17,19 @@ begin
     raise exception 'queue: there is no queue of this name'
       using errcode = '22023', hint = 'Queues are the rows of outboxd.queue; leave it out for the type''s own.';
   end if;
-  if new.payload is null then
-    raise exception 'payload: is missing' using errcode = '22023';
+  new.recipients := coalesce(outboxd.check_plain(new.payload), outboxd.check_payload(new.payload));
+
+  -- Most rows end here. What follows says what is wrong with the others, or finds nothing wrong.
+  if new.type ~ '^[^[:cntrl:]]{1,100}$' and new.priority between 1 and 100
+    and new.max_attempts is null and new.expires_at is null and new.dedupe_key is null and new.tenant = ''
+    and new.trace is null and new.guard is null and new.campaign is null
+    and new.scheduled_at > '-infinity' and new.scheduled_at <= clock_timestamp() + interval '1 year'
+  then
+    return new;
   end if;
-
-  new.queue := default_queue;
-  new.priority := coalesce(new.priority, default_priority);
-  new.scheduled_at := coalesce(new.scheduled_at, clock_timestamp());
-  new.tenant := coalesce(new.tenant, '');
-  new.recipients := outboxd.check_payload(new.payload);
-
+  if new.type is null or new.type = '' or length(new.type) > 100 or new.type ~ '[[:cntrl:]]' then
+    raise exception 'type: must be 1 to 100 characters without control characters' using errcode = '22023';
+  end if;
   if new.priority not between 1 and 100 then
     raise exception 'priority: must be between 1 (first) and 100 (last)' using errcode = '22023';
   end if;

@@ -28,11 +28,13 @@ begin
 
   if length(address) <= 254
     and strpos(address, '@') <= 65
-    and address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-      '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-      '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$')
+    and (address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*$')
+      or address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
+        '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
+        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$'))
     and address !~ '\.[0-9]+$'
     and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
   then

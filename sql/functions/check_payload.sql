@@ -9,7 +9,9 @@ declare
   options jsonb;
   recipients text[];
 begin
-  if jsonb_typeof(payload) is distinct from 'object' then
+  if payload is null then
+    perform outboxd.refuse_payload('payload', 'is missing', 'Write {"from": …, "to": …, "subject": …}.');
+  elsif jsonb_typeof(payload) <> 'object' then
     perform outboxd.refuse_payload('payload', 'must be a JSON object', 'Write {"from": …, "to": …, "subject": …}.');
   end if;
   -- Up to 25,000 stored bytes the text is below the limit even if they are compressed (at most 255 times) and

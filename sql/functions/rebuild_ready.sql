@@ -14,6 +14,7 @@ with missing as (
     and not exists (select from outboxd.ready where ready.id = email.id)
     and not exists (select from outboxd.delivery where delivery.id = email.id)
     and not exists (select from outboxd.dead_letter where dead_letter.id = email.id)
+    and not exists (select from outboxd.batch_member where batch_member.id = email.id)
     and email.id not in (select unnest(lease.ids) from outboxd.lease)
 ), back as (
   insert into outboxd.ready (id, queue, priority, scheduled_at)

@@ -11,27 +11,37 @@ select
     when dead_letter.id is not null then
       case dead_letter.certainty when 'not_accepted' then 'dead' else 'unknown' end
     when held.id is not null then 'sending'
+    when batch.due_at >= '9999-01-01 utc' then 'blocked'
+    when member.id is not null then 'retrying'
     when ready.id is null then null
-    when ready.lane = -1000 then 'blocked'
+    when closed.id is not null or ready.lane = -1000 then 'blocked'
     when ready.scheduled_at <= clock_timestamp() then 'ready'
     when progress.id is not null then 'retrying'
     else 'scheduled'
   end as state,
-  coalesce(delivery.attempts, dead_letter.attempts, progress.attempts, 0)::integer as attempts,
+  coalesce(delivery.attempts, dead_letter.attempts, batch.attempts, progress.attempts, 0)::integer as attempts,
   email.priority,
   email.created_at,
-  coalesce(ready.scheduled_at, email.scheduled_at) as scheduled_at,
+  coalesce(ready.scheduled_at, batch.due_at, email.scheduled_at) as scheduled_at,
   email.expires_at,
   case when delivery.state = 'sent' then delivery.at end as sent_at,
   coalesce(delivery.at, dead_letter.died_at) as ended_at,
   delivery.provider_id,
-  coalesce(dead_letter.message, progress.last_error) as last_error,
-  coalesce(progress.ambiguous, dead_letter.certainty = 'maybe_accepted', false) as ambiguous,
-  coalesce(progress.crash_streak, 0)::integer as crash_streak,
+  coalesce(dead_letter.message, batch.last_error, progress.last_error) as last_error,
+  coalesce(batch.ambiguous, progress.ambiguous, dead_letter.certainty = 'maybe_accepted', false) as ambiguous,
+  coalesce(batch.crash_streak, progress.crash_streak, 0)::integer as crash_streak,
   email.dedupe_key
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
 left join outboxd.ready on ready.id = email.id
 left join outboxd.progress on progress.id = email.id
+left join outboxd.batch_member as member on member.id = email.id
+left join outboxd.batch on batch.batch_uid = member.batch_uid
+left join outboxd.lane on lane.id = ready.lane
+left join lateral (
+  select pauses.key as id
+  from outboxd.pauses
+  where pauses.kind = 'account' or (pauses.kind, pauses.key) in (('queue', email.queue), (lane.kind, lane.key))
+  limit 1) as closed on true
 left join lateral (select email.id from outboxd.lease where email.id = any (lease.ids) limit 1) as held on true;

@@ -2,32 +2,42 @@
 create or replace view outboxd.queue_status as
 select
   queue.name as queue,
-  false as paused,
+  stopped.reason is not null as paused,
   coalesce(waiting.scheduled, 0) as scheduled,
-  coalesce(waiting.ready, 0) as ready,
+  case when stopped.reason is null then coalesce(waiting.ready, 0) else 0 end as ready,
   coalesce(hand.sending, 0) as sending,
-  coalesce(waiting.retrying, 0) as retrying,
-  coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) as delayed,
-  coalesce(waiting.blocked, 0) as blocked,
+  coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as retrying,
+  coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as delayed,
+  coalesce(waiting.blocked, 0) + case when stopped.reason is null then 0 else coalesce(waiting.ready, 0) end as blocked,
   coalesce(dead.dead, 0) as dead,
   coalesce(dead.unknown, 0) as unknown,
   coalesce(ended.sent, 0) as sent_24h,
   coalesce(ended.failed, 0) as failed_24h,
-  coalesce(extract(epoch from clock_timestamp() - waiting.oldest_due), 0)::double precision as oldest_due_seconds
+  coalesce(extract(epoch from clock_timestamp() - waiting.oldest_due), 0)::double precision as oldest_due_seconds,
+  stopped.reason as pause_reason
 from outboxd.queue
+left join lateral (
+  select string_agg(format('%s %s: %s', pauses.kind, pauses.key, pauses.reason), '; ' order by pauses.kind) as reason
+  from outboxd.pauses
+  where pauses.kind = 'account' or (pauses.kind = 'queue' and pauses.key = queue.name)) as stopped on true
 left join (
   select
     ready.queue,
-    count(*) filter (where ready.lane = -1000) as blocked,
-    count(*) filter (where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as ready,
     count(*) filter (
-      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
+      where ready.scheduled_at <= clock_timestamp() and closed.id is null and ready.lane <> -1000) as ready,
     count(*) filter (
-      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
-    min(ready.scheduled_at) filter (
-      where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as oldest_due
+      where ready.lane = -1000 or (ready.scheduled_at <= clock_timestamp() and closed.id is not null)) as blocked,
+    count(*) filter (
+      where ready.scheduled_at > clock_timestamp() and ready.lane <> -1000 and progress.id is null) as scheduled,
+    count(*) filter (
+      where ready.scheduled_at > clock_timestamp() and ready.lane <> -1000 and progress.id is not null) as retrying,
+    min(ready.scheduled_at) filter (where ready.scheduled_at <= clock_timestamp() and ready.lane <> -1000) as oldest_due
   from outboxd.ready
   left join outboxd.progress on progress.id = ready.id
+  left join (
+    select lane.id
+    from outboxd.lane
+    join outboxd.pauses on (pauses.kind, pauses.key) = (lane.kind, lane.key)) as closed on closed.id = ready.lane
   group by ready.queue
 ) as waiting on waiting.queue = queue.id
 left join (
@@ -37,6 +47,13 @@ left join (
   join outboxd.email on email.id = member.id
   group by email.queue
 ) as hand on hand.queue = queue.name
+left join (
+  select batch.queue, count(*) as retrying
+  from outboxd.batch
+  join outboxd.batch_member on batch_member.batch_uid = batch.batch_uid
+  where batch.due_at is not null
+  group by batch.queue
+) as together on together.queue = queue.id
 left join (
   select
     dead_letter.queue,

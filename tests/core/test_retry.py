@@ -29,7 +29,8 @@ WHY = Failure("transient", "refused")
 POLICY = Policy(5, "exponential", timedelta(seconds=5), timedelta(hours=6))
 EMAIL = Claimed(
     id=1, uid=UUID(int=1), lease_id=UUID(int=2), queue_id=1, queue="transactional", type="welcome", lane=0, priority=1,
-    scheduled_at=NOW, claimed_at=NOW, payload="{}", expires_at=None, max_attempts=None, trace=None, attempts=0,
+    scheduled_at=NOW, claimed_at=NOW, payload="{}", expires_at=None, max_attempts=None, trace=None, sender="hi@shop.example", alone=False,
+    attempts=0,
     crash_streak=0, first_asked_at=None, first_failed_at=None, ambiguous=False, transient=True, cancelled=False,
     accepted_as=None, ended=False, generation=1, frozen=HOME,
 )  # fmt: skip

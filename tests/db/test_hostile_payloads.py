@@ -95,7 +95,7 @@ def test_a_bad_column_is_refused_with_its_name(refused, columns, sqlstate, field
     ("call", "sqlstate", "words"),
     [
         ("outboxd.enqueue(%s, 'x', after => '[]')", "0A000", "after"),
-        ("outboxd.enqueue(%s, 'x', on_duplicate => 'replace')", "0A000", "on_duplicate"),
+        ("outboxd.enqueue(%s, 'x', on_duplicate => 'overwrite')", "22023", "on_duplicate"),
         ("outboxd.enqueue(%s, 'x', on_duplicate => 'merge')", "22023", "on_duplicate"),
         ("outboxd.enqueue_many(jsonb_build_array(%s::jsonb))", "22023", "items[0]"),
     ],

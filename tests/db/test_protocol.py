@@ -8,15 +8,26 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from factories import HOME, claim, insert, payload, settle, settlement, slot, state_of, uid_of
+from factories import (
+    HOME,
+    claim,
+    held,
+    insert,
+    judged,
+    payload,
+    settle,
+    settlement,
+    settler_without_thread,
+    slot,
+    state_of,
+    uid_of,
+)
 from waiting import until
 
 from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Returned, Sent
 from outboxd.db import lease, word
 from outboxd.db.migrate import migrate
-from outboxd.db.policy import Policies
-from outboxd.delivery.gates import held_by, judge
-from outboxd.delivery.hand import Held
+from outboxd.delivery.gates import held_by
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle as settle_batch
 
@@ -88,7 +99,7 @@ class TestRule2LateAcceptance:
         (email,) = claim(a)
         settle(a, (replace(email, max_attempts=1), OPEN))
         assert state_of(a, id_) == "unknown"
-        word.accepted(a, email, "re_late", asked_ago=1.0)
+        word.accepted(a, [settlement(email, Sent("re_late"), asked_ago=1.0)])
         assert state_of(a, id_) == "sent"
         late = a.execute("select fenced, provider_id from outboxd.attempt where outcome = 'sent'").fetchall()
         assert late == [(False, "re_late")]
@@ -113,11 +124,10 @@ class TestRule2LateAcceptance:
         (email,) = claim(a)
         settle(a, (email, OPEN))
         make_due(a)
-        word.accepted(a, email, "re_late", asked_ago=1.0)
+        word.accepted(a, [settlement(email, Sent("re_late"), asked_ago=1.0)])
         (again,) = claim(a)
-        go, stopped = judge([again], HOME)
-        assert (go, stopped) == ([], [(again, Sent("re_late"))])
-        settle(a, (again, stopped[0][1]), asked_ago=None)
+        assert judged(again) == Sent("re_late")
+        settle(a, (again, judged(again)), asked_ago=None)
         assert state_of(a, id_) == "sent"
 
 
@@ -166,18 +176,14 @@ class TestRule5BadTextOfAProvider:
         a = connect()
         ids = [insert(a) for _ in range(5)]
         emails = claim(a)
-        results = [Result(_held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
-        results[2] = Result(_held(emails[2]), Rejected(Failure("message", bad, status=422)), time.monotonic())
-        settle_batch(a, Policies(), results)
+        results = [Result(held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
+        results[2] = Result(held(emails[2]), Rejected(Failure("message", bad, status=422)), time.monotonic())
+        settle_batch(settler_without_thread(), a, results)
         assert [state_of(a, id_) for id_ in ids] == ["sent", "sent", "dead", "sent", "sent"]
         assert a.execute("select http_status, message from outboxd.dead_letter").fetchone() == (
             422,
             "message: its text could not be stored",
         )
-
-
-def _held(email) -> Held:
-    return Held(email, time.monotonic(), time.monotonic() + 60, time.monotonic())
 
 
 class TestRule6WhatTheLeaseCarries:
@@ -197,8 +203,8 @@ class TestRule7MissingPayload:
         id_ = insert(a)
         a.execute("delete from outboxd.email where id = %s", (id_,))
         (email,) = claim(a)
-        _, [(same, outcome)] = judge([email], HOME)
-        assert (same, outcome.failure.kind) == (email, "payload_missing")
+        outcome = judged(email)
+        assert outcome.failure.kind == "payload_missing"
         settle(a, (email, outcome), asked_ago=None)
         assert a.execute("select id, error_class from outboxd.dead_letter").fetchall() == [
             (id_, "payload_missing")
@@ -216,9 +222,7 @@ class TestRule8RebuildAndClaim:
             "insert into outboxd.ready (id, queue, priority, scheduled_at) values (%s, 1, 1, now())", (id_,)
         )
         (again,) = claim(a)
-        go, stopped = judge([again], HOME)
-        assert go == []
-        settle(a, (again, stopped[0][1]), asked_ago=None)
+        settle(a, (again, judged(again)), asked_ago=None)
         assert state_of(a, id_) == ended
         assert a.execute("select count(*) from outboxd.lease").fetchone() == (0,)
 
@@ -365,7 +369,7 @@ class TestRule17RolledBackCancel:
         app.autocommit = False
         app.execute("select outboxd.cancel(%s)", (uid_of(daemon, id_),))
         assert claim(daemon) == []
-        (waiting,) = lease.slots(daemon)
+        (waiting,) = lease.slots(daemon, "default")
         assert waiting.due_in <= 0
         app.rollback()
         assert len(claim(daemon)) == 1
@@ -382,7 +386,7 @@ class TestRule19PastDatesAndNewSlots:
         insert(conn)
         insert(conn, priority=77)
         insert(conn, type="newsletter")
-        assert [(w.queue, w.lane, w.priority) for w in lease.slots(conn)] == [
+        assert [(w.queue, w.lane, w.priority) for w in lease.slots(conn, "default")] == [
             (1, 0, 1),
             (3, 0, 10),
             (1, 0, 77),
@@ -398,9 +402,8 @@ class TestRule23AnotherAccount:
         make_due(a)
         elsewhere = replace(HOME, account="second")
         (again,) = claim(a, frozen=elsewhere)
-        _, [(_, outcome)] = judge([again], elsewhere)
-        assert outcome.failure.kind == "account_changed"
-        assert judge([again], HOME) == ([again], [])
+        assert judged(again, elsewhere).failure.kind == "account_changed"
+        assert judged(again, HOME) is None
 
     def test_a_definite_refusal_may_be_asked_anywhere(self, connect):
         a = connect()
@@ -411,7 +414,7 @@ class TestRule23AnotherAccount:
         elsewhere = replace(HOME, account="second")
         (again,) = claim(a, frozen=elsewhere)
         assert again.frozen.account == "second"
-        assert judge([again], elsewhere) == ([again], [])
+        assert judged(again, elsewhere) is None
 
 
 class TestCrashStreak:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
-from factories import claim, insert, payload, settle
+from factories import claim, insert, payload, settle, settlement
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
@@ -16,6 +16,7 @@ from outboxd.core.outcome import Sent
 from outboxd.db import lease, word, worker
 from outboxd.db.email import listing, rebuild, show
 from outboxd.db.migrate import check, migrate, roles
+from outboxd.db.probe import lacking
 
 GOLDEN = Path(__file__).with_name("grants.golden")
 ACL = """
@@ -184,15 +185,18 @@ class TestDaemon:
         worker.beat(daemon, me, version="1", threads=1)
         Policies().refresh(daemon)
         assert worker.extend_partitions(daemon) == 0
-        assert lease.slots(daemon)
+        assert lease.slots(daemon, "default")
         first, *rest = claim(daemon)
         settle(daemon, (first, Sent("re_1")))
-        word.accepted(daemon, rest[0], "re_2", asked_ago=0.1)
-        word.cancelled(daemon, [rest[0].id])
+        word.accepted(daemon, [settlement(rest[0], Sent("re_2"))])
+        word.since_claim(daemon, [rest[0].id])
         conn.execute("update outboxd.lease set lease_until = clock_timestamp()")
         assert len(lease.reclaim(daemon, crash_limit=1)) == 2
         assert lease.hand_back(daemon, uuid4()) == 0
         worker.forget(daemon, me)
+
+    def test_it_lacks_nothing_that_the_statements_need(self, database):
+        assert lacking(f"{database}&options=-c%20role%3Doutboxd_daemon")[1] == []
 
     def test_it_makes_partitions_by_the_owners_function_alone(self, acting, conn):
         conn.execute("select setval('outboxd.email_id_seq', 25000000)")
@@ -218,6 +222,9 @@ class TestDaemon:
             "delete from outboxd.attempt",
             "update outboxd.dead_letter set certainty = 'not_accepted'",
             "update outboxd.queue set priority = 1",
+            "select outboxd.set_queue('system', '{}')",
+            "select outboxd.pause('queue', 'system', 'mine')",
+            "insert into outboxd.operator_log (who, action, kind) values ('me', 'a', 'b')",
             "select * from outboxd.dedupe",
             "delete from outboxd.instance",
             "select outboxd.enqueue('{}', 'welcome')",
@@ -248,6 +255,8 @@ class TestAdmin:
         admin = acting("admin")
         admin.execute("insert into outboxd.queue (name) values ('bulk')")
         admin.execute("select * from outboxd.dead_letters").fetchall()
+        admin.execute("select outboxd.pause('queue', 'bulk', 'for now')")
+        admin.execute("select outboxd.resume('queue', 'bulk')")
 
     def test_it_reads_no_bodies_and_moves_no_mail_by_hand(self, acting):
         refused(
@@ -256,6 +265,8 @@ class TestAdmin:
             "delete from outboxd.email",
             "update outboxd.ready set scheduled_at = now()",
             "delete from outboxd.dead_letter",
+            "delete from outboxd.operator_log",
+            "update outboxd.pause set until = now()",
             "insert into outboxd.delivery (id, state, queue, attempts) values (1, 'sent', 1, 1)",
             "drop table outboxd.attempt",
         )
@@ -265,8 +276,12 @@ class TestGrafana:
     def test_it_reads_views(self, acting, conn):
         insert(conn)
         grafana = acting("grafana")
-        for view in ("email_status", "queue_status", "dead_letters", "workers"):
-            grafana.execute(f"select * from outboxd.{view}").fetchall()
+        views = conn.execute(
+            "select oid::regclass from pg_class where relnamespace = 'outboxd'::regnamespace and relkind = 'v'"
+        ).fetchall()
+        assert len(views) >= 10
+        for (view,) in views:
+            grafana.execute(f"select * from {view}").fetchall()
 
     def test_it_reads_no_table_and_writes_nothing(self, acting, conn):
         grafana = acting("grafana")

@@ -2,50 +2,16 @@
 
 import json
 import threading
-from collections.abc import Iterator
 
 import httpx
 import pytest
+from asking import HEADERS, ask, error
 from factories import payload
 from waiting import until
 
 from outboxd.sink.options import FAULTS, SinkOptions, parse_fault
 from outboxd.sink.provider import Provider
-from outboxd.sink.server import Running, running_sink
-
-
-class Clock:
-    """Time that stands until it is moved."""
-
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def served() -> Iterator[Running]:
-    with running_sink(SinkOptions(port=0, rate_limit=None)) as running:
-        yield running
-
-
-HEADERS = {"user-agent": "test", "authorization": "Bearer re_test"}
-
-
-def ask(provider: Provider, body: dict | bytes, *, key: str = "k", **headers: str):
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    reply = provider.ask(HEADERS | {"idempotency-key": key} | headers, raw)
-    provider.landed(key)
-    return reply
-
-
-def error(reply) -> tuple[int, str]:
-    return reply.status, json.loads(reply.body)["name"]
+from outboxd.sink.server import running_sink
 
 
 def test_the_same_key_and_body_replay_one_acceptance(clock):
@@ -176,8 +142,8 @@ def test_two_requests_at_once_under_one_key_are_accepted_once():
 
 
 def test_control_changes_it_while_it_runs(served):
-    answer = httpx.post(f"{served.url}/_sink/control", json={"revoked": True}, trust_env=False)
-    assert answer.json() == {"ok": True}
+    answer = httpx.post(f"{served.url}/_sink/control", json={"key_mode": "revoked"}, trust_env=False)
+    assert answer.json()["ok"] is True
     assert post(served.url, "a@b.co").status_code == 401
     assert httpx.post(f"{served.url}/_sink/control", json={"nonsense": 1}, trust_env=False).status_code == 400
 

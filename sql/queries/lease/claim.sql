@@ -1,11 +1,17 @@
 -- Move due emails, slot by slot in the order given, from ready into one new lease; return what is needed to ask.
 -- Concurrent claims skip each other's rows. The ids come from the DELETE itself: a row that moved meanwhile is not
--- deleted and must not be leased. Rows come in no order. No row: nothing due was free, and no lease was written.
+-- deleted and must not be leased. Rows come in no order. No row: nothing due was free, or the account is paused (and
+-- this is no probe), and no lease was written.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), head as materialized (
   select due.ctid
-  from unnest(
+  from (
+    select where %(probing)s::boolean or not exists (
+      select from outboxd.pause
+      where pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account'
+        and (pause.until is null or pause.until > (select instant.now from instant)))) as allowed
+  cross join unnest(
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[],
     %(after_at)s::timestamptz[], %(after_id)s::bigint[]
   ) with ordinality as slot (queue, lane, priority, after_at, after_id, place)
@@ -35,7 +41,8 @@ with instant as materialized (
 select
   taken.id, taken.queue, taken.lane, taken.priority, taken.scheduled_at,
   email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
-  email.max_attempts, email.trace::text as trace,
+  email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
+  email.payload ?| array['attachments', 'scheduled_at'] as alone,
   progress.attempts, progress.crash_streak, progress.first_asked_at, progress.first_failed_at,
   progress.ambiguous, progress.transient, progress.generation,
   case
@@ -45,7 +52,8 @@ select
   end as frozen,
   said.cancelled, said.accepted_as,
   exists (select from outboxd.delivery where delivery.id = taken.id)
-    or exists (select from outboxd.dead_letter where dead_letter.id = taken.id) as ended,
+    or exists (select from outboxd.dead_letter where dead_letter.id = taken.id)
+    or exists (select from outboxd.batch_member where batch_member.id = taken.id) as ended,
   leased.claimed_at
 from taken
 cross join leased

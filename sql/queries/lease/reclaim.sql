@@ -18,10 +18,12 @@ with instant as materialized (
     email.uid, email.type, email.tenant, email.payload, email.created_at, email.expires_at,
     coalesce(queue.id, 1::smallint) as queue, coalesce(email.queue, queue.name, '') as queue_name,
     coalesce(email.priority, 100::smallint) as priority,
-    coalesce(progress.attempts, 0::smallint) as attempts,
-    coalesce(progress.first_asked_at, gone.claimed_at) as first_asked_at,
+    coalesce(batch.attempts, progress.attempts, 0::smallint) as attempts,
+    coalesce(batch.first_asked_at, progress.first_asked_at, gone.claimed_at) as first_asked_at,
     coalesce(progress.generation, 1::smallint) as generation,
-    coalesce(progress.crash_streak, 0) + case when %(crash_limit)s::integer > 0 then 1 else 0 end as streak,
+    coalesce(batch.crash_streak, progress.crash_streak, 0)
+      + case when %(crash_limit)s::integer > 0 then 1 else 0 end as streak,
+    batch_member.batch_uid,
     (select max(word.provider_id) from outboxd.word where word.id = left_over.id) as accepted_as
   from gone
   cross join instant
@@ -29,11 +31,15 @@ with instant as materialized (
   left join outboxd.email on email.id = left_over.id
   left join outboxd.queue on queue.name = email.queue
   left join outboxd.progress on progress.id = left_over.id
+  left join outboxd.batch_member on batch_member.id = left_over.id
+  left join outboxd.batch on batch.batch_uid = batch_member.batch_uid
 ), decided as materialized (
   select member.*,
     case
-      when member.accepted_as is not null then 'sent'
+      when bool_and(member.accepted_as is not null) over (partition by coalesce(member.batch_uid::text, member.id::text))
+        then 'sent'
       when %(crash_limit)s::integer > 0 and member.streak >= %(crash_limit)s::integer then 'unknown'
+      when member.batch_uid is not null then 'kept'
       else 'again'
     end as taken
   from member
@@ -43,6 +49,24 @@ with instant as materialized (
   from decided
   where decided.taken = 'again'
   on conflict do nothing
+), kept as (
+  update outboxd.batch
+  set due_at = stays.now, crash_streak = stays.streak,
+    ambiguous = batch.ambiguous or not batch.rejected,
+    last_ambiguous_at = case when batch.rejected then batch.last_ambiguous_at else stays.now end,
+    first_asked_at = coalesce(batch.first_asked_at, stays.claimed_at),
+    last_error = 'its lease ended without an outcome'
+  from (select distinct decided.batch_uid, decided.now, decided.streak, decided.claimed_at
+    from decided
+    where decided.taken = 'kept') as stays
+  where batch.batch_uid = stays.batch_uid
+), closed as (
+  delete from outboxd.batch
+  where batch.batch_uid = any (array(select decided.batch_uid from decided where decided.taken <> 'kept'))
+), unbound as (
+  delete from outboxd.batch_member
+  where batch_member.id = any (array(
+    select decided.id from decided where decided.batch_uid is not null and decided.taken <> 'kept'))
 ), remembered as (
   insert into outboxd.progress as known (id, attempts, crash_streak, first_asked_at, ambiguous, frozen, last_error)
   select decided.id, decided.attempts, decided.streak, decided.first_asked_at, true, decided.frozen,
@@ -82,9 +106,9 @@ with instant as materialized (
   from decided
 ), forgotten as (
   delete from outboxd.progress
-  where progress.id = any (array(select decided.id from decided where decided.taken <> 'again'))
+  where progress.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept')))
 ), heard as (
   delete from outboxd.word
-  where word.id = any (array(select decided.id from decided where decided.taken <> 'again'))
+  where word.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept')))
 )
 select decided.id, decided.uid, decided.streak, decided.taken from decided

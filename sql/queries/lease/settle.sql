@@ -1,13 +1,16 @@
 -- End many attempts at once, each only if its email is still a member of its lease. Run after lease/lock.
--- Returns the email's id and the step that was taken; an outcome without a row here belongs to a lost lease.
+-- A batch is kept whole, or closed with an end for each member. Returns the email's id and the step that was taken;
+-- an outcome without a row here belongs to a lost lease.
 with outcome as materialized (
   select *
   from unnest(
     %(lease_ids)s::uuid[], %(ids)s::bigint[], %(steps)s::text[], %(provider_ids)s::text[], %(due_in)s::float8[],
     %(attempts)s::smallint[], %(ambiguous)s::boolean[], %(transient)s::boolean[], %(asked_ago)s::float8[],
-    %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[], %(failures)s::jsonb[]
+    %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[], %(failures)s::jsonb[],
+    %(batches)s::uuid[], %(leads)s::boolean[], %(rejected)s::boolean[], %(first_asked_at)s::timestamptz[],
+    %(undecided)s::boolean[]
   ) as given (lease_id, id, step, provider_id, due_in, attempts, ambiguous, transient, asked_ago,
-    queue, lane, priority, failure)
+    queue, lane, priority, failure, batch_uid, leads, rejected, first_asked_at, undecided)
 ), instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), held as materialized (
@@ -16,6 +19,8 @@ with outcome as materialized (
     instant.now - make_interval(secs => outcome.asked_ago) as asked_at,
     said.accepted_as,
     case
+      when outcome.step = 'kept' then
+        case when bool_and(said.accepted_as is not null) over (partition by outcome.batch_uid) then 'sent' else 'kept' end
       when said.accepted_as is not null and outcome.step <> 'drop' then 'sent'
       when outcome.step = 'again' and said.cancelled then
         case when outcome.ambiguous then 'unknown' else 'cancelled' end
@@ -39,6 +44,29 @@ with outcome as materialized (
   delete from outboxd.lease
   using removed
   where lease.lease_id = removed.lease_id and lease.ids <@ removed.ids
+), kept as (
+  update outboxd.batch
+  set due_at = held.now + make_interval(secs => held.due_in),
+    lane = greatest(held.lane, 0),
+    attempts = held.attempts,
+    crash_streak = case when held.asked_ago is null then batch.crash_streak else 0 end,
+    first_asked_at = coalesce(batch.first_asked_at, held.asked_at),
+    first_failed_at = coalesce(batch.first_failed_at, case when held.attempts > 0 then held.asked_at end),
+    last_ambiguous_at = case when held.undecided then held.now else batch.last_ambiguous_at end,
+    ambiguous = batch.ambiguous or held.ambiguous,
+    transient = batch.transient and held.transient,
+    rejected = held.rejected,
+    last_error = coalesce(held.failure ->> 'message', batch.last_error)
+  from held
+  where held.leads and held.taken = 'kept' and batch.batch_uid = held.batch_uid
+), closed as (
+  delete from outboxd.batch
+  where batch.batch_uid = any (array(
+    select held.batch_uid from held where held.leads and held.taken <> 'kept'))
+), unbound as (
+  delete from outboxd.batch_member
+  where batch_member.id = any (array(
+    select held.id from held where held.batch_uid is not null and held.taken <> 'kept'))
 ), ended as (
   insert into outboxd.delivery (id, state, queue, attempts, provider_id, reason, at)
   select held.id, held.taken, held.queue, held.attempts, coalesce(held.provider_id, held.accepted_as),
@@ -56,7 +84,8 @@ with outcome as materialized (
 ), remembered as (
   insert into outboxd.progress as known
     (id, attempts, first_asked_at, first_failed_at, ambiguous, transient, frozen, last_error)
-  select held.id, held.attempts, held.asked_at, held.asked_at, held.ambiguous, held.transient, held.frozen,
+  select held.id, held.attempts, held.asked_at, case when held.attempts > 0 then held.asked_at end, held.ambiguous,
+    held.transient, held.frozen,
     held.failure ->> 'message'
   from held
   where held.taken = 'again' and held.asked_ago is not null
@@ -104,7 +133,7 @@ with outcome as materialized (
         'asked_at', held.asked_at, 'ended_at', held.now, 'outcome', held.failure -> 'kind',
         'http_status', held.failure -> 'status', 'name', held.failure -> 'name',
         'message', held.failure -> 'message')) end,
-    coalesce(progress.generation, 1), coalesce(progress.first_asked_at, held.asked_at),
+    coalesce(progress.generation, 1), coalesce(progress.first_asked_at, held.first_asked_at, held.asked_at),
     coalesce(nullif(progress.frozen, '{}'), held.frozen), email.expires_at
   from held
   join outboxd.queue on queue.id = held.queue
@@ -114,10 +143,10 @@ with outcome as materialized (
   on conflict do nothing
 ), forgotten as (
   delete from outboxd.progress
-  where progress.id = any (array(select held.id from held where held.taken <> 'again'))
+  where progress.id = any (array(select held.id from held where held.taken not in ('again', 'kept')))
 ), heard as (
   delete from outboxd.word
-  where word.id = any (array(select held.id from held where held.taken <> 'again'))
+  where word.id = any (array(select held.id from held where held.taken not in ('again', 'kept')))
 ), counted as (
   insert into outboxd.tally as counted (queue, minute, sent, failed)
   select held.queue, date_trunc('minute', held.now),
@@ -128,5 +157,15 @@ with outcome as materialized (
   order by held.queue
   on conflict (queue, minute) do update
   set sent = counted.sent + excluded.sent, failed = counted.failed + excluded.failed
+), timed as (
+  insert into outboxd.latency_bucket as timed (minute, queue, bucket, emails)
+  select date_trunc('minute', held.now), held.queue, ceil(ln(greatest(1, 1000 * extract(
+    epoch from held.now - greatest(email.scheduled_at, email.created_at))::float8)) / ln(1.2::float8)), count(*)
+  from held
+  join outboxd.email on email.id = held.id
+  where held.taken = 'sent'
+  group by 1, 2, 3
+  order by 1, 2, 3
+  on conflict (minute, queue, bucket) do update set emails = timed.emails + excluded.emails
 )
 select held.lease_id, held.id, held.taken from held

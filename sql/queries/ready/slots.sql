@@ -1,6 +1,6 @@
--- Every (queue, lane, priority) that has rows, and when its first one falls due: one index descent per slot.
--- A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is held back. No row: nothing
--- waits at all.
+-- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause.
+-- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. No row:
+-- nothing waits at all. Lane -1000 is held back (`outboxd adopt`).
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -20,7 +20,16 @@ select
   slot.queue,
   slot.lane,
   slot.priority,
-  extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in
+  extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
+  exists (
+    select
+    from outboxd.pause
+    where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
+      and ((pause.kind = 'account' and pause.key = %(account)s)
+        or (pause.kind = 'queue' and pause.key = queue.name)
+        or (pause.kind = lane.kind and pause.key = lane.key))) as closed
 from slot
+left join outboxd.queue on queue.id = slot.queue
+left join outboxd.lane on lane.id = slot.lane
 where slot.lane <> -1000
 order by slot.priority, slot.queue, slot.lane desc

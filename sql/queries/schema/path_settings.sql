@@ -1,5 +1,6 @@
 -- For this transaction: commit durably whatever the default is, plan once and by index whatever the statistics say,
--- and give up rather than wait for a lock that should never be held long.
+-- and give up rather than wait for a lock that should never be held long. A transaction whose client is cut off ends
+-- by itself, so that its locks hold nobody up.
 select
   set_config('synchronous_commit',
     case when current_setting('synchronous_commit') in ('off', 'local') then 'on'
@@ -11,4 +12,5 @@ select
   set_config('jit', 'off', true),
   set_config('statement_timeout', '15s', true),
   set_config('lock_timeout', '5s', true),
+  set_config('idle_in_transaction_session_timeout', '20s', true),
   set_config('timezone', 'UTC', true)

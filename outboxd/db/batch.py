@@ -1,0 +1,161 @@
+"""Batches: stored before their first ask, claimed whole, taken apart only under the lease that has them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from psycopg.rows import DictRow, dict_row
+
+from outboxd.core.batch import Batch, Parcel
+from outboxd.core.email import Claimed, Frozen
+from outboxd.db import pause
+from outboxd.db.query import query
+from outboxd.db.session import Connection, path_settings
+
+NOBODY: Final = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Batches that wait; `due_in` is in seconds, negative where the first is overdue; `closed` by a pause."""
+
+    queue: int
+    lane: int
+    crash_streak: int
+    due_in: float
+    closed: bool
+
+
+def waiting(conn: Connection, account: str, *, now: datetime | None = None) -> list[Waiting]:
+    """What batches wait, by queue, lane and crash streak."""
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        cursor = conn.execute(query("batch/waiting"), {"account": account, "now": now}, prepare=True)
+    return [Waiting(*row) for row in cursor.fetchall()]
+
+
+def claim(
+    conn: Connection,
+    *,
+    lease_id: UUID,
+    worker: UUID,
+    home: Frozen,
+    ttl: timedelta,
+    limit: int,
+    streaks: tuple[int, int] = (0, 0),
+    probing: bool = False,
+    only_lane: int | None = None,
+    now: datetime | None = None,
+) -> tuple[list[Parcel], pause.Paused]:
+    """Lease up to `limit` due batches whole, and commit; and what is paused. Empty: none was due and free."""
+    values = {
+        "lease_id": lease_id,
+        "worker": worker,
+        "frozen": json.dumps(asdict(home)),
+        "ttl": ttl,
+        "limit": limit,
+        "least": streaks[0],
+        "most": streaks[1],
+        "probing": probing,
+        "only_lane": only_lane,
+        "now": now,
+    }
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        cursor = conn.cursor(row_factory=dict_row, binary=True)
+        cursor.execute(query("batch/claim").encode(), values, prepare=True)
+        paused = pause.active(conn, now=now)
+    rows = groupby(cursor.fetchall(), lambda row: row["batch_uid"])
+    return [_parcel(list(members), lease_id) for _, members in rows], paused.read()
+
+
+def repack(
+    conn: Connection, lease_id: UUID, parcels: Sequence[Parcel], *, replaced: Sequence[UUID] = ()
+) -> set[UUID]:
+    """Take batches of this lease apart and store others of its emails, in one commit; which were stored.
+
+    What was not stored belongs to a lost lease and must not be asked.
+    """
+    batches = [parcel.batch for parcel in parcels if parcel.batch]
+    members = [
+        (email.id, parcel.batch.uid, place)
+        for parcel in parcels
+        if parcel.batch
+        for place, email in enumerate(parcel.emails)
+    ]
+    values = {
+        "lease_id": lease_id,
+        "batch_uids": [one.uid for one in batches],
+        "bodies": [one.body for one in batches],
+        "queues": [parcel.first.queue_id for parcel in parcels if parcel.batch],
+        "lanes": [max(parcel.first.lane, 0) for parcel in parcels if parcel.batch],
+        "attempts": [one.attempts for one in batches],
+        "first_failed_at": [one.first_failed_at for one in batches],
+        "transient": [one.transient for one in batches],
+        "ids": [member[0] for member in members],
+        "members_of": [member[1] for member in members],
+        "places": [member[2] for member in members],
+        "frozen": json.dumps(asdict(batches[0].frozen)) if batches else "{}",
+    }
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        conn.execute(query("batch/hold"), {"lease_id": lease_id}, prepare=True)
+        if replaced:
+            conn.execute(query("batch/dissolve"), {"lease_id": lease_id, "replaced": list(replaced)})
+        cursor = conn.execute(query("batch/store"), values, prepare=True, binary=True)
+    return {row[0] for row in cursor.fetchall()}
+
+
+def _parcel(rows: list[DictRow], lease_id: UUID) -> Parcel:
+    head = rows[0]
+    batch = Batch(
+        uid=head["batch_uid"],
+        body=bytes(head["body"]),
+        frozen=Frozen(**head["frozen"]),
+        attempts=head["attempts"],
+        crash_streak=head["crash_streak"],
+        first_asked_at=head["first_asked_at"],
+        first_failed_at=head["first_failed_at"],
+        last_ambiguous_at=head["last_ambiguous_at"],
+        ambiguous=head["ambiguous"],
+        transient=head["transient"],
+        rejected=head["rejected"],
+    )
+    return Parcel(tuple(_member(row, batch, lease_id) for row in rows), batch)
+
+
+def _member(row: DictRow, batch: Batch, lease_id: UUID) -> Claimed:
+    """A member carries no totals of its own: they are the batch's."""
+    return Claimed(
+        id=row["id"],
+        uid=row["uid"] or NOBODY,
+        lease_id=lease_id,
+        queue_id=row["queue"],
+        queue=row["queue_name"] or "",
+        type=row["type"] or "",
+        lane=row["lane"],
+        priority=row["priority"],
+        scheduled_at=row["scheduled_at"] or row["claimed_at"],
+        claimed_at=row["claimed_at"],
+        payload=row["payload"],
+        expires_at=row["expires_at"],
+        max_attempts=row["max_attempts"],
+        trace=row["trace"],
+        sender=row["sender"],
+        alone=False,
+        attempts=0,
+        crash_streak=0,
+        first_asked_at=None,
+        first_failed_at=None,
+        ambiguous=False,
+        transient=True,
+        cancelled=bool(row["cancelled"]),
+        accepted_as=row["accepted_as"],
+        ended=False,
+        generation=1,
+        frozen=replace(batch.frozen),
+    )

@@ -1,0 +1,90 @@
+"""Pauses: what must not be asked for, by kind and key, shared by all daemons and people.
+
+A claim finds nothing while its account is paused, closed queues and lanes are not looked at, and what was claimed
+before is checked against `active` within a second. A pause of ours has probes: `take_probe` gives each to one daemon.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from outboxd.db.query import query
+from outboxd.db.session import Connection, path_settings
+
+Paused = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One email may be asked although this is paused."""
+
+    kind: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A read that may still be on its way in a pipeline."""
+
+    cursor: Cursor[TupleRow]
+
+    def read(self) -> Paused:
+        """The (kind, key) of every active pause."""
+        return frozenset((row[0], row[1]) for row in self.cursor.fetchall())
+
+
+def active(conn: Connection, *, now: datetime | None = None) -> Reading:
+    """Ask for the active pauses, within a transaction or pipeline of the caller's."""
+    return Reading(conn.execute(query("pause/active"), {"now": now}, prepare=True))
+
+
+def begin(
+    conn: Connection,
+    kind: str,
+    key: str,
+    *,
+    reason: str,
+    detail: str,
+    lasts: timedelta | None,
+    probe_every: timedelta | None,
+    now: datetime | None = None,
+) -> bool:
+    """Pause it for every daemon; False where it is paused already, and stays as it is."""
+    values = {
+        "kind": kind, "key": key, "reason": reason, "detail": detail, "lasts": lasts, "probe_every": probe_every,
+        "by": "outboxd", "now": now,
+    }  # fmt: skip
+    return conn.execute(query("pause/set"), values).fetchone() is not None
+
+
+def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
+    """The probe that is due, if this daemon is the first to take it."""
+    with conn.transaction():
+        path_settings(conn)
+        row = conn.execute(query("pause/probe"), {"account": account, "now": now}).fetchone()
+    return Probe(*row) if row else None
+
+
+def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """End pauses that were ours and turned out to be over; which of them were still there."""
+    return [
+        (kind, key)
+        for kind, key in sorted(paused)
+        if conn.execute(query("pause/lift"), {"kind": kind, "key": key}).fetchone()
+    ]
+
+
+def probe_now(conn: Connection, account: str) -> None:
+    """Let the account's pause be probed at once: its key was changed."""
+    conn.execute(query("pause/probe_now"), {"account": account})
+
+
+def lane(conn: Connection, kind: str, key: str) -> int:
+    """The lane in which emails of this thing wait."""
+    row = conn.execute(query("lane/ensure"), {"kind": kind, "key": key}).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,90 @@
+"""What an outcome says about more than its own email becomes a pause; a probe that succeeds ends one.
+
+Used by the settler, before it settles: a pause is committed before the emails that it holds are back in `ready`.
+"""
+
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from outboxd import metrics
+from outboxd.core.address import sender_domain
+from outboxd.core.outcome import Outcome, Paused, Rejected, Sent, SentAll
+from outboxd.core.pauses import Streak, after_error, after_success, plan
+from outboxd.core.signature import signature
+from outboxd.db import pause
+from outboxd.db.session import Connection
+from outboxd.delivery.sender import Result
+
+log = logging.getLogger(__name__)
+
+Park = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Pauses:
+    """For one account; remembers the row of equal message errors and the lanes that exist."""
+
+    account: str
+    _streak: Streak = field(default_factory=Streak)
+    _lanes: dict[Park, int] = field(default_factory=dict)
+
+    def heard(self, conn: Connection, result: Result) -> Result:
+        """Pause what the provider refuses as a whole, lift what a probe found to be over.
+
+        A message error that is one of too many alike comes back as the account's, and burns nothing.
+        """
+        outcome = result.outcome
+        if result.asked_at is not None:
+            outcome = self._suspected(result, outcome)
+        if isinstance(outcome, Paused):
+            self._begin(conn, result, outcome)
+        elif result.held.probe is not None and _says_well(outcome):
+            self._lift(conn, result)
+        return replace(result, outcome=outcome)
+
+    def lanes(self, conn: Connection, parks: Iterable[Park | None]) -> dict[Park, int]:
+        """The lanes in which these things' emails wait."""
+        for park in set(parks) - {None} - self._lanes.keys():
+            assert park is not None
+            self._lanes[park] = pause.lane(conn, *park)
+        return self._lanes
+
+    def _suspected(self, result: Result, outcome: Outcome | SentAll) -> Outcome | SentAll:
+        if isinstance(outcome, Sent | SentAll):
+            self._streak = after_success(self._streak)
+        elif isinstance(outcome, Rejected) and outcome.failure.kind == "message":
+            emails = frozenset(email.id for email in result.held.parcel.emails)
+            self._streak = after_error(self._streak, signature(outcome.failure), emails)
+            if self._streak.enough:
+                return Paused(outcome.failure, reason="message_errors")
+        return outcome
+
+    def _begin(self, conn: Connection, result: Result, refusal: Paused) -> None:
+        kind, failure = refusal.scope, refusal.failure
+        key = self.account if kind == "account" else sender_domain(result.held.parcel.first.sender)
+        planned = plan(refusal.reason, now=result.held.now(), draw=random.random)
+        begun = pause.begin(
+            conn, kind, key, reason=refusal.reason, detail=failure.message, lasts=planned.lasts,
+            probe_every=planned.probe_every,
+        )  # fmt: skip
+        if begun:
+            metrics.pauses.add(1, {"kind": kind, "reason": refusal.reason})
+            log.error(
+                "paused: the provider refuses this %s",
+                kind,
+                extra={"reason": refusal.reason, "error": failure.name, "status": failure.status},
+            )
+
+    def _lift(self, conn: Connection, result: Result) -> None:
+        probe = result.held.probe
+        assert probe is not None
+        paused = {(probe.kind, probe.key)}
+        for kind, _ in pause.lift(conn, paused):
+            log.warning("resumed: a probe was accepted", extra={"kind": kind, "reason": probe.reason})
+
+
+def _says_well(outcome: Outcome | SentAll) -> bool:
+    """Whether the provider answered as it does when nothing is wrong with the account."""
+    return isinstance(outcome, Sent | SentAll | Rejected)

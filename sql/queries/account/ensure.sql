@@ -1,0 +1,4 @@
+-- Make the account known, at the rate that accounts start with; returns its rate now.
+insert into outboxd.account as known (name) values (%(name)s)
+on conflict (name) do update set name = known.name
+returning known.rate

@@ -1,0 +1,19 @@
+-- When the first batch of each queue, lane and crash streak falls due, in seconds, and whether it is closed by a pause.
+-- No row: none waits.
+select
+  waiting.queue, waiting.lane, waiting.crash_streak,
+  extract(epoch from waiting.due_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
+  exists (
+    select
+    from outboxd.pause
+    where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
+      and ((pause.kind = 'account' and pause.key = %(account)s)
+        or (pause.kind = 'queue' and pause.key = queue.name)
+        or (pause.kind = lane.kind and pause.key = lane.key))) as closed
+from (
+  select batch.queue, batch.lane, batch.crash_streak, min(batch.due_at) as due_at
+  from outboxd.batch
+  where batch.due_at is not null
+  group by batch.queue, batch.lane, batch.crash_streak) as waiting
+left join outboxd.queue on queue.id = waiting.queue
+left join outboxd.lane on lane.id = waiting.lane

@@ -1,0 +1,124 @@
+"""Many emails in one request: stored first, never twice, and one bad email hurts only itself."""
+
+import random
+import threading
+from collections import Counter
+
+import pytest
+from conftest_path import count, drained, only_once
+from factories import insert, insert_many, payload, state_of
+from waiting import until
+
+from outboxd.sink.options import Fault
+
+pytestmark = pytest.mark.path
+BODIES = """
+select count(*) from outboxd.email e
+where exists (select from outboxd.delivery d where d.id = e.id and d.state = 'sent')
+"""
+
+
+def asks(running, call: str = "POST /emails/batch") -> list:
+    return [entry for entry in running.provider.entries if entry.call == call]
+
+
+def newsletter(conn, emails: int, *, bad: set[int] = frozenset(), domain: str = "shop.example") -> None:
+    """A lot in one transaction, so that it is due at once."""
+    with conn.transaction():
+        for n in range(emails):
+            to = f"fault+422@bad-{n}.example" if n in bad else f"reader-{n}@example.org"
+            insert(conn, type="newsletter", body=payload(**{"to": to, "from": f"News <news@{domain}>"}))
+
+
+def test_what_is_due_together_travels_in_few_requests(conn, sink, daemon):
+    running = sink()
+    insert_many(conn, 1000, type="newsletter")
+    daemon(running.url)
+    until(lambda: drained(conn), within=30, what="the queue to drain")
+    assert only_once(running)["accepted"] == 1000
+    assert len(running.provider.entries) <= 40
+    assert count(conn, "batch") == count(conn, "batch_member") == 0
+    assert count(conn, "delivery", "state = 'sent' and provider_id is not null") == 1000
+
+
+def test_one_bad_email_among_a_hundred_ends_alone(conn, sink, daemon):
+    running = sink()
+    newsletter(conn, 100, bad={37})
+    daemon(running.url)
+    until(lambda: drained(conn) and count(conn, "batch") == 0, within=30, what="the queue to drain")
+    assert only_once(running)["accepted"] == 99
+    assert conn.execute("select error_class, http_status, attempts from outboxd.dead_letter").fetchall() == [
+        ("message", 422, 1)
+    ]
+    one_request_less = len(running.provider.entries) - len(
+        [e for e in running.provider.entries if e.items == 100]
+    )
+    assert one_request_less <= 14
+
+
+def test_attachments_and_secrets_travel_alone(conn, sink, daemon):
+    running = sink()
+    clip = [{"filename": "a.txt", "content": "aGk="}]
+    with conn.transaction():
+        for n in range(4):
+            insert(conn, type="newsletter", body=payload(to=f"clip-{n}@example.org", attachments=clip))
+            insert(conn, type="reset", body=payload(to=f"reset-{n}@example.org"))
+            insert(conn, type="newsletter", body=payload(to=f"plain-{n}@example.org"))
+    daemon(running.url)
+    until(lambda: drained(conn), what="the queue to drain")
+    alone = Counter(entry.to[0].split("-")[0] for entry in asks(running, "POST /emails"))
+    assert (alone["clip"], alone["reset"]) == (4, 4)
+    assert [entry.items for entry in asks(running)] == [4]
+    assert only_once(running)["accepted"] == 12
+
+
+@pytest.mark.parametrize("kind", ["500", "accept-reset", "fewer-ids", "truncated"])
+def test_a_batch_with_an_open_answer_is_asked_again_with_the_same_bytes_and_key(conn, sink, daemon, kind):
+    conn.execute("update outboxd.email_type set backoff_base = '50 ms' where name = 'newsletter'")
+    running = sink(faults=(Fault(kind, 1.0),))
+    newsletter(conn, 60)
+    daemon(running.url)
+    until(lambda: len(asks(running)) >= 1, what="the first ask")
+    running.provider.control({"faults": ()})
+    until(lambda: count(conn, "delivery") == 60, within=20, what="the queue to drain")
+    asked = asks(running)
+    assert len({(entry.key, entry.sha256) for entry in asked}) == len({entry.key for entry in asked})
+    assert only_once(running)["accepted"] == 60
+    assert count(conn, "batch") == 0
+
+
+def test_fifty_kills_while_batching_accept_every_email_once(conn, sink, daemon):
+    emails, kills = 4000, 10
+    conn.execute("update outboxd.email_type set backoff_base = '50 ms' where name = 'newsletter'")
+    running = sink(think_time=0.01)
+    insert_many(conn, emails, type="newsletter")
+    moments = random.Random(7)
+    pause = threading.Event()
+    environment = {
+        "OUTBOXD_RESEND__DEADLINE": "1s", "OUTBOXD_SENDER__LEASE": "11s", "OUTBOXD_SENDER__CRASH_LIMIT": "0",
+        "OUTBOXD_SENDER__THREADS": "4",
+    }  # fmt: skip
+    for _ in range(kills):
+        victim = daemon(running.url, **environment)
+        pause.wait(moments.uniform(0.0, 0.4))
+        victim.kill()
+        conn.execute(
+            "update outboxd.lease set lease_until = least(lease_until, clock_timestamp() + interval '1 s')"
+        )
+    daemon(running.url, **environment)
+    until(lambda: conn.execute(BODIES).fetchone() == (emails,), within=60, what="every email to be sent")
+    assert only_once(running)["accepted"] == emails
+    assert count(conn, "batch") == count(conn, "batch_member") == 0
+
+
+def test_a_cancelled_member_of_a_waiting_batch_is_not_sent_and_the_others_are(conn, sink, daemon):
+    running = sink(faults=(Fault("429", 1.0, 1.0),))
+    newsletter(conn, 20)
+    daemon(running.url)
+    until(lambda: count(conn, "batch", "due_at is not null") >= 1, what="the batch to wait")
+    victim = conn.execute("select id, uid from outboxd.email order by id limit 1").fetchone()
+    conn.execute("select outboxd.cancel(%s)", (victim[1],))
+    running.provider.control({"faults": ()})
+    until(lambda: count(conn, "delivery") == 20, within=30, what="the queue to drain")
+    assert state_of(conn, victim[0]) == "cancelled"
+    assert only_once(running)["accepted"] == 19

@@ -1,0 +1,89 @@
+"""What is the account's or a domain's fault stops before it costs: no attempt burned, nothing dead, all go out later."""
+
+import pytest
+from conftest_path import count, drained, only_once
+from factories import insert, insert_many, payload
+from waiting import until
+
+pytestmark = pytest.mark.path
+
+
+def paused(conn) -> list:
+    return conn.execute("select kind, key, reason from outboxd.pause order by 1, 2").fetchall()
+
+
+def probe_now(conn) -> None:
+    conn.execute("update outboxd.pause set probe_at = clock_timestamp()")
+    conn.execute("notify outboxd")
+
+
+def test_a_revoked_key_pauses_the_account_and_burns_nothing(conn, sink, daemon):
+    running = sink(think_time=0.02)
+    insert_many(conn, 5000, type="newsletter")
+    conn.execute("update outboxd.queue set batch = false")
+    daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    until(lambda: len(running.provider.entries) > 100, what="sending")
+    running.provider.control({"key_mode": "revoked"})
+    until(lambda: paused(conn) == [("account", "default", "key")], what="the pause")
+    until(lambda: count(conn, "lease") == 0, what="all to be back")
+    refused = [entry for entry in running.provider.entries if entry.status == 401]
+    assert 1 <= len(refused) <= 8 + 5
+    assert count(conn, "dead_letter") == 0
+    assert count(conn, "progress", "attempts > 0") == 0
+    running.provider.control({"key_mode": "full"})
+    probe_now(conn)
+    until(lambda: drained(conn), within=60, what="all to go out")
+    assert only_once(running)["accepted"] == 5000
+    assert paused(conn) == []
+
+
+def test_an_unverified_domain_waits_and_others_go(conn, sink, daemon):
+    running = sink(verified_domains=frozenset({"good.example"}))
+    with conn.transaction():
+        for n in range(50):
+            for domain in ("good.example", "bad.example"):
+                body = payload(**{"to": f"r{n}@example.org", "from": f"News <news@{domain}>"})
+                insert(conn, type="newsletter", body=body)
+    daemon(running.url)
+    until(lambda: count(conn, "delivery") == 50, what="the good ones to go")
+    until(lambda: paused(conn) == [("domain", "bad.example", "domain")], what="the pause")
+    until(lambda: count(conn, "lease") == 0, what="the others to be back")
+    assert count(conn, "dead_letter") == 0
+    running.provider.control({"verified_domains": None})
+    probe_now(conn)
+    until(lambda: count(conn, "delivery") == 100, within=20, what="the others to go")
+    assert only_once(running)["accepted"] == 100
+    assert paused(conn) == []
+
+
+def test_a_daily_quota_pauses_until_midnight(conn, sink, daemon):
+    running = sink(daily_quota=0)
+    insert(conn)
+    daemon(running.url)
+    until(lambda: paused(conn) == [("account", "default", "daily_quota")], what="the pause")
+    (late,) = conn.execute(
+        "select until - (date_trunc('day', clock_timestamp() at time zone 'UTC') at time zone 'UTC' + interval '1 d') "
+        "from outboxd.pause"
+    ).fetchone()
+    assert 0 <= late.total_seconds() <= 31
+    running.provider.control({"daily_quota": None})
+    conn.execute("update outboxd.pause set until = clock_timestamp()")
+    until(lambda: drained(conn), what="the email to go")
+    assert only_once(running)["accepted"] == 1
+
+
+def test_five_equal_message_errors_of_different_emails_pause_until_a_probe_says_otherwise(conn, sink, daemon):
+    running = sink()
+    conn.execute("update outboxd.queue set batch = false")
+    with conn.transaction():
+        for n in range(12):
+            insert(conn, type="newsletter", body=payload(to=f"fault+422@bad-{n}.example"))
+    daemon(running.url, OUTBOXD_SENDER__THREADS="1")
+    until(lambda: paused(conn) == [("account", "default", "message_errors")], what="the pause")
+    assert count(conn, "dead_letter") == 4
+    insert(conn, body=payload(to="good@example.org"))
+    probe_now(conn)
+    until(lambda: count(conn, "delivery") == 1, what="the probe")
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
+    until(lambda: drained(conn) and count(conn, "dead_letter") == 12, what="the bad ones to end")
+    assert paused(conn) == []
