@@ -5,7 +5,7 @@ named; a wrong configuration changes nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final
 
 from outboxd.config import Config
@@ -43,9 +43,12 @@ class Live:
 
 def _differences(old: Config, new: Config) -> dict[str, Any]:
     """The new values by key, where they differ."""
-    found = {}
+    found: dict[str, Any] = {}
     for section in fields(Config):
         before, after = getattr(old, section.name), getattr(new, section.name)
+        if section.default is not MISSING:
+            found |= {section.name: after} if before != after else {}
+            continue
         for item in fields(before):
             if getattr(before, item.name) != getattr(after, item.name):
                 found[f"{section.name}.{item.name}"] = getattr(after, item.name)

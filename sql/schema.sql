@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract c689c6fe04fab8a8';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 7730220f6092dd5a';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1025,7 +1025,7 @@ $$;
 --
 
 CREATE FUNCTION outboxd.rebuild_ready(from_id bigint, to_id bigint, never_asked boolean DEFAULT false) RETURNS bigint
-    LANGUAGE sql
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 with missing as (
@@ -1676,9 +1676,10 @@ CREATE VIEW outboxd.email_status AS
                 ELSE 'unknown'::text
             END
             WHEN (held.id IS NOT NULL) THEN 'sending'::text
+            WHEN (batch.due_at >= '9999-01-01 00:00:00+00'::timestamp with time zone) THEN 'blocked'::text
             WHEN (member.id IS NOT NULL) THEN 'retrying'::text
             WHEN (ready.id IS NULL) THEN NULL::text
-            WHEN (closed.id IS NOT NULL) THEN 'blocked'::text
+            WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
             WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
@@ -1956,6 +1957,24 @@ CREATE TABLE outboxd.email_type (
 );
 
 --
+-- Name: instance; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.instance (
+    one boolean DEFAULT true NOT NULL,
+    instance uuid NOT NULL,
+    environment text NOT NULL,
+    system_identifier text,
+    database_oid oid NOT NULL,
+    timeline integer,
+    api_keys text[] NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    adopted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    adopted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT instance_one_check CHECK (one)
+);
+
+--
 -- Name: lane_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
 --
 
@@ -2175,11 +2194,11 @@ CREATE VIEW outboxd.queue_status AS
            FROM outboxd.pauses
           WHERE ((pauses.kind = 'account'::text) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
-            count(*) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NULL))) AS ready,
-            count(*) FILTER (WHERE ((ready.scheduled_at <= clock_timestamp()) AND (closed.id IS NOT NULL))) AS blocked,
-            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
-            count(*) FILTER (WHERE ((ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE (ready.scheduled_at <= clock_timestamp())) AS oldest_due
+            count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((closed.id IS NOT NULL) AND (ready.scheduled_at <= clock_timestamp())))) AS blocked,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
+            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
+            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
            FROM ((outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
              LEFT JOIN ( SELECT lane.id
@@ -2420,6 +2439,13 @@ ALTER TABLE ONLY outboxd.email_default
 
 ALTER TABLE ONLY outboxd.email_type
     ADD CONSTRAINT email_type_pkey PRIMARY KEY (name);
+
+--
+-- Name: instance instance_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.instance
+    ADD CONSTRAINT instance_pkey PRIMARY KEY (one);
 
 --
 -- Name: lane lane_kind_key_key; Type: CONSTRAINT; Schema: outboxd; Owner: -

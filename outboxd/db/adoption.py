@@ -14,7 +14,7 @@ import psycopg
 
 from outboxd.core.instance import differences
 from outboxd.db import lease
-from outboxd.db.fence import HELD, LOT, STANDBY, hold, recorded, values, whereabouts
+from outboxd.db.fence import HELD, HELD_UNTIL, LOT, STANDBY, hold, recorded, values, whereabouts
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
 from outboxd.db.session import Connection, connect
@@ -71,23 +71,28 @@ def _decide(conn: Connection, pending: Pending, *, foreign: Mapping[str, str]) -
     last_id = row[0] if row else 0
     match pending:
         case "send":
-            released = conn.execute(query("instance/release_batches"), {"held": HELD}).rowcount
-            return released + _in_lots(
-                lambda: conn.execute(query("instance/release"), {"held": HELD, "most": LOT}).rowcount
-            )
+            conn.execute(query("instance/release_batches"), {"until": HELD_UNTIL})
+            return _in_lots(conn, query("instance/release"), {"held": HELD, "most": LOT})
+        case "hold" if not foreign:
+            return 0
         case "hold":
-            return hold(conn, last_id=last_id) if foreign else 0
+            return hold(conn, last_id=last_id)
         case "discard":
-            chosen = {"held": HELD, "most": LOT, "last_id": last_id, "only_held": not foreign}
-            together = conn.execute(query("instance/discard_batches"), chosen).fetchone() or (0,)
-            return int(together[0]) + _in_lots(
-                lambda: (conn.execute(query("instance/discard"), chosen).fetchone() or (0,))[0]
-            )
+            chosen = {
+                "held": HELD,
+                "most": LOT,
+                "last_id": last_id,
+                "only_held": not foreign,
+                "until": HELD_UNTIL,
+            }
+            batches = _in_lots(conn, query("instance/discard_batches"), chosen)
+            return batches + _in_lots(conn, query("instance/discard"), chosen)
 
 
-def _in_lots(lot: Callable[[], int]) -> int:
+def _in_lots(conn: Connection, statement: str, chosen: Mapping[str, object]) -> int:
+    """Repeat a bounded statement that returns how many rows it moved until that is none."""
     done = 0
-    while moved := lot():
+    while moved := (conn.execute(statement.encode(), chosen).fetchone() or (0,))[0]:
         done += moved
     return done
 

@@ -1,7 +1,7 @@
 """The clone fence: a restored or copied database does not send until `outboxd adopt`.
 
-The claimer asks `admits` before each claim. The answer is looked up on every new connection, and again every ten
-seconds, because behind a pooler the server can change unseen. Where the database is not the one that was recorded, the
+The claimer asks `admits` in each round. The answer is looked up on every new connection, and again every ten seconds,
+every second behind a pooler. Where the database is not the one that was recorded, the
 daemon observes: it runs, says so in one log line and in `/readyz`, and claims nothing. A promoted standby passes, with
 a log line; what fell due just before may be held back (`after_failover`). A key that is rotated in a running daemon
 passes too: the process vouches for the database.
@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -24,8 +24,10 @@ from outboxd.db.session import Connection
 log = logging.getLogger(__name__)
 
 LOOK_OPEN: Final = 10.0  # seconds between two looks while mail may go
+LOOK_POOLED: Final = 1.0  # and while it may go through a pooler, behind which the server can change unseen
 LOOK_OBSERVING: Final = 1.0  # and while it may not
 BEFORE_RISE: Final = timedelta(minutes=10)  # how much of what fell due before a failover may have been sent
+HELD_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)  # when a batch that is held back falls due
 HELD: Final = -1000  # the lane that nobody claims from
 LOT: Final = 10_000  # rows moved in one statement
 STANDBY: Final = "the server is a standby"
@@ -49,7 +51,9 @@ class Fence:
         if conn is not self._conn or time.monotonic() >= self._look_at:
             self._say(self._look(conn))
             self._conn = conn
-            self._look_at = time.monotonic() + (LOOK_OBSERVING if self.problem else LOOK_OPEN)
+            pooled = conn.prepare_threshold is None
+            pause = LOOK_OBSERVING if self.problem else LOOK_POOLED if pooled else LOOK_OPEN
+            self._look_at = time.monotonic() + pause
         return self.problem is None
 
     def _say(self, reasons: Mapping[str, str]) -> None:
@@ -146,9 +150,10 @@ def values(here: Here) -> dict[str, object]:
 
 
 def hold(conn: Connection, *, due_from: datetime | None = None, last_id: int | None = None) -> int:
-    """Hold back what waits: what fell due since then, or all up to an id. How many; bounded lots."""
+    """Hold back what waits: what fell due since then, or all up to an id; and all batches. How many; bounded lots."""
     chosen = {"held": HELD, "most": LOT, "due_from": due_from, "last_id": last_id}
-    held = conn.execute(query("instance/hold_batches"), chosen).rowcount
+    conn.execute(query("instance/hold_batches"), {"until": HELD_UNTIL})
+    held = 0
     while lot := conn.execute(query("instance/hold"), chosen).rowcount:
         held += lot
     return held

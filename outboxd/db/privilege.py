@@ -36,11 +36,14 @@ def _statement(name: str) -> str:
 
 def _of(text: str) -> Iterator[Need]:
     """What one statement needs."""
-    for verb, table in WRITES.findall(text):
+    writes = list(WRITES.finditer(text))
+    for place, write in enumerate(writes):
+        verb, table = write.groups()
+        rest = text[write.end() : writes[place + 1].start() if writes[place + 1 :] else None]
         yield verb.split()[0], table
-        if verb == "insert into" and "do update" in text:
+        if verb == "insert into" and "do update" in rest:
             yield "update", table
-        if verb != "insert into" or "do update" in text:
+        if verb != "insert into" or "do update" in rest:
             yield "select", table  # its WHERE or SET reads
     for table in READS.findall(text):
         yield "select", table

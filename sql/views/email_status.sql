@@ -11,6 +11,7 @@ select
     when dead_letter.id is not null then
       case dead_letter.certainty when 'not_accepted' then 'dead' else 'unknown' end
     when held.id is not null then 'sending'
+    when batch.due_at >= '9999-01-01 utc' then 'blocked'
     when member.id is not null then 'retrying'
     when ready.id is null then null
     when closed.id is not null or ready.lane = -1000 then 'blocked'

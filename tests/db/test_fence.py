@@ -11,7 +11,7 @@ from psycopg import errors
 
 from outboxd.core.instance import Here, Known, differences, fingerprint
 from outboxd.core.outcome import Ambiguous, Failure
-from outboxd.db import lease
+from outboxd.db import batch, lease
 from outboxd.db.adoption import adopt
 from outboxd.db.fence import HELD, Fence, recorded
 from outboxd.db.query import query
@@ -32,6 +32,26 @@ def run_adopt(url: str, pending: str, *, environment: str = "production", key: s
 
 def held(conn: psycopg.Connection) -> int:
     return conn.execute("select count(*) from outboxd.ready where lane = %s", (HELD,)).fetchone()[0]
+
+
+def stored(conn: psycopg.Connection, *, ambiguous: bool) -> list[int]:
+    """A batch of three emails that was asked for once and waits to be asked again."""
+    uid, ids = uuid4(), [insert(conn) for _ in range(3)]
+    conn.execute("delete from outboxd.ready where id = any (%s)", (ids,))
+    conn.execute(
+        "insert into outboxd.batch (batch_uid, body, frozen, queue, lane, due_at, attempts, ambiguous, first_asked_at)"
+        " values (%s, '[]', '{}', 1, 0, clock_timestamp(), 1, %s, clock_timestamp())",
+        (uid, ambiguous),
+    )
+    for place, id_ in enumerate(ids):
+        conn.execute(
+            "insert into outboxd.batch_member (id, batch_uid, place) values (%s, %s, %s)", (id_, uid, place)
+        )
+    return ids
+
+
+def waiting(conn: psycopg.Connection) -> list:
+    return [one for one in batch.waiting(conn, "default") if one.due_in <= 0]
 
 
 class TestComparison:
@@ -217,6 +237,19 @@ class TestAdopt:
         url = f"{database}&options=-c%20role%3Doutboxd_daemon"
         assert run_adopt(url, "hold", environment="staging").emails == 3
         assert run_adopt(url, "discard", environment="staging").emails == 3
+
+    def test_batches_that_wait_are_held_released_and_discarded_whole(self, database, conn):
+        fence().admits(conn)
+        batches = {name: stored(conn, ambiguous=name == "open") for name in ("open", "plain")}
+        run_adopt(database, "hold", environment="staging")
+        ids = [id_ for members in batches.values() for id_ in members]
+        assert {state_of(conn, id_) for id_ in ids} == {"blocked"}
+        assert waiting(conn) == []
+        run_adopt(database, "send", environment="staging")
+        assert len(waiting(conn)) == 1
+        assert run_adopt(database, "discard", environment="production").emails == 6
+        assert [state_of(conn, id_) for id_ in ids] == ["unknown"] * 3 + ["cancelled"] * 3
+        assert conn.execute("select count(*) from outboxd.batch_member").fetchone() == (0,)
 
     def test_it_decides_in_bounded_lots(self, database, conn, monkeypatch):
         monkeypatch.setattr("outboxd.db.adoption.LOT", 7)

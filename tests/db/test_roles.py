@@ -17,6 +17,7 @@ from outboxd.core.outcome import Sent
 from outboxd.db import account, batch, lease, pause, word, worker
 from outboxd.db.email import listing, rebuild, show
 from outboxd.db.migrate import check, migrate, roles
+from outboxd.db.probe import lacking
 
 GOLDEN = Path(__file__).with_name("grants.golden")
 ACL = """
@@ -208,6 +209,9 @@ class TestDaemon:
         assert claim_batches(daemon) == []
         assert lease.hand_back(daemon, uuid4()) == 0
         worker.forget(daemon, me)
+
+    def test_it_lacks_nothing_that_the_statements_need(self, database):
+        assert lacking(f"{database}&options=-c%20role%3Doutboxd_daemon")[1] == []
 
     def test_it_makes_partitions_by_the_owners_function_alone(self, acting, conn):
         conn.execute("select setval('outboxd.email_id_seq', 25000000)")

@@ -6,7 +6,6 @@ with instant as materialized (
   select batch.batch_uid
   from outboxd.batch
   where batch.due_at <= (select instant.now from instant)
-    and batch.lane <> -1000
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
     and (%(probing)s::boolean or not exists (

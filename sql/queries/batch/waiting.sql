@@ -13,7 +13,7 @@ select
 from (
   select batch.queue, batch.lane, batch.crash_streak, min(batch.due_at) as due_at
   from outboxd.batch
-  where batch.due_at is not null and batch.lane <> -1000
+  where batch.due_at is not null
   group by batch.queue, batch.lane, batch.crash_streak) as waiting
 left join outboxd.queue on queue.id = waiting.queue
 left join outboxd.lane on lane.id = waiting.lane
