@@ -21,32 +21,36 @@ from outboxd.systemd import Notifier
 log = logging.getLogger(__name__)
 
 BEAT: Final = 0.5  # seconds
+EARLY_BEAT: Final = 0.05  # until it is ready, because somebody may wait for that
 
 
 @dataclass(slots=True)
 class Attendant:
-    """The main thread's parts. `noted` takes signals, and None for "look at `stop`"."""
+    """The main thread's parts. `sends` says whether it is connected, `alive` whether it is not hung."""
 
     stop: threading.Event
     give_up: threading.Event
     notifier: Notifier
     live: Live
+    sends: Callable[[], bool]
     alive: Callable[[], bool]
     status: Callable[[], str]
     on_reload: list[Callable[[], object]]
-    noted: "queue.SimpleQueue[int | None]" = field(default_factory=queue.SimpleQueue)
+    noted: "queue.SimpleQueue[int]" = field(default_factory=queue.SimpleQueue)
 
 
 def attend(attendant: Attendant) -> None:
-    """Until the daemon stops."""
-    attendant.notifier.status(attendant.status())
-    attendant.notifier.ready()
+    """Until the daemon stops. The manager hears that it is ready once it is connected to Postgres."""
+    ready = False
     while not attendant.stop.is_set():
+        attendant.notifier.status(attendant.status())
+        if not ready and attendant.sends():
+            ready = True
+            attendant.notifier.ready()
         if attendant.alive():
             attendant.notifier.alive()
-        attendant.notifier.status(attendant.status())
         with contextlib.suppress(queue.Empty):
-            if attendant.noted.get(timeout=BEAT) == signal.SIGHUP:
+            if attendant.noted.get(timeout=BEAT if ready else EARLY_BEAT) == signal.SIGHUP:
                 reload(attendant)
     attendant.notifier.stopping()
     attendant.notifier.status("stopping: what is on the wire finishes, the rest goes back")

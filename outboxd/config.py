@@ -31,6 +31,7 @@ from outboxd.setting import (
 )
 
 DEFAULT_FILE: Final = Path("/etc/outboxd/outboxd.toml")
+CREDENTIALS: Final = {"resend_api_key": "resend.api_key", "database_url": "database.url"}
 LONGEST_LEASE: Final = timedelta(seconds=60)
 LEASE_MARGIN: Final = timedelta(seconds=10)
 
@@ -39,7 +40,9 @@ LEASE_MARGIN: Final = timedelta(seconds=10)
 class Database:
     """Where Postgres is."""
 
-    url: Secret = setting(Secret(""), "Connection URL. `DATABASE_URL` is honoured.")
+    url: Secret = setting(
+        Secret(""), "Connection URL. `DATABASE_URL` and the credential `database_url` are honoured."
+    )
     listen_url: Secret | None = setting(
         None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`."
     )
@@ -197,10 +200,11 @@ def _from_credentials(environ: Mapping[str, str], mistakes: list[str]) -> dict[s
     for variable in ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY"):
         folder = environ.get(variable, "").partition(":")[0]
         try:
-            if folder and (file := Path(folder) / "resend_api_key").exists():
-                found["resend.api_key"] = file.read_text("utf-8").strip()
+            for name, key in CREDENTIALS.items():
+                if folder and (file := Path(folder) / name).exists():
+                    found[key] = file.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):
-            mistakes.append(f"resend.api_key: the credential resend_api_key in ${variable} cannot be read")
+            mistakes.append(f"the credentials in ${variable} cannot be read")
     return found
 
 

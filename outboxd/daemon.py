@@ -207,6 +207,7 @@ def _attendant(daemon: Daemon) -> Attendant:
         daemon.give_up,
         Notifier(environment(), pid=os.getpid()),
         daemon.live,
+        daemon.claimer.session.connected.is_set,
         lambda: _stuck_for(daemon) == 0,
         lambda: _status(daemon),
         daemon.on_reload,

@@ -1,5 +1,6 @@
 """`outboxd run`: the daemon."""
 
+import faulthandler
 import sys
 
 import click
@@ -20,6 +21,7 @@ def run(threads: int | None) -> None:
     def read() -> Config:
         return settings(require={"database.url", "resend.api_key"}, overrides=overrides)
 
+    faulthandler.enable()  # a daemon that is killed by a watchdog (SIGABRT) says where its threads stood
     live = Live(read(), read)
     telemetry.start(live.config.log)
     sys.exit(daemon.run(live))

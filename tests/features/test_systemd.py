@@ -97,7 +97,7 @@ def attendant_for(live: Live, manager: Manager, **others) -> Attendant:
     notifier = Notifier({"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "300000"}, pid=os.getpid())
     parts = {
         "stop": threading.Event(), "give_up": threading.Event(), "notifier": notifier, "live": live,
-        "alive": lambda: True, "status": lambda: "sends", "on_reload": [],
+        "sends": lambda: True, "alive": lambda: True, "status": lambda: "sends", "on_reload": [],
     }  # fmt: skip
     return Attendant(**(parts | others))
 
@@ -123,8 +123,29 @@ def test_ready_then_fed_until_the_stop_and_a_reload_between(manager):
     attendant.notifier.close()
     order = [text.partition("\n")[0] for text in heard if not text.startswith(("STATUS", "WATCHDOG"))]
     assert order == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
-    assert heard[0] == "STATUS=sends"
     assert not attendant.give_up.is_set()
+
+
+def test_it_is_not_ready_before_it_is_connected(manager):
+    connected, asked = threading.Event(), []
+    attendant = attendant_for(
+        Live(Config(), Config), manager, sends=lambda: bool(asked.append(1)) or connected.is_set()
+    )
+
+    def conductor() -> None:
+        until(lambda: len(asked) > 2, what="three looks")
+        heard.extend(manager.heard())
+        connected.set()
+        until(lambda: "READY=1" in manager.heard(), what="it to be ready")
+        attendant.stop.set()
+
+    heard: list[str] = []
+    thread = threading.Thread(target=conductor)
+    thread.start()
+    attend(attendant)
+    thread.join()
+    attendant.notifier.close()
+    assert "READY=1" not in heard
 
 
 def test_a_claimer_that_stands_still_starves_the_watchdog(manager):

@@ -35,6 +35,8 @@ NEEDS = {
     "npm": Need(program("npm"), "npm", "installs Resend's official Node client"),
     "pgbouncer": Need(program("pgbouncer"), "pgbouncer", "a pooler in transaction mode"),
     "libfaketime": Need(library("*/faketime/libfaketime.so.1"), "faketime", "a clock that jumps"),
+    "docker-compose": Need(program("docker-compose"), "docker-compose", "reads the compose file"),
+    "systemd-analyze": Need(program("systemd-analyze"), "systemd", "judges the units"),
     "systemd-nspawn": Need(program("systemd-nspawn"), "systemd-container", "boots a real systemd"),
 }
 

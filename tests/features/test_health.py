@@ -1,0 +1,61 @@
+"""What the probes and the watchdog make of a daemon that hangs, and of one that only waits."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from waiting import until
+
+from outboxd import daemon
+from outboxd.config import load
+from outboxd.daemon import STUCK, Daemon, build
+from outboxd.reload import Live
+from outboxd.resend.client import Client
+
+
+@pytest.fixture
+def built() -> Daemon:
+    """A daemon whose parts are made, and not started."""
+    environ = {"DATABASE_URL": "postgresql:///nowhere", "OUTBOXD_RESEND__DEADLINE": "1s"}
+    config = load(None, environ)
+    return build(Live(config, lambda: config))
+
+
+def test_a_claimer_without_a_round_is_a_hang_while_postgres_is_there(built):
+    built.claimer.session.connected.set()
+    assert daemon._live(built).ok
+    built.claimer.progress_at = time.monotonic() - STUCK - 1
+    assert not daemon._live(built).ok
+    assert daemon._stuck_for(built) > STUCK
+
+
+def test_a_missing_database_is_no_hang(built):
+    built.claimer.progress_at = time.monotonic() - STUCK - 1
+    assert daemon._live(built).ok
+    assert daemon._stuck_for(built) == 0
+    assert daemon._ready(built).problems == ["no connection to Postgres"]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A provider that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_request_beyond_its_deadline_shows_in_livez(built, silent):
+    stalled = Client(
+        silent, lambda: "re_x", deadline=timedelta(seconds=8), ssl_context=ssl.create_default_context()
+    )
+    built.clients.append(stalled)
+    thread = threading.Thread(target=lambda: stalled.send(b"{}", "k"))
+    thread.start()
+    assert daemon._live(built).ok
+    problems = until(lambda: daemon._live(built).problems, what="the request to be reported")
+    assert "beyond its deadline" in problems[0]
+    thread.join()
+    assert daemon._live(built).ok
