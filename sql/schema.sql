@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 4b71a52e16e8ef04';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 28b5f8c119b5b884';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -613,6 +613,24 @@ end
 $_$;
 
 --
+-- Name: duration_text(interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.duration_text(value interval) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select case
+    when ms % 86400000 = 0 and ms > 0 then ms / 86400000 || ' d'
+    when ms % 3600000 = 0 and ms > 0 then ms / 3600000 || ' h'
+    when ms % 60000 = 0 and ms > 0 then ms / 60000 || ' min'
+    when ms % 1000 = 0 then ms / 1000 || ' s'
+    else ms || ' ms'
+  end
+from (select (extract(epoch from duration_text.value) * 1000)::bigint as ms) as measured
+$$;
+
+--
 -- Name: enqueue(jsonb, text, text, text, text, timestamp with time zone, timestamp with time zone, smallint, smallint, text, jsonb, text, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -764,6 +782,108 @@ end
 $_$;
 
 --
+-- Name: keep_operator_log(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.keep_operator_log() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception 'operator_log: rows are added, never changed or removed' using errcode = '42501';
+end
+$$;
+
+--
+-- Name: limit_key(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_key(kind text, key text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+  if key is null then
+    return null;
+  elsif kind = 'recipient' then
+    raise exception 'key: a limit of kind recipient holds for every mailbox; addresses are no policy'
+      using errcode = '22023';
+  elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
+    raise exception 'key: there is no queue of this name' using errcode = '22023';
+  elsif kind in ('provider_minute', 'provider_day') and key !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
+    raise exception 'key: must be a provider''s name or a domain in lower case' using errcode = '22023';
+  end if;
+  return key;
+end
+$_$;
+
+--
+-- Name: limit_options(text, jsonb, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_options(kind text, options jsonb, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  exempt jsonb := nullif(settings -> 'exempt_types', 'null');
+  pace jsonb := nullif(settings -> 'pace', 'null');
+begin
+  options := coalesce(options, '{}') - array(select jsonb_object_keys(settings))
+    - case kind when 'account' then 'exempt_types' else 'pace' end;
+  if pace is not null then
+    if kind <> 'account' or jsonb_typeof(pace) <> 'number' or pace::numeric not between 0.1 and 1 then
+      raise exception 'pace: must be a number between 0.1 and 1, and belongs to limits of kind account'
+        using errcode = '22023';
+    end if;
+    options := options || jsonb_build_object('pace', pace);
+  end if;
+  if exempt is not null and exempt <> '[]' then
+    if kind = 'account' or jsonb_typeof(exempt) <> 'array' or jsonb_array_length(exempt) > 100 or exists (
+      select from jsonb_array_elements(exempt) as type
+      where jsonb_typeof(type) <> 'string' or type #>> '{}' !~ '^[^[:cntrl:]]{1,100}$')
+    then
+      raise exception 'exempt_types: must be a list of at most 100 names of types; none for kind account'
+        using errcode = '22023';
+    end if;
+    options := options || jsonb_build_object('exempt_types', (
+      select jsonb_agg(distinct type order by type) from jsonb_array_elements_text(exempt) as type));
+  end if;
+  return options;
+end
+$_$;
+
+--
+-- Name: limit_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.limit_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_strip_nulls(jsonb_build_object(
+    'kind', limit_rule.kind, 'key', limit_rule.key,
+    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'), 'per', outboxd.duration_text(limit_rule.per)))
+  || limit_rule.options
+from outboxd.limit_rule
+where limit_rule.name = limit_settings.name
+$$;
+
+--
+-- Name: note_action(text, text, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.note_action(action text, kind text, key text, detail jsonb DEFAULT '{}'::jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+insert into outboxd.operator_log (who, action, kind, key, detail)
+values (
+  session_user || coalesce(' for ' || left(nullif(current_setting('outboxd.operator', true), ''), 100), ''),
+  note_action.action, note_action.kind, note_action.key, note_action.detail)
+$$;
+
+--
 -- Name: queue_emails(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -799,6 +919,39 @@ begin
   then
     perform pg_notify('outboxd', '');
   end if;
+  return null;
+end
+$$;
+
+--
+-- Name: queue_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.queue_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_build_object(
+    'priority', queue.priority, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
+    'backoff_base', outboxd.duration_text(queue.backoff_base),
+    'give_up_after', outboxd.duration_text(queue.give_up_after),
+    'dedupe_for', outboxd.duration_text(queue.dedupe_for),
+    'keep_done_for', outboxd.duration_text(queue.keep_done_for), 'keep_done', queue.keep_done,
+    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed)
+from outboxd.queue
+where queue.name = queue_settings.name
+$$;
+
+--
+-- Name: raise_policy_version(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.raise_policy_version() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update outboxd.policy_version set version = version + 1;
   return null;
 end
 $$;
@@ -937,6 +1090,291 @@ select exists (
     select from outboxd.dead_letter as died
     join outboxd.queue on queue.name = died.queue
     where died.id = released.id and died.died_at + queue.dedupe_for <= clock_timestamp())
+$$;
+
+--
+-- Name: set_limit(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_limit(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  rule outboxd.limit_rule;
+  before jsonb;
+  changes jsonb;
+  twin text;
+  needed text;
+begin
+  if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
+    raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
+  end if;
+  select * into rule from outboxd.limit_rule where limit_rule.name = set_limit.name for update;
+  before := outboxd.limit_settings(name);
+  if settings is null then
+    if before is null then
+      raise exception 'name: there is no limit of this name' using errcode = '22023';
+    end if;
+    delete from outboxd.limit_rule where limit_rule.name = set_limit.name;
+    changes := outboxd.setting_changes(before, null);
+    perform outboxd.note_action('remove', 'limit', name, changes);
+    return changes;
+  end if;
+
+  perform outboxd.setting_known(settings, array['kind', 'key', 'most', 'per', 'exempt_types', 'pace']);
+  rule.name := name;
+  rule.kind := coalesce(outboxd.setting_text(settings, 'kind', choices => array[
+    'recipient', 'provider_minute', 'provider_day', 'account', 'queue', 'type', 'campaign', 'tenant']), rule.kind);
+  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'), rule.per);
+  foreach needed in array array['kind', 'most', 'per'] loop
+    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
+      raise exception '%: is missing', needed using errcode = '22023';
+    end if;
+  end loop;
+  rule.key := outboxd.limit_key(rule.kind, case when settings ? 'key'
+    then outboxd.setting_text(settings, 'key', '^[^[:cntrl:]]{1,253}$') else rule.key end);
+  if settings -> 'most' = '"unlimited"' then
+    rule.most := null;
+  elsif settings ? 'most' then
+    rule.most := outboxd.setting_integer(settings, 'most', 1, 1000000000);
+  end if;
+  rule.options := outboxd.limit_options(rule.kind, rule.options, settings);
+  select limit_rule.name into twin
+  from outboxd.limit_rule
+  where limit_rule.kind = rule.kind and limit_rule.key is not distinct from rule.key and limit_rule.name <> rule.name;
+  if found then
+    raise exception 'key: the limit % has this kind and key', twin using errcode = '22023';
+  end if;
+
+  insert into outboxd.limit_rule values (rule.*)
+  on conflict on constraint limit_rule_pkey do update
+  set kind = excluded.kind, key = excluded.key, most = excluded.most, per = excluded.per, options = excluded.options;
+  changes := outboxd.setting_changes(before, outboxd.limit_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'limit', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: set_queue(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_queue(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  before jsonb;
+  changes jsonb;
+  empty text;
+begin
+  if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
+    raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
+  end if;
+  perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
+    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed']);
+  select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
+  if found then
+    raise exception '%: must have a value', empty using errcode = '22023';
+  end if;
+
+  perform from outboxd.queue where queue.name = set_queue.name for update;
+  before := outboxd.queue_settings(name);
+  if before is null then
+    insert into outboxd.queue (name) values (set_queue.name);
+  end if;
+  update outboxd.queue
+  set priority = coalesce(outboxd.setting_integer(settings, 'priority', 1, 100), priority),
+    max_attempts = coalesce(outboxd.setting_integer(settings, 'max_attempts', 1, 100), max_attempts),
+    backoff = coalesce(
+      outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']), backoff),
+    backoff_base = coalesce(outboxd.setting_interval(settings, 'backoff_base', '1 ms', '1 h'), backoff_base),
+    give_up_after = coalesce(outboxd.setting_interval(settings, 'give_up_after', '0', '22 h'), give_up_after),
+    dedupe_for = coalesce(outboxd.setting_interval(settings, 'dedupe_for', '0', '3650 d'), dedupe_for),
+    keep_done_for = coalesce(outboxd.setting_interval(settings, 'keep_done_for', '0', '3650 d'), keep_done_for),
+    keep_done = coalesce(outboxd.setting_integer(settings, 'keep_done', 0, 1000000000), keep_done),
+    keep_failed_for = coalesce(
+      outboxd.setting_interval(settings, 'keep_failed_for', '0', '3650 d'), keep_failed_for),
+    keep_failed = coalesce(outboxd.setting_integer(settings, 'keep_failed', 0, 1000000000), keep_failed)
+  where queue.name = set_queue.name;
+
+  changes := outboxd.setting_changes(before, outboxd.queue_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'queue', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: set_type(text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.set_type(name text, settings jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  before jsonb;
+  changes jsonb;
+  chosen text;
+begin
+  if name is null or name !~ '^[^[:cntrl:]]{1,100}$' then
+    raise exception 'name: must be 1 to 100 characters without control characters' using errcode = '22023';
+  end if;
+  perform from outboxd.email_type where email_type.name = set_type.name for update;
+  before := outboxd.type_settings(name);
+  if settings is null then
+    delete from outboxd.email_type where email_type.name = set_type.name;
+    if not found then
+      raise exception 'name: there is no policy for a type of this name' using errcode = '22023';
+    end if;
+    changes := outboxd.setting_changes(before, null);
+    perform outboxd.note_action('remove', 'type', name, changes);
+    return changes;
+  end if;
+
+  perform outboxd.setting_known(
+    settings, array['queue', 'max_attempts', 'backoff', 'backoff_base', 'give_up_after']);
+  chosen := outboxd.setting_text(settings, 'queue');
+  if settings -> 'queue' = 'null' or chosen is not null and not exists (
+    select from outboxd.queue where queue.name = chosen)
+  then
+    raise exception 'queue: there is no queue of this name' using errcode = '22023';
+  end if;
+  if before is null then
+    insert into outboxd.email_type (name) values (set_type.name);
+  end if;
+  update outboxd.email_type
+  set queue = coalesce(chosen, queue),
+    max_attempts = case when settings ? 'max_attempts'
+      then outboxd.setting_integer(settings, 'max_attempts', 1, 100) else max_attempts end,
+    backoff = case when settings ? 'backoff'
+      then outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']) else backoff end,
+    backoff_base = case when settings ? 'backoff_base'
+      then outboxd.setting_interval(settings, 'backoff_base', '1 ms', '1 h') else backoff_base end,
+    give_up_after = case when settings ? 'give_up_after'
+      then outboxd.setting_interval(settings, 'give_up_after', '0', '22 h') else give_up_after end
+  where email_type.name = set_type.name;
+
+  changes := outboxd.setting_changes(before, outboxd.type_settings(name));
+  if changes <> '{}' then
+    perform outboxd.note_action('set', 'type', name, changes);
+  end if;
+  return changes;
+end
+$_$;
+
+--
+-- Name: setting_changes(jsonb, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_changes(before jsonb, after jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select coalesce(jsonb_object_agg(key, jsonb_build_object('from', before -> key, 'to', after -> key)), '{}')
+from jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) as key
+where before -> key is distinct from after -> key
+$$;
+
+--
+-- Name: setting_integer(jsonb, text, integer, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_integer(settings jsonb, key text, low integer, high integer) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if jsonb_typeof(given) <> 'number' or given::numeric <> trunc(given::numeric)
+    or given::numeric not between low and high
+  then
+    raise exception '%: must be a whole number between % and %', key, low, high using errcode = '22023';
+  end if;
+  return given::integer;
+end
+$$;
+
+--
+-- Name: setting_interval(jsonb, text, interval, interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_interval(settings jsonb, key text, low interval, high interval) RETURNS interval
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+  found_one interval;
+begin
+  if given is null then
+    return null;
+  end if;
+  begin
+    if jsonb_typeof(given) = 'string' and settings ->> key !~ '^[\s\d.+-]*$' then
+      found_one := (settings ->> key)::interval;
+    end if;
+  exception when data_exception then
+    found_one := null;
+  end;
+  if found_one is null or extract(year from found_one) <> 0 or extract(month from found_one) <> 0
+    or found_one not between low and high
+  then
+    raise exception '%: must be a duration like "90 s", "5 min" or "6 h", between % and %', key,
+      outboxd.duration_text(low), outboxd.duration_text(high) using errcode = '22023';
+  end if;
+  return found_one;
+end
+$_$;
+
+--
+-- Name: setting_known(jsonb, text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_known(settings jsonb, known text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  stranger text;
+begin
+  if jsonb_typeof(settings) is distinct from 'object' then
+    raise exception 'settings: must be an object' using errcode = '22023';
+  end if;
+  select key into stranger from jsonb_object_keys(settings) as key where key <> all (known) order by key limit 1;
+  if found then
+    raise exception '%: is not a known setting', left(stranger, 60)
+      using errcode = '22023', hint = 'Known are ' || array_to_string(known, ', ') || '.';
+  end if;
+end
+$$;
+
+--
+-- Name: setting_text(jsonb, text, text, text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_text(settings jsonb, key text, pattern text DEFAULT '^[^[:cntrl:]]{1,100}$'::text, choices text[] DEFAULT NULL::text[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if given is null then
+    return null;
+  elsif choices is not null and (jsonb_typeof(given) <> 'string' or settings ->> key <> all (choices)) then
+    raise exception '%: must be one of %', key, array_to_string(choices, ', ') using errcode = '22023';
+  elsif jsonb_typeof(given) <> 'string' or settings ->> key !~ pattern then
+    raise exception '%: must be a text that matches %', key, pattern using errcode = '22023';
+  end if;
+  return settings ->> key;
+end
 $$;
 
 --
@@ -1112,6 +1550,36 @@ CREATE FUNCTION outboxd.status(uid uuid) RETURNS SETOF outboxd.email_status
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 select * from outboxd.email_status where email_status.uid = status.uid
+$$;
+
+--
+-- Name: type_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.type_settings(name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_strip_nulls(jsonb_build_object(
+    'queue', email_type.queue, 'max_attempts', email_type.max_attempts, 'backoff', email_type.backoff,
+    'backoff_base', outboxd.duration_text(email_type.backoff_base),
+    'give_up_after', outboxd.duration_text(email_type.give_up_after)))
+from outboxd.email_type
+where email_type.name = type_settings.name
+$$;
+
+--
+-- Name: whole_policy(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.whole_policy() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select jsonb_build_object(
+  'queues', (select coalesce(jsonb_object_agg(name, outboxd.queue_settings(name)), '{}') from outboxd.queue),
+  'types', (select coalesce(jsonb_object_agg(name, outboxd.type_settings(name)), '{}') from outboxd.email_type),
+  'limits', (select coalesce(jsonb_object_agg(name, outboxd.limit_settings(name)), '{}') from outboxd.limit_rule))
 $$;
 
 --
@@ -1362,6 +1830,76 @@ CREATE VIEW outboxd.latency AS
   GROUP BY queue, minute;
 
 --
+-- Name: limit_rule; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.limit_rule (
+    name text NOT NULL,
+    kind text NOT NULL,
+    key text,
+    most integer,
+    per interval NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT limit_rule_key_check CHECK (((key <> ''::text) AND (length(key) <= 253))),
+    CONSTRAINT limit_rule_kind_check CHECK ((kind = ANY (ARRAY['recipient'::text, 'provider_minute'::text, 'provider_day'::text, 'account'::text, 'queue'::text, 'type'::text, 'campaign'::text, 'tenant'::text]))),
+    CONSTRAINT limit_rule_most_check CHECK ((most >= 1)),
+    CONSTRAINT limit_rule_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text)),
+    CONSTRAINT limit_rule_options_check CHECK ((jsonb_typeof(options) = 'object'::text)),
+    CONSTRAINT limit_rule_per_check CHECK (((per > '00:00:00'::interval) AND (per <= '31 days'::interval)))
+);
+
+--
+-- Name: limit_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.limit_policy AS
+ SELECT name,
+    kind,
+    key,
+    most,
+    per,
+    ARRAY( SELECT jsonb_array_elements_text((limit_rule.options -> 'exempt_types'::text)) AS jsonb_array_elements_text) AS exempt_types,
+    ((options ->> 'pace'::text))::double precision AS pace
+   FROM outboxd.limit_rule;
+
+--
+-- Name: operator_log; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.operator_log (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    who text NOT NULL,
+    action text NOT NULL,
+    kind text NOT NULL,
+    key text,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+--
+-- Name: operator_log_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE outboxd.operator_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outboxd.operator_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+--
+-- Name: policy_version; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.policy_version (
+    one boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT policy_version_one_check CHECK (one)
+);
+
+--
 -- Name: queue_id_seq; Type: SEQUENCE; Schema: outboxd; Owner: -
 --
 
@@ -1373,6 +1911,24 @@ ALTER TABLE outboxd.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+--
+-- Name: queue_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.queue_policy AS
+ SELECT name AS queue,
+    priority,
+    max_attempts,
+    backoff,
+    backoff_base,
+    give_up_after,
+    dedupe_for,
+    keep_done_for,
+    keep_done,
+    keep_failed_for,
+    keep_failed
+   FROM outboxd.queue;
 
 --
 -- Name: tally; Type: TABLE; Schema: outboxd; Owner: -
@@ -1450,6 +2006,37 @@ CREATE VIEW outboxd.throughput AS
     tally.failed
    FROM (outboxd.tally
      JOIN outboxd.queue ON ((queue.id = tally.queue)));
+
+--
+-- Name: type_policy; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.type_policy AS
+ SELECT email_type.name AS type,
+    email_type.queue,
+    COALESCE(email_type.max_attempts, queue.max_attempts) AS max_attempts,
+    COALESCE(email_type.backoff, queue.backoff) AS backoff,
+    COALESCE(email_type.backoff_base, queue.backoff_base) AS backoff_base,
+    COALESCE(email_type.give_up_after, queue.give_up_after) AS give_up_after,
+    array_remove(ARRAY[
+        CASE
+            WHEN (email_type.max_attempts IS NULL) THEN 'max_attempts'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.backoff IS NULL) THEN 'backoff'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.backoff_base IS NULL) THEN 'backoff_base'::text
+            ELSE NULL::text
+        END,
+        CASE
+            WHEN (email_type.give_up_after IS NULL) THEN 'give_up_after'::text
+            ELSE NULL::text
+        END], NULL::text) AS inherited
+   FROM (outboxd.email_type
+     JOIN outboxd.queue ON ((queue.name = email_type.queue)));
 
 --
 -- Name: word; Type: TABLE; Schema: outboxd; Owner: -
@@ -1605,6 +2192,34 @@ ALTER TABLE ONLY outboxd.lease
     ADD CONSTRAINT lease_pkey PRIMARY KEY (lease_id);
 
 --
+-- Name: limit_rule limit_rule_kind_key_key; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.limit_rule
+    ADD CONSTRAINT limit_rule_kind_key_key UNIQUE NULLS NOT DISTINCT (kind, key);
+
+--
+-- Name: limit_rule limit_rule_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.limit_rule
+    ADD CONSTRAINT limit_rule_pkey PRIMARY KEY (name);
+
+--
+-- Name: operator_log operator_log_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.operator_log
+    ADD CONSTRAINT operator_log_pkey PRIMARY KEY (id);
+
+--
+-- Name: policy_version policy_version_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.policy_version
+    ADD CONSTRAINT policy_version_pkey PRIMARY KEY (one);
+
+--
 -- Name: progress progress_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1691,6 +2306,12 @@ CREATE INDEX email_uid ON ONLY outboxd.email USING btree (uid);
 CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 
 --
+-- Name: operator_log_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX operator_log_at ON outboxd.operator_log USING btree (at);
+
+--
 -- Name: ready_claim; Type: INDEX; Schema: outboxd; Owner: -
 --
 
@@ -1739,10 +2360,34 @@ ALTER INDEX outboxd.email_uid ATTACH PARTITION outboxd.email_default_uid_idx;
 CREATE TRIGGER accept_email BEFORE INSERT ON outboxd.email FOR EACH ROW EXECUTE FUNCTION outboxd.accept_email();
 
 --
+-- Name: operator_log keep_operator_log; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_operator_log BEFORE DELETE OR UPDATE OR TRUNCATE ON outboxd.operator_log FOR EACH STATEMENT EXECUTE FUNCTION outboxd.keep_operator_log();
+
+--
 -- Name: email queue_emails; Type: TRIGGER; Schema: outboxd; Owner: -
 --
 
 CREATE TRIGGER queue_emails AFTER INSERT ON outboxd.email REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION outboxd.queue_emails();
+
+--
+-- Name: email_type raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.email_type FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
+
+--
+-- Name: limit_rule raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.limit_rule FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
+
+--
+-- Name: queue raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.queue FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
 
 --
 -- Name: email_type email_type_queue_fkey; Type: FK CONSTRAINT; Schema: outboxd; Owner: -

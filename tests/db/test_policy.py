@@ -2,9 +2,11 @@
 
 import json
 import threading
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from servers import fresh_database
 from waiting import until
 
 MISSION = [
@@ -50,7 +52,9 @@ def test_the_limits_at_the_start_are_the_missions(conn):
 class TestChanges:
     def test_a_setting_changes_alone_and_the_answer_says_from_what_to_what(self, conn):
         before = book(conn)["queues"]["marketing"]
-        changes = change(conn, "queue", "marketing", {"max_attempts": 4, "backoff_base": "90 s", "priority": 10})
+        changes = change(
+            conn, "queue", "marketing", {"max_attempts": 4, "backoff_base": "90 s", "priority": 10}
+        )
         assert changes == {
             "max_attempts": {"from": 3, "to": 4},
             "backoff_base": {"from": "30 s", "to": "90 s"},
@@ -88,7 +92,13 @@ class TestChanges:
         assert book(conn)["limits"]["recipient"]["most"] == "unlimited"
 
     def test_a_new_limit_is_whole(self, conn):
-        given = {"kind": "tenant", "key": "acme", "most": 50, "per": "10 min", "exempt_types": ["reset", "alert", "reset"]}
+        given = {
+            "kind": "tenant",
+            "key": "acme",
+            "most": 50,
+            "per": "10 min",
+            "exempt_types": ["reset", "alert", "reset"],
+        }
         change(conn, "limit", "acme", given)
         assert book(conn)["limits"]["acme"] == given | {"exempt_types": ["alert", "reset"]}
 
@@ -157,12 +167,22 @@ NONSENSE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def untouched(server: str, template: str) -> Iterator[psycopg.Connection]:
+    """One database for all that is refused: nothing may change in it."""
+    for url in fresh_database(server, template):
+        with psycopg.connect(url, autocommit=True) as conn:
+            yield conn
+
+
 @pytest.mark.parametrize(("kind", "name", "settings", "key"), NONSENSE)
-def test_nonsense_is_refused_by_the_name_of_the_setting_and_changes_nothing(conn, kind, name, settings, key):
-    before = book(conn)
+def test_nonsense_is_refused_by_the_name_of_the_setting_and_changes_nothing(
+    untouched, kind, name, settings, key
+):
+    before = book(untouched)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"^{key}: "):
-        change(conn, kind, name, settings)
-    assert (book(conn), log(conn)) == (before, [])
+        change(untouched, kind, name, settings)
+    assert (book(untouched), log(untouched)) == (before, [])
 
 
 class TestTheLog:
@@ -184,7 +204,11 @@ class TestTheLog:
 
     @pytest.mark.parametrize(
         "statement",
-        ["update outboxd.operator_log set who = 'x'", "delete from outboxd.operator_log", "truncate outboxd.operator_log"],
+        [
+            "update outboxd.operator_log set who = 'x'",
+            "delete from outboxd.operator_log",
+            "truncate outboxd.operator_log",
+        ],
     )
     def test_a_line_is_never_changed_or_removed_even_by_its_owner(self, conn, statement):
         change(conn, "queue", "marketing", {"priority": 20})
@@ -240,4 +264,7 @@ def test_two_operators_at_one_queue_both_get_their_change(connect):
     first.commit()
     thread.join()
     assert [set(detail) for *_, detail in log(look)] == [{"priority"}, {"max_attempts"}]
-    assert book(look)["queues"]["marketing"] | {"priority": 20, "max_attempts": 9} == book(look)["queues"]["marketing"]
+    assert (
+        book(look)["queues"]["marketing"] | {"priority": 20, "max_attempts": 9}
+        == book(look)["queues"]["marketing"]
+    )
