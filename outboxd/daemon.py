@@ -25,7 +25,7 @@ from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import migrate, worker
+from outboxd.db import latency, migrate, worker
 from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 TAG: Final = "outboxd_uid"
 MARGIN: Final = timedelta(seconds=5)  # between an ask's deadline and the end of its lease
 FLUSH: Final = timedelta(seconds=10)  # for the last settle, after the last answer
+WATCH: Final = timedelta(seconds=0.9)  # between two looks for expired leases and changed policy
 STUCK: Final = 30.0  # seconds without a round of the claimer
 STALLED: Final = (
     20.0  # seconds without an answer to one statement; more than any statement_timeout of the path
@@ -133,7 +134,7 @@ def build(live: Live) -> Daemon:
         stop=stop,
         fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
     )
-    reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
+    reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies)
     keeper = Session(url, "keeper", stop=give_up)
     return Daemon(config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper)
 
@@ -165,7 +166,7 @@ def start(daemon: Daemon) -> None:
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
-        _loop(daemon, "reclaimer", timedelta(seconds=1.5), daemon.reclaimer.round),
+        _loop(daemon, "reclaimer", WATCH, daemon.reclaimer.round),
         _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
     ]
 
@@ -252,7 +253,7 @@ def _sessions(daemon: Daemon) -> tuple[Session, ...]:
 
 
 def _keep(daemon: Daemon) -> None:
-    """Every ten seconds: beat, read policy again, keep partitions ahead."""
+    """Every ten seconds: beat, keep partitions ahead and old figures few."""
     _in_transaction(daemon, lambda conn: _keep_round(daemon, conn))
 
 
@@ -261,7 +262,7 @@ def _keep_round(daemon: Daemon, conn: Connection) -> None:
         conn, daemon.worker, version=version("outboxd"), threads=daemon.config.sender.threads,
         stopping=daemon.stop.is_set(),
     )  # fmt: skip
-    daemon.settler.policies.refresh(conn)
+    latency.prune(conn)
     if made := worker.extend_partitions(conn):
         log.info("made partitions", extra={"tables": made})
 

@@ -27,6 +27,10 @@ COMMANDS: Final = {
     "emails": "List, show and cancel emails.",
     "dead": "List and show dead letters.",
     "adopt": "Let a restored or copied database send.",
+    "queues": "List queues and change their policy.",
+    "types": "List the policies of types and change them.",
+    "limits": "List limits and change them.",
+    "policy": "Export all policy as a file, and apply one.",
     "rebuild": "Derive the hot tables from the others.",
 }
 WRONG_CONFIG: Final = 78  # EX_CONFIG of sysexits.h

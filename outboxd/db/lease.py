@@ -225,6 +225,10 @@ def hand_back(conn: Connection, lease_id: UUID) -> int:
         return conn.execute(query("lease/hand_back"), {"lease_id": lease_id}).rowcount
 
 
-def any_expired(conn: Connection, *, now: datetime | None = None) -> bool:
-    """Whether there is anything for `reclaim` or for the sweep of words; the cheap question that is asked each second."""
-    return conn.execute(query("lease/any_expired"), {"now": now}).fetchone() == (True,)
+def any_expired(conn: Connection, *, now: datetime | None = None) -> tuple[bool, int]:
+    """Whether there is anything for `reclaim` or for the sweep of words, and the version of policy.
+
+    The cheap question that is asked each second.
+    """
+    anything, policy_version = conn.execute(query("lease/any_expired"), {"now": now}).fetchone() or (False, 0)
+    return bool(anything), int(policy_version)

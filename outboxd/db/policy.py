@@ -15,14 +15,24 @@ FALLBACK: Final = Policy(
 
 @dataclass(slots=True)
 class Policies:
-    """The policies as last read; `refresh` replaces them whole."""
+    """The policies as last read; `refresh` replaces them whole, so that any thread may ask meanwhile."""
 
     _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
+    _version: int = 0
 
     def of(self, queue: str, type_: str) -> Policy:
         """The type's policy, else the queue's."""
         known = self._known
         return known.get((queue, type_)) or known.get((queue, None)) or FALLBACK
+
+    def follow(self, conn: Connection, version: int) -> None:
+        """Read them again where policy has another version than these.
+
+        The version was read before the rows, so that rows are never older than the version that they go by.
+        """
+        if version != self._version:
+            self.refresh(conn)
+            self._version = version
 
     def refresh(self, conn: Connection) -> None:
         """Read them again."""

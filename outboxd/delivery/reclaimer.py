@@ -11,6 +11,7 @@ from typing import Final
 
 from outboxd import metrics
 from outboxd.db import lease, word
+from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,20 @@ class Reclaimer:
 
     session: Session
     crash_limit: int
+    policies: Policies
     not_before: float = 0.0
 
     def round(self) -> None:
-        """Give back what ran out, and apply words that crossed with a settle."""
+        """Give back what ran out, apply words that crossed with a settle, and follow a change of policy."""
         try:
             self.session.run(self._reclaim)
         except ConnectionLostError:
             self.not_before = time.monotonic() + CALM
 
     def _reclaim(self, conn: Connection) -> None:
-        if time.monotonic() < self.not_before or not lease.any_expired(conn):
+        anything, policy_version = lease.any_expired(conn)
+        self.policies.follow(conn, policy_version)
+        if not anything or time.monotonic() < self.not_before:
             return
         word.apply(conn)
         for email in lease.reclaim(conn, crash_limit=self.crash_limit):

@@ -10,6 +10,7 @@ from factories import claim, insert, insert_many, settle, slot
 from servers import fresh_database
 
 from outboxd.core.outcome import Failed, Failure, Rejected, Sent
+from outboxd.db import latency
 
 ERROR = 0.0910  # (1.2 - 1) / (1.2 + 1), rounded up
 EXACT = """
@@ -115,6 +116,16 @@ def test_queues_have_rows_of_their_own(conn):
     assert conn.execute("select array_agg(queue order by queue) from outboxd.latency").fetchone() == (
         ["marketing", "transactional"],
     )
+
+
+def test_old_buckets_go_a_bounded_number_at_a_time_and_young_ones_stay(conn):
+    conn.execute(
+        "insert into outboxd.latency_bucket select now() - days * interval '1 d', 1, 1, 1"
+        " from generate_series(1, 40) days"
+    )
+    assert [latency.prune(conn, limit=6) for _ in range(3)] == [6, 4, 0]
+    (oldest,) = conn.execute("select now() - min(minute) from outboxd.latency_bucket").fetchone()
+    assert oldest < latency.KEEP
 
 
 MINUTES = 30_000

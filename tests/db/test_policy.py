@@ -2,9 +2,11 @@
 
 import json
 import threading
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from servers import fresh_database
 from waiting import until
 
 MISSION = [
@@ -165,12 +167,22 @@ NONSENSE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def untouched(server: str, template: str) -> Iterator[psycopg.Connection]:
+    """One database for all that is refused: nothing may change in it."""
+    for url in fresh_database(server, template):
+        with psycopg.connect(url, autocommit=True) as conn:
+            yield conn
+
+
 @pytest.mark.parametrize(("kind", "name", "settings", "key"), NONSENSE)
-def test_nonsense_is_refused_by_the_name_of_the_setting_and_changes_nothing(conn, kind, name, settings, key):
-    before = book(conn)
+def test_nonsense_is_refused_by_the_name_of_the_setting_and_changes_nothing(
+    untouched, kind, name, settings, key
+):
+    before = book(untouched)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"^{key}: "):
-        change(conn, kind, name, settings)
-    assert (book(conn), log(conn)) == (before, [])
+        change(untouched, kind, name, settings)
+    assert (book(untouched), log(untouched)) == (before, [])
 
 
 class TestTheLog:

@@ -1,6 +1,8 @@
--- Whether there is anything to repair: a lease that ran out, or a word that nobody has heard for a while.
+-- Whether there is anything to repair: a lease that ran out, or a word that nobody has heard for a while. And the
+-- version of policy, so that daemons follow a change without a statement of its own.
 select exists (
     select from outboxd.lease where lease.lease_until < (select coalesce(%(now)s::timestamptz, clock_timestamp())))
   or exists (
     select from outboxd.word
-    where word.at < (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '5 s')
+    where word.at < (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '5 s') as anything,
+  (select policy_version.version from outboxd.policy_version) as policy_version

@@ -1,0 +1,7 @@
+"""`outboxd limits`: how much may go to whom in how long."""
+
+from outboxd.cli.rules import rules
+
+COLUMNS = ("name", "kind", "key", "most", "per", "exempt_types", "pace")
+
+limits = rules("limits", "List limits and change them.", COLUMNS)

@@ -1,0 +1,2 @@
+-- All policy as one object: {section: {name: settings}}.
+select outboxd.whole_policy()
