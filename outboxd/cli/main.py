@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "enqueue": "Insert one email.",
     "emails": "List, show and cancel emails.",
     "dead": "List and show dead letters.",
+    "suppressions": "Keep the list of addresses that get no email.",
     "rebuild": "Derive the hot tables from the others.",
 }
 WRONG_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
