@@ -8,6 +8,7 @@ create or replace function outboxd.suppress_many(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   erased bytea[];

@@ -6,6 +6,7 @@ returns table (address text, scope text, reason text, expires_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   if cardinality(addresses) > 50000 then
@@ -20,7 +21,7 @@ begin
     from outboxd.suppression
     where suppression.address_hash = outboxd.keyed_hash(
         outboxd.normalise_address(given.address), secret.inner_pad, secret.outer_pad)
-      and (suppression.scope = 'all' or suppression.scope = any (scopes))
+      and array_position(scopes || 'all'::text, suppression.scope) is not null
       and (suppression.expires_at is null or suppression.expires_at > clock_timestamp())
     order by outboxd.gravity(suppression.reason), suppression.scope
     limit 1) as found
