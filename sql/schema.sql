@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 7730220f6092dd5a';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 319b87617cea27bc';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -83,6 +83,21 @@ end
 $_$;
 
 --
+-- Name: address_hash(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.address_hash(address text) RETURNS bytea
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  normalised text := outboxd.normalise_address(address);
+begin
+  return (select outboxd.keyed_hash(normalised, secret.inner_pad, secret.outer_pad) from outboxd.secret);
+end
+$$;
+
+--
 -- Name: cancel(uuid); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -121,6 +136,7 @@ declare
   opening integer;
   name text;
   address text := written;
+  normalised text;
 begin
   perform outboxd.check_line(entry, field, 998);
   if right(written, 1) = '>' then
@@ -137,19 +153,9 @@ begin
     end if;
   end if;
 
-  if length(address) <= 254
-    and strpos(address, '@') <= 65
-    and (address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-        '(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*$')
-      or address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-        '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$'))
-    and address !~ '\.[0-9]+$'
-    and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
-  then
-    return lower(address collate "C");
+  normalised := outboxd.normalise_address(address);
+  if normalised is not null then
+    return normalised;
   end if;
   perform outboxd.refuse_address(address, field);
 end
@@ -646,6 +652,49 @@ end
 $_$;
 
 --
+-- Name: domain_in_lower_case(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.domain_in_lower_case(domain text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN NORMALIZE(translate(lower((NORMALIZE(domain, NFC) COLLATE "C")), 'ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮĴĶĹĻĽŁŃŅŇŊŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽƁƂƄƆƇƉƊƋƎƏƐƑƓƔƖƗƘƜƝƟƠƢƤƦƧƩƬƮƯƱƲƳƵƷƸƼǍǏǑǓǕǗǙǛǞǠǢǤǦǨǪǬǮǴǶǷǸǺǼǾȀȂȄȆȈȊȌȎȐȒȔȖȘȚȜȞȠȢȤȦȨȪȬȮȰȲȺȻȽȾɁɃɄɅɆɈɊɌɎͰͲͶͿΆΈΉΊΌΎΏΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΪΫϏϘϚϜϞϠϢϤϦϨϪϬϮϴϷϺϽϾϿЀЁЂЃЄЅІЇЈЉЊЋЌЍЎЏАБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯѠѢѤѦѨѪѬѮѰѲѴѶѸѺѼѾҀҊҌҎҐҒҔҖҘҚҜҞҠҢҤҦҨҪҬҮҰҲҴҶҸҺҼҾӀӁӃӅӇӉӋӍӐӒӔӖӘӚӜӞӠӢӤӦӨӪӬӮӰӲӴӶӸӺӼӾԀԂԄԆԈԊԌԎԐԒԔԖԘԚԜԞԠԢԤԦԨԪԬԮԱԲԳԴԵԶԷԸԹԺԻԼԽԾԿՀՁՂՃՄՅՆՇՈՉՊՋՌՍՎՏՐՑՒՓՔՕՖႠႡႢႣႤႥႦႧႨႩႪႫႬႭႮႯႰႱႲႳႴႵႶႷႸႹႺႻႼႽႾႿჀჁჂჃჄჅჇჍᲐᲑᲒᲓᲔᲕᲖᲗᲘᲙᲚᲛᲜᲝᲞᲟᲠᲡᲢᲣᲤᲥᲦᲧᲨᲩᲪᲫᲬᲭᲮᲯᲰᲱᲲᲳᲴᲵᲶᲷᲸᲹᲺᲽᲾᲿḀḂḄḆḈḊḌḎḐḒḔḖḘḚḜḞḠḢḤḦḨḪḬḮḰḲḴḶḸḺḼḾṀṂṄṆṈṊṌṎṐṒṔṖṘṚṜṞṠṢṤṦṨṪṬṮṰṲṴṶṸṺṼṾẀẂẄẆẈẊẌẎẐẒẔẠẢẤẦẨẪẬẮẰẲẴẶẸẺẼẾỀỂỄỆỈỊỌỎỐỒỔỖỘỚỜỞỠỢỤỦỨỪỬỮỰỲỴỶỸỺỼỾἈἉἊἋἌἍἎἏἘἙἚἛἜἝἨἩἪἫἬἭἮἯἸἹἺἻἼἽἾἿὈὉὊὋὌὍὙὛὝὟὨὩὪὫὬὭὮὯᾸᾹᾺῈῊῘῙῚῨῩῪῬῸῺⰀⰁⰂⰃⰄⰅⰆⰇⰈⰉⰊⰋⰌⰍⰎⰏⰐⰑⰒⰓⰔⰕⰖⰗⰘⰙⰚⰛⰜⰝⰞⰟⰠⰡⰢⰣⰤⰥⰦⰧⰨⰩⰪⰫⰬⰭⰮⰯⱠⱢⱣⱤⱧⱩⱫⱭⱮⱯⱰⱲⱵⱾⱿⲀⲂⲄⲆⲈⲊⲌⲎⲐⲒⲔⲖⲘⲚⲜⲞⲠⲢⲤⲦⲨⲪⲬⲮⲰⲲⲴⲶⲸⲺⲼⲾⳀⳂⳄⳆⳈⳊⳌⳎⳐⳒⳔⳖⳘⳚⳜⳞⳠⳢⳫⳭⳲꙀꙂꙄꙆꙈꙊꙌꙎꙐꙒꙔꙖꙘꙚꙜꙞꙠꙢꙤꙦꙨꙪꙬꚀꚂꚄꚆꚈꚊꚌꚎꚐꚒꚔꚖꚘꚚꜢꜤꜦꜨꜪꜬꜮꜲꜴꜶꜸꜺꜼꜾꝀꝂꝄꝆꝈꝊꝌꝎꝐꝒꝔꝖꝘꝚꝜꝞꝠꝢꝤꝦꝨꝪꝬꝮꝹꝻꝽꝾꞀꞂꞄꞆꞋꞍꞐꞒꞖꞘꞚꞜꞞꞠꞢꞤꞦꞨꞪꞫꞬꞭꞮꞰꞱꞲꞳꞴꞶꞸꞺꞼꞾꟀꟂꟄꟅꟆꟇꟉꟐꟖꟘꟵ'::text, 'àáâãäåæçèéêëìíîïðñòóôõöøùúûüýþāăąćĉċčďđēĕėęěĝğġģĥħĩīĭįĵķĺļľłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷÿźżžɓƃƅɔƈɖɗƌǝəɛƒɠɣɩɨƙɯɲɵơƣƥʀƨʃƭʈưʊʋƴƶʒƹƽǎǐǒǔǖǘǚǜǟǡǣǥǧǩǫǭǯǵƕƿǹǻǽǿȁȃȅȇȉȋȍȏȑȓȕȗșțȝȟƞȣȥȧȩȫȭȯȱȳⱥȼƚⱦɂƀʉʌɇɉɋɍɏͱͳͷϳάέήίόύώαβγδεζηθικλμνξοπρστυφχψωϊϋϗϙϛϝϟϡϣϥϧϩϫϭϯθϸϻͻͼͽѐёђѓєѕіїјљњћќѝўџабвгдежзийклмнопрстуфхцчшщъыьэюяѡѣѥѧѩѫѭѯѱѳѵѷѹѻѽѿҁҋҍҏґғҕҗҙқҝҟҡңҥҧҩҫҭүұҳҵҷҹһҽҿӏӂӄӆӈӊӌӎӑӓӕӗәӛӝӟӡӣӥӧөӫӭӯӱӳӵӷӹӻӽӿԁԃԅԇԉԋԍԏԑԓԕԗԙԛԝԟԡԣԥԧԩԫԭԯաբգդեզէըթժիլխծկհձղճմյնշոչպջռսվտրցւփքօֆⴀⴁⴂⴃⴄⴅⴆⴇⴈⴉⴊⴋⴌⴍⴎⴏⴐⴑⴒⴓⴔⴕⴖⴗⴘⴙⴚⴛⴜⴝⴞⴟⴠⴡⴢⴣⴤⴥⴧⴭაბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰჱჲჳჴჵჶჷჸჹჺჽჾჿḁḃḅḇḉḋḍḏḑḓḕḗḙḛḝḟḡḣḥḧḩḫḭḯḱḳḵḷḹḻḽḿṁṃṅṇṉṋṍṏṑṓṕṗṙṛṝṟṡṣṥṧṩṫṭṯṱṳṵṷṹṻṽṿẁẃẅẇẉẋẍẏẑẓẕạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹỻỽỿἀἁἂἃἄἅἆἇἐἑἒἓἔἕἠἡἢἣἤἥἦἧἰἱἲἳἴἵἶἷὀὁὂὃὄὅὑὓὕὗὠὡὢὣὤὥὦὧᾰᾱὰὲὴῐῑὶῠῡὺῥὸὼⰰⰱⰲⰳⰴⰵⰶⰷⰸⰹⰺⰻⰼⰽⰾⰿⱀⱁⱂⱃⱄⱅⱆⱇⱈⱉⱊⱋⱌⱍⱎⱏⱐⱑⱒⱓⱔⱕⱖⱗⱘⱙⱚⱛⱜⱝⱞⱟⱡɫᵽɽⱨⱪⱬɑɱɐɒⱳⱶȿɀⲁⲃⲅⲇⲉⲋⲍⲏⲑⲓⲕⲗⲙⲛⲝⲟⲡⲣⲥⲧⲩⲫⲭⲯⲱⲳⲵⲷⲹⲻⲽⲿⳁⳃⳅⳇⳉⳋⳍⳏⳑⳓⳕⳗⳙⳛⳝⳟⳡⳣⳬⳮⳳꙁꙃꙅꙇꙉꙋꙍꙏꙑꙓꙕꙗꙙꙛꙝꙟꙡꙣꙥꙧꙩꙫꙭꚁꚃꚅꚇꚉꚋꚍꚏꚑꚓꚕꚗꚙꚛꜣꜥꜧꜩꜫꜭꜯꜳꜵꜷꜹꜻꜽꜿꝁꝃꝅꝇꝉꝋꝍꝏꝑꝓꝕꝗꝙꝛꝝꝟꝡꝣꝥꝧꝩꝫꝭꝯꝺꝼᵹꝿꞁꞃꞅꞇꞌɥꞑꞓꞗꞙꞛꞝꞟꞡꞣꞥꞧꞩɦɜɡɬɪʞʇʝꭓꞵꞷꞹꞻꞽꞿꟁꟃꞔʂᶎꟈꟊꟑꟗꟙꟶ'::text), NFC);
+
+--
+-- Name: domain_letters(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.domain_letters() RETURNS int4multirange
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN '{[45,46),[48,58),[97,123),[183,184),[192,215),[216,247),[248,304),[305,306),[308,319),[321,329),[330,383),[384,452),[461,497),[500,688),[697,706),[710,722),[748,749),[750,751),[768,832),[834,835),[838,847),[848,884),[885,888),[891,894),[895,896),[902,903),[904,907),[908,909),[910,930),[931,976),[983,1008),[1011,1013),[1015,1017),[1018,1154),[1155,1160),[1162,1328),[1329,1367),[1369,1370),[1376,1415),[1416,1417),[1425,1470),[1471,1472),[1473,1475),[1476,1478),[1479,1482),[1488,1515),[1519,1525),[1552,1563),[1568,1600),[1601,1642),[1646,1653),[1657,1748),[1749,1757),[1759,1769),[1770,1792),[1808,1867),[1869,1970),[1984,2038),[2045,2046),[2048,2094),[2112,2140),[2144,2155),[2160,2184),[2185,2192),[2199,2274),[2275,2392),[2400,2404),[2406,2416),[2417,2436),[2437,2445),[2447,2449),[2451,2473),[2474,2481),[2482,2483),[2486,2490),[2492,2501),[2503,2505),[2507,2511),[2519,2520),[2528,2532),[2534,2546),[2556,2557),[2558,2559),[2561,2564),[2565,2571),[2575,2577),[2579,2601),[2602,2609),[2610,2611),[2613,2614),[2616,2618),[2620,2621),[2622,2627),[2631,2633),[2635,2638),[2641,2642),[2652,2653),[2662,2678),[2689,2692),[2693,2702),[2703,2706),[2707,2729),[2730,2737),[2738,2740),[2741,2746),[2748,2758),[2759,2762),[2763,2766),[2768,2769),[2784,2788),[2790,2800),[2809,2816),[2817,2820),[2821,2829),[2831,2833),[2835,2857),[2858,2865),[2866,2868),[2869,2874),[2876,2885),[2887,2889),[2891,2894),[2899,2904),[2911,2916),[2918,2928),[2929,2930),[2946,2948),[2949,2955),[2958,2961),[2962,2966),[2969,2971),[2972,2973),[2974,2976),[2979,2981),[2984,2987),[2990,3002),[3006,3011),[3014,3017),[3018,3022),[3024,3025),[3031,3032),[3046,3056),[3072,3085),[3086,3089),[3090,3113),[3114,3130),[3132,3141),[3142,3145),[3146,3150),[3157,3159),[3160,3163),[3164,3166),[3168,3172),[3174,3184),[3200,3204),[3205,3213),[3214,3217),[3218,3241),[3242,3252),[3253,3258),[3260,3269),[3270,3273),[3274,3278),[3285,3287),[3292,3295),[3296,3300),[3302,3312),[3313,3316),[3328,3341),[3342,3345),[3346,3397),[3398,3401),[3402,3407),[3412,3416),[3423,3428),[3430,3440),[3450,3456),[3457,3460),[3461,3479),[3482,3506),[3507,3516),[3517,3518),[3520,3527),[3530,3531),[3535,3541),[3542,3543),[3544,3552),[3558,3568),[3570,3572),[3585,3635),[3636,3643),[3648,3663),[3664,3674),[3713,3715),[3716,3717),[3718,3723),[3724,3748),[3749,3750),[3751,3763),[3764,3774),[3776,3781),[3782,3783),[3784,3791),[3792,3802),[3806,3808),[3840,3841),[3851,3852),[3864,3866),[3872,3882),[3893,3894),[3895,3896),[3897,3898),[3902,3907),[3908,3912),[3913,3917),[3918,3922),[3923,3927),[3928,3932),[3933,3945),[3946,3949),[3953,3955),[3956,3957),[3962,3969),[3970,3973),[3974,3987),[3988,3992),[3993,3997),[3998,4002),[4003,4007),[4008,4012),[4013,4025),[4026,4029),[4038,4039),[4096,4170),[4176,4254),[4256,4294),[4295,4296),[4301,4302),[4304,4347),[4349,4352),[4608,4681),[4682,4686),[4688,4695),[4696,4697),[4698,4702),[4704,4745),[4746,4750),[4752,4785),[4786,4790),[4792,4799),[4800,4801),[4802,4806),[4808,4823),[4824,4881),[4882,4886),[4888,4955),[4957,4960),[4992,5008),[5024,5110),[5121,5741),[5743,5760),[5761,5787),[5792,5867),[5873,5881),[5888,5910),[5919,5941),[5952,5972),[5984,5997),[5998,6001),[6002,6004),[6016,6068),[6070,6100),[6103,6104),[6108,6110),[6112,6122),[6160,6170),[6176,6265),[6272,6315),[6320,6390),[6400,6431),[6432,6444),[6448,6460),[6470,6510),[6512,6517),[6528,6572),[6576,6602),[6608,6618),[6656,6684),[6688,6751),[6752,6781),[6783,6794),[6800,6810),[6823,6824),[6832,6846),[6847,6897),[6912,6989),[6992,7002),[7019,7028),[7040,7156),[7168,7224),[7232,7242),[7245,7294),[7306,7307),[7312,7355),[7357,7360),[7376,7379),[7380,7419),[7424,7468),[7471,7472),[7483,7484),[7502,7503),[7531,7544),[7545,7579),[7616,7834),[7836,7838),[7839,7958),[7960,7966),[7968,8006),[8008,8014),[8016,8024),[8025,8026),[8027,8028),[8029,8030),[8031,8049),[8050,8051),[8052,8053),[8054,8055),[8056,8057),[8058,8059),[8060,8061),[8112,8114),[8118,8119),[8120,8123),[8134,8135),[8136,8137),[8138,8139),[8144,8147),[8150,8155),[8160,8163),[8164,8171),[8172,8173),[8182,8183),[8184,8185),[8186,8187),[11264,11388),[11390,11493),[11499,11508),[11520,11558),[11559,11560),[11565,11566),[11568,11624),[11647,11671),[11680,11687),[11688,11695),[11696,11703),[11704,11711),[11712,11719),[11720,11727),[11728,11735),[11736,11743),[11744,11776),[12293,12296),[12330,12334),[12348,12349),[12353,12439),[12441,12443),[12445,12447),[12449,12543),[12549,12592),[12704,12736),[12784,12800),[13312,19904),[19968,42125),[42192,42238),[42240,42509),[42512,42540),[42560,42608),[42612,42622),[42623,42652),[42654,42726),[42736,42738),[42775,42784),[42786,42864),[42865,42889),[42891,42955),[42957,42958),[42959,42962),[42963,42964),[42965,42970),[42971,42972),[42997,43000),[43002,43048),[43052,43053),[43072,43124),[43136,43206),[43216,43226),[43232,43256),[43259,43260),[43261,43310),[43312,43348),[43392,43457),[43471,43482),[43488,43519),[43520,43575),[43584,43598),[43600,43610),[43616,43639),[43642,43715),[43739,43742),[43744,43760),[43762,43767),[43777,43783),[43785,43791),[43793,43799),[43808,43815),[43816,43823),[43824,43867),[43872,43881),[43968,44011),[44012,44014),[44016,44026),[44032,55204),[64014,64016),[64017,64018),[64019,64021),[64031,64032),[64033,64034),[64035,64037),[64039,64042),[64286,64287),[131072,173792),[173824,178207),[178208,183982),[183984,191457),[191472,192094),[196608,201547),[201552,210042),[249856,261184)}'::int4multirange;
+
+--
+-- Name: domain_to_ascii(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.domain_to_ascii(domain text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $_$
+declare
+  labels text[] := string_to_array(outboxd.domain_in_lower_case(domain), '.');
+begin
+  if length(domain) > 254 then
+    return null;
+  end if;
+  for place in 1 .. cardinality(labels) loop
+    continue when labels[place] !~ '[^\x01-\x7f]';
+    if length(labels[place]) > 59 or labels[place] ~ '^-|-$|^..--' or exists (
+      select from regexp_split_to_table(labels[place], '') as letter
+      where not ascii(letter) <@ outboxd.domain_letters())
+    then
+      return null;
+    end if;
+    labels[place] := 'xn--' || outboxd.punycode(labels[place]);
+  end loop;
+  return array_to_string(labels, '.');
+end
+$_$;
+
+--
 -- Name: duration_text(interval); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -815,6 +864,14 @@ end
 $_$;
 
 --
+-- Name: gravity(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.gravity(reason text) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN array_position(ARRAY['gdpr'::text, 'fraud'::text, 'spam_complaint'::text, 'feedback_loop'::text, 'unsubscribe'::text, 'hard_bounce'::text, 'admin'::text, 'soft_bounce_persistent'::text], reason);
+
+--
 -- Name: keep_operator_log(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -826,6 +883,14 @@ begin
   raise exception 'operator_log: rows are added, never changed or removed' using errcode = '42501';
 end
 $$;
+
+--
+-- Name: keyed_hash(text, bytea, bytea); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.keyed_hash(address text, inner_pad bytea, outer_pad bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(sha256((outer_pad || sha256((inner_pad || decode(address, 'escape'::text))))), 1, 16);
 
 --
 -- Name: limit_key(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -903,6 +968,33 @@ where limit_rule.name = limit_settings.name
 $$;
 
 --
+-- Name: normalise_address(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.normalise_address(address text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $_$
+begin
+  if octet_length(address) <> length(address) then
+    if length(address) > 254 or split_part(address, '@', 1) ~ '[^\x01-\x7f]' then
+      return null;
+    end if;
+    address := split_part(address, '@', 1) || '@' || outboxd.domain_to_ascii(substr(address, strpos(address, '@') + 1));
+  end if;
+  if length(address) <= 254
+    and strpos(address, '@') <= 65
+    and address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*'
+      '@([A-Za-z0-9]+(-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(-+[A-Za-z0-9]+)*$')
+    and address !~ '\.[0-9]+$'
+    and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
+  then
+    return lower(address collate "C");
+  end if;
+  return null;
+end
+$_$;
+
+--
 -- Name: note_action(text, text, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -944,6 +1036,67 @@ begin
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+end
+$$;
+
+--
+-- Name: punycode(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.punycode(label text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+declare
+  digits constant text := 'abcdefghijklmnopqrstuvwxyz0123456789';
+  points constant integer[] := array(select ascii(letter) from regexp_split_to_table(label, '') as letter);
+  encoded text := regexp_replace(label, '[^\x01-\x7f]', '', 'g');
+  basic constant integer := length(encoded);
+  handled integer := basic;
+  last_point integer := 127;
+  next_point integer;
+  delta bigint := 0;
+  bias integer := 72;
+  rest bigint;
+  threshold integer;
+  place integer;
+begin
+  if basic > 0 then
+    encoded := encoded || '-';
+  end if;
+  while handled < cardinality(points) loop
+    next_point := (select min(point) from unnest(points) as point where point > last_point);
+    delta := delta + (next_point - last_point - 1)::bigint * (handled + 1);
+    for position in 1 .. cardinality(points) loop
+      if points[position] < next_point then
+        delta := delta + 1;
+      elsif points[position] = next_point then
+        rest := delta;
+        place := 36;
+        loop
+          threshold := least(greatest(place - bias, 1), 26);
+          exit when rest < threshold;
+          encoded := encoded || substr(digits, (threshold + (rest - threshold) % (36 - threshold))::integer + 1, 1);
+          rest := (rest - threshold) / (36 - threshold);
+          place := place + 36;
+        end loop;
+        encoded := encoded || substr(digits, rest::integer + 1, 1);
+
+        rest := case when handled = basic then delta / 700 else delta / 2 end;
+        handled := handled + 1;
+        rest := rest + rest / handled;
+        bias := 0;
+        while rest > 455 loop
+          rest := rest / 35;
+          bias := bias + 36;
+        end loop;
+        bias := bias + (36 * rest / (rest + 38))::integer;
+        delta := 0;
+      end if;
+    end loop;
+    delta := delta + 1;
+    last_point := next_point;
+  end loop;
+  return encoded;
 end
 $$;
 
@@ -1090,6 +1243,9 @@ begin
     perform outboxd.refuse_payload(field, 'has a domain that is an IP address or ends in digits', 'Give a domain name.');
   elsif strpos(domain, '.') = 0 then
     perform outboxd.refuse_payload(field, 'has a domain without a dot', 'Give the whole domain: name@shop.example.');
+  elsif domain ~ '[^\x01-\x7f]' then
+    perform outboxd.refuse_payload(
+      field, 'has a domain that cannot be converted for sending', 'Write its small letters, or its form with xn--.');
   end if;
   perform outboxd.refuse_payload(
     field, 'has a character that an address cannot have', 'Write name@domain or Name <name@domain>.');
@@ -1155,6 +1311,42 @@ select exists (
     select from outboxd.dead_letter as died
     join outboxd.queue on queue.name = died.queue
     where died.id = released.id and died.died_at + queue.dedupe_for <= clock_timestamp())
+$$;
+
+--
+-- Name: suppression; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.suppression (
+    address_hash bytea NOT NULL,
+    scope text NOT NULL,
+    reason text NOT NULL,
+    source text NOT NULL,
+    cause text,
+    address text,
+    expires_at timestamp with time zone,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT suppression_address_hash_check CHECK ((octet_length(address_hash) = 16)),
+    CONSTRAINT suppression_cause_check CHECK ((length(cause) <= 1000)),
+    CONSTRAINT suppression_check CHECK (((reason <> 'gdpr'::text) OR (address IS NULL))),
+    CONSTRAINT suppression_expires_at_check CHECK (isfinite(expires_at)),
+    CONSTRAINT suppression_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT suppression_reason_check CHECK ((reason = ANY (ARRAY['hard_bounce'::text, 'soft_bounce_persistent'::text, 'spam_complaint'::text, 'feedback_loop'::text, 'unsubscribe'::text, 'gdpr'::text, 'fraud'::text, 'admin'::text]))),
+    CONSTRAINT suppression_scope_check CHECK (((scope <> ''::text) AND (length(scope) <= 100))),
+    CONSTRAINT suppression_source_check CHECK (((source <> ''::text) AND (length(source) <= 100)))
+);
+
+--
+-- Name: replaces(outboxd.suppression, outboxd.suppression); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.replaces(given outboxd.suppression, held outboxd.suppression) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+  return held.expires_at <= clock_timestamp() or outboxd.gravity(given.reason) < outboxd.gravity(held.reason);
+end
 $$;
 
 --
@@ -1728,6 +1920,150 @@ select * from outboxd.email_status where email_status.uid = status.uid
 $$;
 
 --
+-- Name: suppress(text, text, text, text, timestamp with time zone, text, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.suppress(address text, reason text, scope text DEFAULT 'all'::text, source text DEFAULT 'sql'::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, cause text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  done record;
+begin
+  if outboxd.gravity(reason) is null then
+    raise exception 'reason: is none of those known' using errcode = '22023',
+      hint = 'One of hard_bounce, soft_bounce_persistent, spam_complaint, feedback_loop, unsubscribe, gdpr, fraud, admin.';
+  elsif coalesce(scope, '') = '' or length(scope) > 100 then
+    raise exception 'scope: must be all, or the name of a queue or type' using errcode = '22023';
+  elsif coalesce(source, '') = '' or length(source) > 100 or length(cause) > 1000 then
+    raise exception 'source: must have 1 to 100 characters, and cause at most 1,000' using errcode = '22023';
+  elsif expires_at <= clock_timestamp() then
+    raise exception 'expires_at: has passed already' using errcode = '22023', hint = 'Leave it out for ever.';
+  elsif jsonb_typeof(metadata) <> 'object' or octet_length(metadata::text) > 4096 then
+    raise exception 'metadata: must be an object of at most 4096 bytes' using errcode = '22023';
+  end if;
+  select many.added, many.changed, many.refused into done
+  from outboxd.suppress_many(
+    array[address], array[reason], array[scope], array[source], array[cause], array[expires_at], array[metadata]) as many;
+  if done.refused <> '{}' then
+    raise exception 'address: is not an address' using errcode = '22023', hint = 'Write name@domain, without a name.';
+  end if;
+  return done.added + done.changed > 0;
+end
+$$;
+
+--
+-- Name: suppress_many(text[], text[], text[], text[], text[], timestamp with time zone[], jsonb[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.suppress_many(addresses text[], reasons text[], scopes text[], sources text[], causes text[], expiries timestamp with time zone[], metadata jsonb[], OUT added integer, OUT changed integer, OUT refused integer[]) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  erased bytea[];
+begin
+  if cardinality(addresses) > 50000 then
+    raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
+  end if;
+  with given as materialized (
+    select item.place, outboxd.normalise_address(item.address) as address, item.reason, item.scope, item.source,
+      item.cause, nullif(item.expires_at, 'infinity') as expires_at, coalesce(item.metadata, '{}') as metadata
+    from unnest(addresses, reasons, scopes, sources, causes, expiries, metadata)
+      with ordinality as item (address, reason, scope, source, cause, expires_at, metadata, place)
+  ), hashed as materialized (
+    select outboxd.keyed_hash(given.address, secret.inner_pad, secret.outer_pad) as address_hash, given.*,
+      outboxd.gravity(given.reason) as gravity, coalesce(given.expires_at, 'infinity') as until
+    from given
+    cross join outboxd.secret
+    where given.address is not null
+  ), single as (
+    select distinct on (hashed.address_hash, hashed.scope) hashed.*,
+      max(hashed.until) over (partition by hashed.address_hash, hashed.scope) as latest,
+      bool_or(hashed.reason = 'gdpr') over (partition by hashed.address_hash) or gone.address_hash is not null as erased
+    from hashed
+    left join lateral (
+      select other.address_hash
+      from outboxd.suppression as other
+      where other.address_hash = hashed.address_hash and other.reason = 'gdpr'
+      limit 1) as gone on true
+    order by hashed.address_hash, hashed.scope, hashed.gravity, hashed.until desc
+  ), written as (
+    insert into outboxd.suppression as held
+      (address_hash, scope, reason, source, cause, address, expires_at, metadata)
+    select single.address_hash, single.scope, single.reason, single.source, single.cause,
+      case when not single.erased then single.address end, nullif(single.latest, 'infinity'), single.metadata
+    from single
+    order by single.address_hash, single.scope
+    on conflict (address_hash, scope) do update
+    set
+      reason = case when outboxd.replaces(excluded, held)
+        then excluded.reason else held.reason end,
+      source = case when outboxd.replaces(excluded, held)
+        then excluded.source else held.source end,
+      cause = case when outboxd.replaces(excluded, held)
+        then excluded.cause else held.cause end,
+      metadata = case when outboxd.replaces(excluded, held)
+        then excluded.metadata else held.metadata end,
+      created_at = case when outboxd.replaces(excluded, held)
+        then excluded.created_at else held.created_at end,
+      expires_at = case when held.expires_at <= clock_timestamp() then excluded.expires_at
+        else nullif(greatest(coalesce(held.expires_at, 'infinity'), coalesce(excluded.expires_at, 'infinity')),
+          'infinity') end,
+      address = excluded.address
+    where outboxd.replaces(excluded, held)
+      or coalesce(excluded.expires_at, 'infinity') > coalesce(held.expires_at, 'infinity')
+      or (excluded.address is null) <> (held.address is null)
+    returning held.address_hash, held.reason, held.xmax = 0 as is_new
+  )
+  select count(*) filter (where written.is_new), count(*) filter (where not written.is_new),
+    array(select given.place::integer from given where given.address is null order by given.place),
+    array_agg(written.address_hash) filter (where written.reason = 'gdpr')
+  into added, changed, refused, erased
+  from written;
+
+  if erased is not null then
+    update outboxd.suppression
+    set address = null
+    where suppression.address_hash = any (erased) and suppression.address is not null;
+  end if;
+end
+$$;
+
+--
+-- Name: suppressed(text[], text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.suppressed(addresses text[], VARIADIC scopes text[] DEFAULT '{}'::text[]) RETURNS TABLE(address text, scope text, reason text, expires_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  if cardinality(addresses) > 50000 then
+    raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
+  end if;
+  return query
+  select given.address, found.scope, found.reason, found.expires_at
+  from unnest(addresses) with ordinality as given (address, place)
+  cross join outboxd.secret
+  cross join lateral (
+    select suppression.scope, suppression.reason, suppression.expires_at
+    from outboxd.suppression
+    where suppression.address_hash = outboxd.keyed_hash(
+        outboxd.normalise_address(given.address), secret.inner_pad, secret.outer_pad)
+      and array_position(scopes || 'all'::text, suppression.scope) is not null
+      and (suppression.expires_at is null or suppression.expires_at > clock_timestamp())
+    order by outboxd.gravity(suppression.reason), suppression.scope
+    limit 1) as found
+  order by given.place;
+end
+$$;
+
+--
 -- Name: type_settings(text); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -1741,6 +2077,30 @@ select jsonb_strip_nulls(jsonb_build_object(
     'give_up_after', outboxd.duration_text(email_type.give_up_after)))
 from outboxd.email_type
 where email_type.name = type_settings.name
+$$;
+
+--
+-- Name: unsuppress(text, text, boolean); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.unsuppress(address text, scope text DEFAULT NULL::text, erased boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  hash bytea := outboxd.address_hash(address);
+  removed integer;
+begin
+  if hash is null then
+    raise exception 'address: is not an address' using errcode = '22023', hint = 'Write name@domain, without a name.';
+  end if;
+  delete from outboxd.suppression
+  where suppression.address_hash = hash
+    and (unsuppress.scope is null or suppression.scope = unsuppress.scope)
+    and (unsuppress.erased or suppression.reason <> 'gdpr');
+  get diagnostics removed = row_count;
+  return removed;
+end
 $$;
 
 --
@@ -2238,6 +2598,36 @@ CREATE TABLE outboxd.schema_version (
 );
 
 --
+-- Name: secret; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.secret (
+    singleton boolean DEFAULT true NOT NULL,
+    key bytea NOT NULL,
+    inner_pad bytea NOT NULL,
+    outer_pad bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT secret_inner_pad_check CHECK ((octet_length(inner_pad) = 64)),
+    CONSTRAINT secret_key_check CHECK ((octet_length(key) = 32)),
+    CONSTRAINT secret_outer_pad_check CHECK ((octet_length(outer_pad) = 64)),
+    CONSTRAINT secret_singleton_check CHECK (singleton)
+);
+
+--
+-- Name: suppression_summary; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.suppression_summary AS
+ SELECT scope,
+    reason,
+    count(*) FILTER (WHERE ((expires_at IS NULL) OR (expires_at > statement_timestamp()))) AS active,
+    count(*) FILTER (WHERE (expires_at <= statement_timestamp())) AS expired,
+    count(*) FILTER (WHERE (address IS NULL)) AS erased,
+    max(created_at) AS newest_at
+   FROM outboxd.suppression
+  GROUP BY scope, reason;
+
+--
 -- Name: throughput; Type: VIEW; Schema: outboxd; Owner: -
 --
 
@@ -2546,6 +2936,20 @@ ALTER TABLE ONLY outboxd.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
 
 --
+-- Name: secret secret_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.secret
+    ADD CONSTRAINT secret_pkey PRIMARY KEY (singleton);
+
+--
+-- Name: suppression suppression_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.suppression
+    ADD CONSTRAINT suppression_pkey PRIMARY KEY (address_hash, scope);
+
+--
 -- Name: tally tally_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -2619,6 +3023,12 @@ CREATE INDEX operator_log_at ON outboxd.operator_log USING btree (at);
 --
 
 CREATE INDEX ready_claim ON outboxd.ready USING btree (queue, lane, priority, scheduled_at, id);
+
+--
+-- Name: suppression_created_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX suppression_created_at ON outboxd.suppression USING btree (created_at);
 
 --
 -- Name: tally_minute; Type: INDEX; Schema: outboxd; Owner: -

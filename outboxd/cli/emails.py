@@ -6,6 +6,7 @@ import click
 
 from outboxd.cli.printing import as_json, fields, table
 from outboxd.cli.settings import database_url
+from outboxd.core.address import AddressError, normalise
 
 STATES = (
     "scheduled",
@@ -47,9 +48,16 @@ def list_(
         queue=queue,
         type=type_,
         state=state,
-        recipient=recipient.lower() if recipient else None,
+        recipient=_normalised(recipient),
     )
     click.echo(as_json(rows) if json_ else table(rows, COLUMNS))
+
+
+def _normalised(recipient: str | None) -> str | None:
+    try:
+        return normalise(recipient) if recipient else None
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="--to") from None
 
 
 @emails.command()

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "types": "List the policies of types and change them.",
     "limits": "List limits and change them.",
     "policy": "Export all policy as a file, and apply one.",
+    "suppressions": "Keep the list of addresses that get no email.",
     "rebuild": "Derive the hot tables from the others.",
 }
 WRONG_CONFIG: Final = 78  # EX_CONFIG of sysexits.h

@@ -4,51 +4,49 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 
+from outboxd.db.command import connected, rows
 from outboxd.db.query import query
-from outboxd.db.refusal import reason
-from outboxd.db.session import connect
-from outboxd.errors import DatabaseError, NotFoundError
+from outboxd.errors import NotFoundError
 
 CHUNK: Final = 100_000  # ids looked at in one statement of a rebuild
 
 
 def listing(url: str, *, limit: int, **filters: str | None) -> list[DictRow]:
     """The newest emails that fit `queue`, `type`, `state`, `recipient`."""
-    return _rows(url, query("email/list"), {"limit": limit, **filters})
+    return rows(url, query("email/list"), {"limit": limit, **filters})
 
 
 def show(url: str, uid: UUID) -> DictRow:
     """Everything about one email but its payload. Raises `NotFoundError`."""
-    return _one(_rows(url, query("email/show"), {"uid": uid}), "email", uid)
+    return _one(rows(url, query("email/show"), {"uid": uid}), "email", uid)
 
 
 def cancel(url: str, uid: UUID) -> bool:
     """Take it back; True where it is certain that it is not sent. Raises `DatabaseError` for an unknown uid."""
-    return bool(_rows(url, query("email/cancel"), {"uid": uid})[0]["cancel"])
+    return bool(rows(url, query("email/cancel"), {"uid": uid})[0]["cancel"])
 
 
 def enqueue(url: str, values: Mapping[str, Any]) -> DictRow:
     """Insert one email; its id, uid and whether it was a duplicate."""
-    return _rows(url, query("email/enqueue"), values)[0]
+    return rows(url, query("email/enqueue"), values)[0]
 
 
 def dead_listing(url: str, *, limit: int, **filters: str | None) -> list[DictRow]:
     """The newest dead letters that fit `queue`, `type`, `state`, `error`."""
-    return _rows(url, query("dead/list"), {"limit": limit, **filters})
+    return rows(url, query("dead/list"), {"limit": limit, **filters})
 
 
 def dead_show(url: str, uid: UUID, *, payload: bool) -> DictRow:
     """One dead letter. Raises `NotFoundError`."""
-    return _one(_rows(url, query("dead/show"), {"uid": uid, "payload": payload}), "dead letter", uid)
+    return _one(rows(url, query("dead/show"), {"uid": uid, "payload": payload}), "dead letter", uid)
 
 
 def rebuild(url: str, *, never_asked: bool, progress: Callable[[int, int, int], None]) -> int:
     """Put back every email that is in no table of a state; how many. Calls `progress(done, last, found)`."""
     found = 0
-    with _connected(url) as conn:
+    with connected(url) as conn:
         first, last = conn.execute(query("email/bounds")).fetchone() or (0, -1)
         for low in range(first, last + 1, CHUNK):
             high = min(low + CHUNK - 1, last)
@@ -59,25 +57,7 @@ def rebuild(url: str, *, never_asked: bool, progress: Callable[[int, int, int], 
     return found
 
 
-def _connected(url: str) -> psycopg.Connection[Any]:
-    try:
-        return connect(url, "cli")
-    except psycopg.OperationalError as error:
-        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
-
-
-def _rows(url: str, statement: str, values: Mapping[str, Any]) -> list[DictRow]:
-    with _connected(url) as conn, conn.cursor(row_factory=dict_row) as cursor:
-        try:
-            return cursor.execute(statement.encode(), values).fetchall()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            raise DatabaseError("outboxd's schema is not in this database: run `outboxd migrate`") from None
-        except psycopg.Error as error:
-            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-            raise DatabaseError(f"{error.diag.message_primary}{hint}") from None
-
-
-def _one(rows: list[DictRow], noun: str, uid: UUID) -> DictRow:
-    if not rows:
+def _one(found: list[DictRow], noun: str, uid: UUID) -> DictRow:
+    if not found:
         raise NotFoundError(f"there is no {noun} with uid {uid}")
-    return rows[0]
+    return found[0]

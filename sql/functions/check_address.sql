@@ -1,5 +1,5 @@
--- One address, bare or as Name <address>; returns the bare address, ASCII letters in lower case. The local part is
--- ASCII, since providers refuse others; a domain may hold non-ASCII letters, which the wire converts (IDNA).
+-- One address, bare or as Name <address>; returns the bare address, normalised: lower case, the domain as A-labels. The
+-- local part is ASCII, since providers refuse others; a domain may hold the letters that IDNA allows.
 -- Names may hold the joiners and marks that Persian, Indic, Hebrew and emoji need (U+200C to U+200F), but no
 -- overrides or invisible spaces: they make one address look like another. Addresses hold none of them.
 create or replace function outboxd.check_address(entry jsonb, field text) returns text
@@ -10,6 +10,7 @@ declare
   opening integer;
   name text;
   address text := written;
+  normalised text;
 begin
   perform outboxd.check_line(entry, field, 998);
   if right(written, 1) = '>' then
@@ -26,19 +27,9 @@ begin
     end if;
   end if;
 
-  if length(address) <= 254
-    and strpos(address, '@') <= 65
-    and (address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-        '(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*$')
-      or address ~ ('^[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*@'
-        '([A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*\.)+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+(-+'
-        '[A-Za-z0-9\u00b7-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufdff\U00020000-\U0003ffff]+)*$'))
-    and address !~ '\.[0-9]+$'
-    and (length(address) <= 64 or split_part(address, '@', 2) !~ '[^.]{64}')
-  then
-    return lower(address collate "C");
+  normalised := outboxd.normalise_address(address);
+  if normalised is not null then
+    return normalised;
   end if;
   perform outboxd.refuse_address(address, field);
 end

@@ -30,6 +30,9 @@ begin
     perform outboxd.refuse_payload(field, 'has a domain that is an IP address or ends in digits', 'Give a domain name.');
   elsif strpos(domain, '.') = 0 then
     perform outboxd.refuse_payload(field, 'has a domain without a dot', 'Give the whole domain: name@shop.example.');
+  elsif domain ~ '[^\x01-\x7f]' then
+    perform outboxd.refuse_payload(
+      field, 'has a domain that cannot be converted for sending', 'Write its small letters, or its form with xn--.');
   end if;
   perform outboxd.refuse_payload(
     field, 'has a character that an address cannot have', 'Write name@domain or Name <name@domain>.');

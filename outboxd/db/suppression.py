@@ -1,0 +1,125 @@
+"""Suppressions: asked about on the path, kept by people.
+
+`among` is the gate: one statement for all emails in hand. The rest serves commands. Nothing here logs an address.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import DictRow
+
+from outboxd.core.suppression import BadLine, Counts, Entry, Suppressed
+from outboxd.db.command import connected, explained, rows
+from outboxd.db.query import query
+from outboxd.db.session import Connection
+from outboxd.errors import DatabaseError
+
+MOST: Final = 1_000  # emails in one question
+CHUNK: Final = 10_000  # entries in one transaction of an import
+
+
+def among(
+    conn: Connection, ids: Sequence[int], *, now: datetime | None = None
+) -> dict[int, tuple[Suppressed, ...]]:
+    """Of up to 1,000 emails, those with suppressed recipients, and which; the others are not in the answer.
+
+    Wants the settings of the path (`path_settings`) in its transaction. The database's clock unless `now` is given.
+    """
+    if len(ids) > MOST:
+        raise ValueError(f"at most {MOST} emails in one question, not {len(ids)}")
+    found: dict[int, list[Suppressed]] = {}
+    values = {"ids": list(ids), "now": now}
+    for id_, address, reason, scope in conn.execute(query("suppression/among"), values, prepare=True):
+        found.setdefault(id_, []).append(Suppressed(address, reason, scope))
+    return {id_: tuple(suppressed) for id_, suppressed in found.items()}
+
+
+def listing(url: str, *, limit: int, expired: bool, **filters: str | None) -> list[DictRow]:
+    """The newest that fit `address`, `scope`, `reason`, `source`."""
+    return rows(url, query("suppression/list"), {"limit": limit, "expired": expired, **filters})
+
+
+def add(url: str, **values: str | datetime | None) -> DictRow:
+    """Suppress `address` for `reason`, `scope`, `source`, `cause`, `expires_at`: `changed`, and whether `known_scope`."""
+    return rows(url, query("suppression/add"), values)[0]
+
+
+def remove(url: str, address: str, *, scope: str | None, erased: bool) -> int:
+    """Take suppressions of the address away, of one scope or (None) of all; how many."""
+    values = {"address": address, "scope": scope, "erased": erased}
+    return int(rows(url, query("suppression/remove"), values)[0]["removed"])
+
+
+def take_in(
+    url: str,
+    records: Iterable[tuple[int, Entry | BadLine]],
+    *,
+    reject: Callable[[int, str], None],
+    progress: Callable[[Counts], None],
+) -> Counts:
+    """Import numbered records, 10,000 in a transaction; what is there already stays, so that it can be run again.
+
+    Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
+    how many records were done.
+    """
+    counts = Counts()
+    with connected(url) as conn:
+        for chunk in _chunks(records):
+            good = [(line, record) for line, record in chunk if isinstance(record, Entry)]
+            try:
+                added, changed, refused = _write(conn, [record for _, record in good])
+            except psycopg.Error as error:
+                raise DatabaseError(f"{explained(error)}; {counts.done} records were done before") from None
+            bad = [(line, record.reason) for line, record in chunk if isinstance(record, BadLine)]
+            bad += [(good[position - 1][0], "address: is not an address") for position in refused]
+            for line, reason in sorted(bad):
+                reject(line, reason)
+            kept = len(chunk) - added - changed - len(bad)
+            counts = Counts(
+                counts.added + added, counts.changed + changed, counts.kept + kept, counts.bad + len(bad)
+            )
+            progress(counts)
+    return counts
+
+
+def give_out(url: str, write: Callable[[bytes], object], *, scope: str | None, reason: str | None) -> int:
+    """Stream what holds as CSV; how many were left out because their address was erased. Raises `DatabaseError`."""
+    filters = {"scope": scope, "reason": reason}
+    with connected(url) as conn, conn.cursor() as cursor:
+        try:
+            statement = f"copy ({query('suppression/export')}) to stdout with (format csv, header)"
+            with cursor.copy(statement.encode(), filters) as copy:
+                for block in copy:
+                    write(bytes(block))
+            row = cursor.execute(query("suppression/erased"), filters).fetchone()
+        except psycopg.Error as error:
+            raise explained(error) from None
+    return int(row[0]) if row else 0
+
+
+def _write(conn: psycopg.Connection[Any], entries: Sequence[Entry]) -> tuple[int, int, list[int]]:
+    if not entries:
+        return 0, 0, []
+    values = {
+        "addresses": [entry.address for entry in entries],
+        "reasons": [entry.reason for entry in entries],
+        "scopes": [entry.scope for entry in entries],
+        "sources": [entry.source for entry in entries],
+        "causes": [entry.cause for entry in entries],
+        "expiries": [entry.expires_at for entry in entries],
+        "metadata": [entry.metadata for entry in entries],
+    }
+    row = conn.execute(query("suppression/import"), values).fetchone()
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def _chunks(
+    records: Iterable[tuple[int, Entry | BadLine]],
+) -> Iterator[list[tuple[int, Entry | BadLine]]]:
+    source = iter(records)
+    while chunk := list(islice(source, CHUNK)):
+        yield chunk
