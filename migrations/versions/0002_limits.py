@@ -57,6 +57,7 @@ create table outboxd.domain_mx (
   expires_at timestamptz not null
 );
 create index domain_mx_expires_at on outboxd.domain_mx (expires_at);
+create index domain_mx_provider on outboxd.domain_mx (provider);
 
 -- A provider that is to be sent to more slowly, or not at all for a while.
 create table outboxd.provider_override (

@@ -5,7 +5,7 @@ An email that lacks a key (no campaign, an empty tenant) is under no limit of th
 one, mailbox providers by recipients, everything else by emails. The account's own rate is not counted here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,11 +20,14 @@ MINUTE: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `most` within any `per`, for one key or (None) for each. Emails of an exempt type do not count."""
+    """At most `most` (None: as many as come) within any `per`, for one key or (None) for each by itself.
+
+    Emails of an exempt type are not held and do not count.
+    """
 
     kind: str
     key: str | None
-    most: int
+    most: int | None
     per: timedelta
     exempt_types: frozenset[str] = frozenset()
 
@@ -53,7 +56,7 @@ class Ask:
     granted_before: list[datetime | None] = field(default_factory=list)
     mailbox_of: list[int] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
-    mailbox_most: list[int] = field(default_factory=list)
+    mailbox_most: list[int | None] = field(default_factory=list)
     mailbox_per: list[timedelta] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
@@ -77,6 +80,14 @@ class Share:
     provider: str | None = None
 
 
+def from_rule(
+    kind: str, key: str | None, most: int | None, per: timedelta, options: Mapping[str, object]
+) -> Limit:
+    """The limit that a row of policy stands for."""
+    exempt = options.get("exempt_types")
+    return Limit(kind, key, most, per, frozenset(map(str, exempt if isinstance(exempt, list) else ())))
+
+
 class Limits:
     """The limits in force, by kind and key. `time_scale` shortens every window, for tests."""
 
@@ -89,7 +100,7 @@ class Limits:
         if not key:
             return None
         limit = self._known.get((kind, key)) or self._known.get((kind, None))
-        return None if limit is None or type_ in limit.exempt_types else limit
+        return None if limit is None or limit.most is None or type_ in limit.exempt_types else limit
 
     def window(self, limit: Limit) -> timedelta:
         """How long the limit's window is here."""

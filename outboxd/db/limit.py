@@ -13,7 +13,7 @@ from outboxd.core.limits import GRANT_TO_ARRIVAL, Ask
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
-PRUNE: Final = 5_000  # rows of a kind in one round
+PRUNE: Final = 20_000  # rows of a kind in one round
 
 
 @dataclass(frozen=True, slots=True)
