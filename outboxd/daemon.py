@@ -25,7 +25,7 @@ from outboxd.config import Config
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import migrate, worker
+from outboxd.db import limit, migrate, worker
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
@@ -65,12 +65,16 @@ class Daemon:
     loops: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
+    time_scale: float = 1.0
 
 
-def run(config: Config) -> int:
-    """Run until a signal; the exit code: 0 drained, 1 a part died or the drain had to be cut short."""
+def run(config: Config, *, time_scale: float = 1.0) -> int:
+    """Run until a signal; the exit code: 0 drained, 1 a part died or the drain had to be cut short.
+
+    `time_scale` multiplies the windows of limits; for tests, which have no hour to wait.
+    """
     migrate.check(config.database.url.reveal())
-    daemon = build(config)
+    daemon = build(config, time_scale=time_scale)
     previous = _obey_signals(daemon)
     start(daemon)
     health = start_health(config.health.listen, lambda: _live(daemon), lambda: _ready(daemon))
@@ -87,7 +91,7 @@ def run(config: Config) -> int:
     return 0 if clean and not daemon.crashed else 1
 
 
-def build(config: Config) -> Daemon:
+def build(config: Config, *, time_scale: float = 1.0) -> Daemon:
     """The parts, connected to each other; nothing runs and nothing is opened yet."""
     url = config.database.url.reveal()
     listen_url = (config.database.listen_url or config.database.url).reveal()
@@ -111,7 +115,9 @@ def build(config: Config) -> Daemon:
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit)
     keeper = Session(url, "keeper", stop=give_up)
-    return Daemon(config, who, stop, give_up, bell, hand, settler, claimer, reclaimer, keeper)
+    return Daemon(
+        config, who, stop, give_up, bell, hand, settler, claimer, reclaimer, keeper, time_scale=time_scale
+    )
 
 
 def start(daemon: Daemon) -> None:
@@ -161,7 +167,7 @@ def _client(config: Config, tls: ssl.SSLContext) -> Client:
 
 
 def _keep(daemon: Daemon) -> None:
-    """Every ten seconds: beat, read policy again, keep partitions ahead."""
+    """Every ten seconds: beat, read policy again, prune counts, keep partitions ahead."""
     _in_transaction(daemon, lambda conn: _keep_round(daemon, conn))
 
 
@@ -171,6 +177,7 @@ def _keep_round(daemon: Daemon, conn: Connection) -> None:
         stopping=daemon.stop.is_set(),
     )  # fmt: skip
     daemon.settler.policies.refresh(conn)
+    limit.prune(conn)
     if made := worker.extend_partitions(conn):
         log.info("made partitions", extra={"tables": made})
 

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 79aa0bfd2843b511';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 676e102ab7744ae7';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -776,6 +776,248 @@ end
 $_$;
 
 --
+-- Name: free_shares(text[], text[], integer[], integer[], integer[], timestamp with time zone[], boolean[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.free_shares(kinds text[], keys text[], share_of integer[], share_key integer[], share_units integer[], granted_before timestamp with time zone[], chosen boolean[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update outboxd.window_count as known
+  set n = array(
+    select greatest(0, slot.n - coalesce((
+      select sum(gone.n)
+      from unnest(freed.at, freed.n) as gone (at, n)
+      where gone.at <= slot.at and (slot.place = 1 or gone.at > known.at[slot.place - 1])), 0))::integer
+    from unnest(known.at, known.n) with ordinality as slot (at, n, place)
+    order by slot.place)
+  from (
+    select kinds[share_key[pair]] as kind, keys[share_key[pair]] as key,
+      array_agg(granted_before[share_of[pair]]) as at, array_agg(share_units[pair]) as n
+    from generate_subscripts(share_of, 1) as pair
+    where chosen[share_of[pair]] and granted_before[share_of[pair]] is not null
+    group by share_key[pair]) as freed
+  where known.kind = freed.kind and known.key = freed.key;
+end
+$$;
+
+--
+-- Name: give_back_limits(bigint[], timestamp with time zone[], integer[], text[], text[], text[], integer[], integer[], integer[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.give_back_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], kinds text[], keys text[], share_of integer[], share_key integer[], share_units integer[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  hashes bytea[] := array(
+    select outboxd.recipient_key(given.address)
+    from unnest(addresses) with ordinality as given (address, place)
+    order by given.place);
+  unused boolean[] := array(
+    select given.at is not null
+      and not exists (select from outboxd.progress where progress.id = given.id and progress.ambiguous)
+    from unnest(emails, granted_before) with ordinality as given (id, at, place)
+    order by given.place);
+begin
+  perform from outboxd.recipient_count as known where known.key = any (hashes) order by known.key for update;
+  perform from outboxd.window_count as known
+  where (known.kind, known.key) in (select given.kind, given.key from unnest(kinds, keys) as given (kind, key))
+  order by known.kind, known.key
+  for update;
+
+  update outboxd.recipient_count as known
+  set (emails, at) = (
+    select coalesce(array_agg(old.email order by old.at), '{}'), coalesce(array_agg(old.at order by old.at), '{}')
+    from unnest(known.emails, known.at) as old (email, at)
+    where not exists (
+      select from unnest(freed.emails, freed.at) as gone (email, at)
+      where gone.email = old.email and old.at <= gone.at))
+  from (
+    select hashes[pair] as key, array_agg(emails[mailbox_of[pair]]) as emails,
+      array_agg(granted_before[mailbox_of[pair]]) as at
+    from generate_subscripts(mailbox_of, 1) as pair
+    where unused[mailbox_of[pair]]
+    group by hashes[pair]) as freed
+  where known.key = freed.key;
+
+  perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, unused);
+
+  return (select count(*) from unnest(unused) as given (back) where given.back);
+end
+$$;
+
+--
+-- Name: grant_limits(bigint[], timestamp with time zone[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], text[], integer[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], key_provider text[], key_demand integer[], share_of integer[], share_key integer[], share_units integer[], slack interval, bound_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(email bigint, granted boolean, kind text, key text, free_at timestamp with time zone, granted_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  precision constant interval := '5 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
+  longer constant interval := slack + precision;
+  hashes bytea[] := array(
+    select outboxd.recipient_key(given.address)
+    from unnest(addresses) with ordinality as given (address, place)
+    order by given.place);
+  begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
+  instant timestamptz;
+  first_of integer[];   -- per mailbox asked: the first place with the same key
+  others integer[];     -- grants to other emails that still count
+  own boolean[];        -- whether this email's own grant still counts
+  fresh boolean[];      -- whether lock_limits made the row for it
+  mailboxes_free boolean;
+  used integer[];       -- per key
+  most integer[];
+  closed timestamptz[];
+  keys_free boolean;
+  held record;
+  passed boolean[] := array_fill(true, array[cardinality(emails)]);
+  held_kind text[] := array_fill(null::text, array[cardinality(emails)]);
+  held_key text[] := held_kind;
+  free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
+begin
+  perform outboxd.lock_limits(
+    emails, mailbox_of, hashes, mailbox_most, mailbox_per, kinds, keys, key_most, key_per, begun_at);
+  instant := coalesce(bound_now, clock_timestamp());
+
+  select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
+    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+    coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+  into first_of, others, own, fresh, mailboxes_free
+  from (
+    select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
+      case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
+        select count(*)::integer
+        from unnest(known.emails, known.at) as entry (email, at)
+        where entry.at > instant - pair.per - longer and entry.email <> grant_limits.emails[pair.email])
+      end as others,
+      coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - longer,
+        false) as own,
+      known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
+        and begun_at >= instant - precision as fresh
+    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
+    join outboxd.recipient_count as known on known.key = pair.hash
+  ) as found;
+
+  select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
+    array_agg(found.closed order by found.place),
+    coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
+  into used, most, closed, keys_free
+  from (
+    select wanted.place, wanted.demand,
+      (select coalesce(sum(entry.n), 0)::integer
+        from unnest(known.at, known.n) as entry (at, n)
+        where entry.at > instant - wanted.per - longer) as used,
+      case when slowed.rate_factor is null or wanted.most is null then wanted.most
+        else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
+      case when slowed.suspended_until > instant then slowed.suspended_until end as closed
+    from unnest(kinds, keys, key_most, key_per, key_provider, key_demand)
+      with ordinality as wanted (kind, key, most, per, provider, demand, place)
+    left join outboxd.window_count as known
+      on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
+    left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
+
+  if not (mailboxes_free and keys_free) then
+    for held in
+      select refused.place, refused.kind, refused.key, refused.free_at
+      from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
+        first_of, others, own, kinds, keys, key_per, share_of, share_key, share_units, used, most, closed,
+        longer, instant) as refused
+    loop
+      passed[held.place] := false;
+      held_kind[held.place] := held.kind;
+      held_key[held.place] := held.key;
+      free[held.place] := held.free_at;
+    end loop;
+  end if;
+
+  perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
+  if exists (select from unnest(passed, granted_before) as email (passed, before) where passed and before is not null) then
+    perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
+  end if;
+  perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);
+  return query
+    select result.email, result.granted, result.kind, result.key, result.free_at, instant
+    from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);
+end
+$$;
+
+--
+-- Name: lock_limits(bigint[], integer[], bytea[], integer[], interval[], text[], text[], integer[], interval[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.lock_limits(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], begun_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if hashes <> '{}' then
+    insert into outboxd.recipient_count as known (key, emails, at, per, stale_at)
+    select given.key,
+      case when count(*) = 1 and min(given.most) > 0 then array[lock_limits.emails[min(given.email)]] else '{}' end,
+      case when count(*) = 1 and min(given.most) > 0 then array[begun_at] else '{}' end,
+      max(given.per), date_bin('10 min', begun_at + max(given.per) + '20 min', 'epoch')
+    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) as given (key, email, most, per)
+    group by given.key
+    order by given.key
+    on conflict (key) do update set key = excluded.key where false;
+  end if;
+  if keys <> '{}' then
+    insert into outboxd.window_count as known (kind, key, per, stale_at)
+    select given.kind, given.key, given.per, date_bin('10 min', begun_at + given.per + '20 min', 'epoch')
+    from unnest(kinds, keys, key_most, key_per) as given (kind, key, most, per)
+    where given.most is not null
+    order by given.kind, given.key
+    on conflict (kind, key) do update set key = excluded.key where false;
+  end if;
+end
+$$;
+
+--
+-- Name: mailbox_free_at(bytea, bigint, timestamp with time zone, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.mailbox_free_at(hash bytea, email bigint, counts_from timestamp with time zone, most integer) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return (
+    select entry.at
+    from outboxd.recipient_count as known
+    cross join lateral unnest(known.emails, known.at) as entry (email, at)
+    where known.key = mailbox_free_at.hash and entry.at >= counts_from and entry.email <> mailbox_free_at.email
+      and most >= 1
+    order by entry.at desc
+    offset greatest(most - 1, 0)
+    limit 1);
+end
+$$;
+
+--
+-- Name: provider_of(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.provider_of(domain text) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    AS $_$
+  select listed.provider
+  from outboxd.provider_domain as listed
+  where listed.domain = any (array[
+    provider_of.domain,
+    case when provider_of.domain ~ '^[a-z0-9-]+[.]([a-z]{2,3}|com?[.][a-z]{2})$'
+      then split_part(provider_of.domain, '.', 1) || '.*' end])
+  order by listed.domain = provider_of.domain desc
+  limit 1
+$_$;
+
+--
 -- Name: queue_emails(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -850,6 +1092,16 @@ select count(*) from back
 $$;
 
 --
+-- Name: recipient_key(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.recipient_key(address text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select substring(sha256(convert_to(address, 'UTF8')) for 16)
+$$;
+
+--
 -- Name: refuse_address(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -889,6 +1141,79 @@ begin
     field, 'has a character that an address cannot have', 'Write name@domain or Name <name@domain>.');
 end
 $_$;
+
+--
+-- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], share_of integer[], share_key integer[], share_units integer[], used integer[], most integer[], closed timestamp with time zone[], longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  mailbox_taken integer[] := array_fill(0, array[cardinality(addresses)]);
+  moves boolean;
+  m integer := 1;
+  s integer := 1;
+  first_m integer;
+  first_s integer;
+  k integer;
+  room integer;
+  candidate timestamptz;
+begin
+  for email in 1 .. cardinality(emails) loop
+    first_m := m;
+    first_s := s;
+    free_at := null;
+    while mailbox_of[m] = email loop
+      room := mailbox_most[m] - mailbox_taken[first_of[m]];
+      if not own[m] and others[m] >= room then
+        candidate := mailbox_per[m] + longer + coalesce(
+          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - longer, room), instant);
+        if free_at is null or candidate > free_at then
+          place := email;
+          kind := 'recipient';
+          key := addresses[m];
+          free_at := candidate;
+        end if;
+      end if;
+      m := m + 1;
+    end loop;
+    while share_of[s] = email loop
+      k := share_key[s];
+      moves := coalesce(granted_before[email] > instant - key_per[k] - longer, false);
+      candidate := closed[k];
+      if candidate is null and not moves and used[k] + least(share_units[s], most[k]) > most[k] then
+        candidate := key_per[k] + longer + coalesce(
+          outboxd.window_free_at(kinds[k], keys[k], instant - key_per[k] - longer,
+            used[k] + least(share_units[s], most[k]) - most[k]), instant);
+      end if;
+      if free_at is null and candidate is not null or candidate > free_at then
+        place := email;
+        kind := kinds[k];
+        key := keys[k];
+        free_at := candidate;
+      end if;
+      s := s + 1;
+    end loop;
+    if free_at is not null then
+      return next;
+      continue;
+    end if;
+    for pair in first_m .. m - 1 loop
+      if not own[pair] then
+        mailbox_taken[first_of[pair]] := mailbox_taken[first_of[pair]] + 1;
+      end if;
+    end loop;
+    for pair in first_s .. s - 1 loop
+      k := share_key[pair];
+      if granted_before[email] is null or granted_before[email] <= instant - key_per[k] - longer then
+        used[k] := used[k] + share_units[pair];
+      end if;
+    end loop;
+  end loop;
+end
+$$;
 
 --
 -- Name: refuse_payload(text, text, text, text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1127,6 +1452,100 @@ select * from outboxd.email_status where email_status.uid = status.uid
 $$;
 
 --
+-- Name: window_free_at(text, text, timestamp with time zone, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.window_free_at(kind text, key text, counts_from timestamp with time zone, excess integer) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return (
+    select entry.at
+    from (
+      select slot.at, sum(slot.n) over (order by slot.at) as freed
+      from outboxd.window_count as known
+      cross join lateral unnest(known.at, known.n) as slot (at, n)
+      where known.kind = window_free_at.kind and known.key = window_free_at.key and slot.at >= counts_from) as entry
+    where entry.freed >= excess
+    order by entry.at
+    limit 1);
+end
+$$;
+
+--
+-- Name: write_mailboxes(bigint[], boolean[], boolean[], integer[], bytea[], interval[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.write_mailboxes(emails bigint[], passed boolean[], fresh boolean[], mailbox_of integer[], hashes bytea[], mailbox_per interval[], longer interval, instant timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update outboxd.recipient_count as known
+  set (emails, at) = (
+      select array_agg(entry.email order by entry.at), array_agg(entry.at order by entry.at)
+      from (
+        select old.email, old.at
+        from unnest(known.emails, known.at) as old (email, at)
+        where old.at > instant - greatest(known.per, taken.per) - longer and old.email <> all (taken.emails)
+        union all
+        select added.email, greatest(instant, known.at[cardinality(known.at)])
+        from unnest(taken.emails) as added (email)) as entry),
+    per = greatest(known.per, taken.per),
+    stale_at = greatest(known.stale_at, date_bin('10 min', instant + taken.per + '20 min', 'epoch'))
+  from (
+    select hashes[pair] as key, array_agg(write_mailboxes.emails[mailbox_of[pair]]) as emails,
+      max(mailbox_per[pair]) as per
+    from generate_subscripts(mailbox_of, 1) as pair
+    where passed[mailbox_of[pair]] and not fresh[pair]
+    group by hashes[pair]) as taken
+  where known.key = taken.key;
+
+  update outboxd.recipient_count as known
+  set emails = '{}', at = '{}'
+  from generate_subscripts(mailbox_of, 1) as pair
+  where known.key = hashes[pair] and fresh[pair] and not passed[mailbox_of[pair]];
+end
+$$;
+
+--
+-- Name: write_shares(boolean[], text[], text[], integer[], interval[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.write_shares(passed boolean[], kinds text[], keys text[], key_most integer[], key_per interval[], share_of integer[], share_key integer[], share_units integer[], longer interval, instant timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update outboxd.window_count as known
+  set (at, n) = (
+      select known.at[gone.upto + 1 : gone.kept] || greatest(instant, known.at[cardinality(known.at)]),
+        known.n[gone.upto + 1 : gone.kept] || taken.n
+          + case when gone.kept < cardinality(known.at) then known.n[cardinality(known.n)] else 0 end
+      from (
+        select width_bucket(instant - taken.per - longer, known.at) as upto,
+          cardinality(known.at) - case
+            when known.at[cardinality(known.at)] > instant - taken.per - longer
+              and floor(extract(epoch from known.at[cardinality(known.at)])::float8 / taken.slot)
+                >= floor(extract(epoch from instant)::float8 / taken.slot)
+            then 1 else 0 end as kept) as gone),
+    most = taken.most, per = taken.per,
+    stale_at = greatest(known.stale_at, date_bin('10 min', instant + taken.per + '20 min', 'epoch'))
+  from (
+    select kinds[share.key] as kind, keys[share.key] as key, key_most[share.key] as most, key_per[share.key] as per,
+      extract(epoch from key_per[share.key])::float8 / 40 as slot, share.n
+    from (
+      select share_key[pair] as key, sum(share_units[pair])::integer as n
+      from generate_subscripts(share_of, 1) as pair
+      where passed[share_of[pair]]
+      group by share_key[pair]) as share
+    where key_most[share.key] is not null) as taken
+  where known.kind = taken.kind and known.key = taken.key;
+end
+$$;
+
+--
 -- Name: attempt; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1228,6 +1647,17 @@ CREATE TABLE outboxd.delivery_default (
 );
 
 --
+-- Name: domain_mx; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.domain_mx (
+    domain text NOT NULL COLLATE pg_catalog."C",
+    provider text,
+    looked_up_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+--
 -- Name: email_default; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -1279,6 +1709,108 @@ CREATE TABLE outboxd.email_type (
     CONSTRAINT email_type_give_up_after_check CHECK (((give_up_after >= '00:00:00'::interval) AND (give_up_after <= '22:00:00'::interval))),
     CONSTRAINT email_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT email_type_name_check CHECK (((name <> ''::text) AND (length(name) <= 100)))
+);
+
+--
+-- Name: window_count; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.window_count (
+    kind text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C",
+    at timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    n integer[] DEFAULT '{}'::integer[] NOT NULL,
+    most integer,
+    per interval NOT NULL,
+    stale_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
+
+--
+-- Name: limit_usage; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.limit_usage AS
+ SELECT known.kind,
+    known.key,
+    known.per,
+    known.most,
+    counted.used,
+    (round(((counted.used)::numeric / (NULLIF(known.most, 0))::numeric), 3))::double precision AS filled,
+    known.at[cardinality(known.at)] AS last_granted_at
+   FROM (outboxd.window_count known
+     CROSS JOIN LATERAL ( SELECT (COALESCE(sum(entry.n), (0)::bigint))::integer AS used
+           FROM UNNEST(known.at, known.n) entry(at, n)
+          WHERE (entry.at > (clock_timestamp() - known.per))) counted)
+  WHERE (counted.used > 0);
+
+--
+-- Name: provider_domain; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.provider_domain (
+    domain text NOT NULL COLLATE pg_catalog."C",
+    provider text NOT NULL,
+    CONSTRAINT provider_domain_domain_check CHECK (((domain = lower(domain)) AND (domain ~ '^[a-z0-9-]+([.][a-z0-9-]+)*([.][*])?$'::text))),
+    CONSTRAINT provider_domain_provider_check CHECK ((provider ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text))
+);
+
+--
+-- Name: provider_override; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.provider_override (
+    provider text NOT NULL COLLATE pg_catalog."C",
+    rate_factor double precision DEFAULT 1 NOT NULL,
+    suspended_until timestamp with time zone,
+    reason text NOT NULL,
+    who text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT provider_override_rate_factor_check CHECK (((rate_factor > (0)::double precision) AND (rate_factor <= (1)::double precision))),
+    CONSTRAINT provider_override_reason_check CHECK (((reason <> ''::text) AND (length(reason) <= 500))),
+    CONSTRAINT provider_override_who_check CHECK (((who <> ''::text) AND (length(who) <= 100)))
+);
+
+--
+-- Name: provider_health; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.provider_health AS
+ SELECT provider.name AS provider,
+    COALESCE(slowed.rate_factor, (1)::double precision) AS rate_factor,
+        CASE
+            WHEN (slowed.suspended_until > clock_timestamp()) THEN slowed.suspended_until
+            ELSE NULL::timestamp with time zone
+        END AS suspended_until,
+    slowed.reason,
+    slowed.who,
+    slowed.since,
+    COALESCE(minute.used, 0) AS minute_used,
+    minute.most AS minute_most,
+    COALESCE(day.used, 0) AS day_used,
+    day.most AS day_most,
+    (( SELECT count(*) AS count
+           FROM outboxd.domain_mx
+          WHERE (domain_mx.provider = provider.name)))::integer AS custom_domains
+   FROM (((( SELECT limit_usage.key AS name
+           FROM outboxd.limit_usage
+          WHERE (limit_usage.kind = ANY (ARRAY['provider_minute'::text, 'provider_day'::text]))
+        UNION
+         SELECT provider_override.provider
+           FROM outboxd.provider_override) provider
+     LEFT JOIN outboxd.limit_usage minute ON (((minute.kind = 'provider_minute'::text) AND (minute.key = provider.name))))
+     LEFT JOIN outboxd.limit_usage day ON (((day.kind = 'provider_day'::text) AND (day.key = provider.name))))
+     LEFT JOIN outboxd.provider_override slowed ON ((slowed.provider = provider.name)));
+
+--
+-- Name: provider_mx; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.provider_mx (
+    suffix text NOT NULL COLLATE pg_catalog."C",
+    provider text NOT NULL,
+    CONSTRAINT provider_mx_provider_check CHECK ((provider ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text)),
+    CONSTRAINT provider_mx_suffix_check CHECK (((suffix = lower(suffix)) AND (suffix ~ '^[a-z0-9-]+([.][a-z0-9-]+)+$'::text)))
 );
 
 --
@@ -1380,6 +1912,19 @@ CREATE VIEW outboxd.queue_status AS
            FROM outboxd.tally
           WHERE (tally.minute > (( SELECT clock_timestamp() AS clock_timestamp) - '24:00:00'::interval))
           GROUP BY tally.queue) ended ON ((ended.queue = queue.id)));
+
+--
+-- Name: recipient_count; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.recipient_count (
+    key bytea NOT NULL,
+    emails bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    at timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    per interval NOT NULL,
+    stale_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
 
 --
 -- Name: schema_version; Type: TABLE; Schema: outboxd; Owner: -
@@ -1508,6 +2053,13 @@ ALTER TABLE ONLY outboxd.delivery_default
     ADD CONSTRAINT delivery_default_pkey PRIMARY KEY (id);
 
 --
+-- Name: domain_mx domain_mx_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.domain_mx
+    ADD CONSTRAINT domain_mx_pkey PRIMARY KEY (domain);
+
+--
 -- Name: email email_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1543,6 +2095,27 @@ ALTER TABLE ONLY outboxd.progress
     ADD CONSTRAINT progress_pkey PRIMARY KEY (id);
 
 --
+-- Name: provider_domain provider_domain_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.provider_domain
+    ADD CONSTRAINT provider_domain_pkey PRIMARY KEY (domain);
+
+--
+-- Name: provider_mx provider_mx_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.provider_mx
+    ADD CONSTRAINT provider_mx_pkey PRIMARY KEY (suffix);
+
+--
+-- Name: provider_override provider_override_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.provider_override
+    ADD CONSTRAINT provider_override_pkey PRIMARY KEY (provider);
+
+--
 -- Name: queue queue_name_key; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1564,6 +2137,13 @@ ALTER TABLE ONLY outboxd.ready
     ADD CONSTRAINT ready_pkey PRIMARY KEY (id);
 
 --
+-- Name: recipient_count recipient_count_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.recipient_count
+    ADD CONSTRAINT recipient_count_pkey PRIMARY KEY (key);
+
+--
 -- Name: schema_version schema_version_pkc; Type: CONSTRAINT; Schema: outboxd; Owner: -
 --
 
@@ -1576,6 +2156,13 @@ ALTER TABLE ONLY outboxd.schema_version
 
 ALTER TABLE ONLY outboxd.tally
     ADD CONSTRAINT tally_pkey PRIMARY KEY (queue, minute);
+
+--
+-- Name: window_count window_count_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.window_count
+    ADD CONSTRAINT window_count_pkey PRIMARY KEY (kind, key);
 
 --
 -- Name: word word_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -1596,6 +2183,18 @@ ALTER TABLE ONLY outboxd.worker
 --
 
 CREATE INDEX dead_letter_died_at ON outboxd.dead_letter USING btree (died_at);
+
+--
+-- Name: domain_mx_expires_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX domain_mx_expires_at ON outboxd.domain_mx USING btree (expires_at);
+
+--
+-- Name: domain_mx_provider; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX domain_mx_provider ON outboxd.domain_mx USING btree (provider);
 
 --
 -- Name: email_recipients; Type: INDEX; Schema: outboxd; Owner: -
@@ -1626,6 +2225,18 @@ CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 --
 
 CREATE INDEX ready_claim ON outboxd.ready USING btree (queue, lane, priority, scheduled_at, id);
+
+--
+-- Name: recipient_count_stale_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX recipient_count_stale_at ON outboxd.recipient_count USING btree (stale_at);
+
+--
+-- Name: window_count_stale_at; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX window_count_stale_at ON outboxd.window_count USING btree (stale_at);
 
 --
 -- Name: attempt_default_pkey; Type: INDEX ATTACH; Schema: outboxd; Owner: -

@@ -289,3 +289,31 @@ def test_columns_are_what_the_statement_expects():
     assert (wanted.share_of, wanted.share_key) == ([1, 1, 2, 2], [1, 2, 1, 3])
     assert wanted.key_demand == [2, 1, 1]
     assert itself("a").name == "a"
+
+
+class TestViews:
+    def test_usage_tells_how_much_of_a_limit_is_used_now(self, conn):
+        limits = (Limit("provider_minute", None, 10, MINUTE), Limit("queue", None, 4, HOUR))
+        grant(conn, [subject(n, f"u{n}@x.example") for n in range(3)], *limits)
+        rows = conn.execute(
+            "select kind, key, most, used, filled from outboxd.limit_usage order by kind"
+        ).fetchall()
+        assert rows == [("provider_minute", "x.example", 10, 3, 0.3), ("queue", "transactional", 4, 3, 0.75)]
+        grant(conn, [subject(9, "old@y.example")], limits[0], now=NOON - timedelta(days=400))
+        assert conn.execute("select count(*) from outboxd.limit_usage").fetchone() == (2,)
+
+    def test_a_providers_health_shows_its_override_and_its_minute_and_day(self, conn):
+        limits = (Limit("provider_minute", None, 10, MINUTE), Limit("provider_day", None, 50, DAY))
+        grant(conn, [subject(1, "a@x.example"), subject(2, "b@x.example")], *limits)
+        conn.execute(
+            "insert into outboxd.provider_override values"
+            " ('x.example', 0.5, null, 'slow', 'ada'), ('yahoo', 1, clock_timestamp() + interval '1 h', 'bounces', 'bob')"
+        )
+        conn.execute(
+            "insert into outboxd.domain_mx values ('shop.example', 'yahoo', clock_timestamp(), 'infinity')"
+        )
+        rows = conn.execute(
+            "select provider, rate_factor, suspended_until is not null, minute_used, day_used, day_most, custom_domains"
+            " from outboxd.provider_health order by provider"
+        ).fetchall()
+        assert rows == [("x.example", 0.5, False, 2, 2, 50, 0), ("yahoo", 1.0, True, 0, 0, None, 1)]
