@@ -25,7 +25,7 @@ from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import latency, migrate, worker
+from outboxd.db import latency, limit, migrate, worker
 from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
@@ -80,12 +80,16 @@ class Daemon:
     crashed: list[str] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
     on_reload: list[Callable[[], object]] = field(default_factory=list)
+    time_scale: float = 1.0
 
 
-def run(live: Live) -> int:
-    """Run until a signal; the exit code: 0 drained, 1 a part died or the drain had to be cut short."""
+def run(live: Live, *, time_scale: float = 1.0) -> int:
+    """Run until a signal; the exit code: 0 drained, 1 a part died or the drain had to be cut short.
+
+    `time_scale` multiplies the windows of limits; for tests, which have no hour to wait.
+    """
     migrate.check(live.config.database.url.reveal())
-    daemon = build(live)
+    daemon = build(live, time_scale=time_scale)
     attendant = _attendant(daemon)
     with obeying_signals(attendant):
         start(daemon)
@@ -101,7 +105,7 @@ def run(live: Live) -> int:
     return 0 if clean and not daemon.crashed else 1
 
 
-def build(live: Live) -> Daemon:
+def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     """The parts, connected to each other; nothing runs and nothing is opened yet."""
     config = live.config
     url = config.database.url.reveal()
@@ -136,7 +140,10 @@ def build(live: Live) -> Daemon:
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies)
     keeper = Session(url, "keeper", stop=give_up)
-    return Daemon(config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper)
+    return Daemon(
+        config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper,
+        time_scale=time_scale,
+    )  # fmt: skip
 
 
 def start(daemon: Daemon) -> None:
@@ -253,7 +260,7 @@ def _sessions(daemon: Daemon) -> tuple[Session, ...]:
 
 
 def _keep(daemon: Daemon) -> None:
-    """Every ten seconds: beat, keep partitions ahead and old figures few."""
+    """Every ten seconds: beat, keep partitions ahead, old figures and counts few."""
     _in_transaction(daemon, lambda conn: _keep_round(daemon, conn))
 
 
@@ -263,6 +270,7 @@ def _keep_round(daemon: Daemon, conn: Connection) -> None:
         stopping=daemon.stop.is_set(),
     )  # fmt: skip
     latency.prune(conn)
+    limit.prune(conn)
     if made := worker.extend_partitions(conn):
         log.info("made partitions", extra={"tables": made})
 

@@ -1,0 +1,192 @@
+"""Limits: which of them an email is under, as the columns that one statement asks for a whole batch. Pure.
+
+Of the rows of one kind, the row that names the key beats the one without a key, which stands for every other key.
+An email that lacks a key (no campaign, an empty tenant) is under no limit of that kind. Mailboxes are counted one by
+one, mailbox providers by recipients, everything else by emails. The account's own rate is not counted here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from outboxd.core.provider import Provider
+
+GRANT_TO_ARRIVAL: Final = timedelta(seconds=1)  # by which every window is longer
+BY_PROVIDER: Final = ("provider_minute", "provider_day")
+RECIPIENT: Final = "recipient"
+MINUTE: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` (None: as many as come) within any `per`, for one key or (None) for each by itself.
+
+    Emails of an exempt type are not held and do not count.
+    """
+
+    kind: str
+    key: str | None
+    most: int | None
+    per: timedelta
+    exempt_types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What limits see of an email. Recipients are normalised addresses: to, cc and bcc.
+
+    `granted_at` is the instant of a grant that was not used up: asking again moves it, giving back takes it away.
+    """
+
+    id: int
+    type: str
+    queue: str
+    campaign: str | None
+    tenant: str | None
+    recipients: tuple[str, ...]
+    granted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The columns of one statement. Places count from 1 and ascend; `keys` are distinct (kind, key)."""
+
+    emails: list[int] = field(default_factory=list)
+    granted_before: list[datetime | None] = field(default_factory=list)
+    mailbox_of: list[int] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    mailbox_most: list[int | None] = field(default_factory=list)
+    mailbox_per: list[timedelta] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    key_most: list[int | None] = field(default_factory=list)
+    key_per: list[timedelta] = field(default_factory=list)
+    key_provider: list[str | None] = field(default_factory=list)
+    key_demand: list[int] = field(default_factory=list)
+    share_of: list[int] = field(default_factory=list)
+    share_key: list[int] = field(default_factory=list)
+    share_units: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one email needs of one window. `most` None: nothing is counted, only the provider's override is obeyed."""
+
+    kind: str
+    key: str
+    most: int | None
+    per: timedelta
+    provider: str | None = None
+
+
+def from_rule(
+    kind: str, key: str | None, most: int | None, per: timedelta, options: Mapping[str, object]
+) -> Limit:
+    """The limit that a row of policy stands for."""
+    exempt = options.get("exempt_types")
+    return Limit(kind, key, most, per, frozenset(map(str, exempt if isinstance(exempt, list) else ())))
+
+
+class Limits:
+    """The limits in force, by kind and key. `time_scale` shortens every window, for tests."""
+
+    def __init__(self, rows: Iterable[Limit] = (), *, time_scale: float = 1.0) -> None:
+        self._time_scale = time_scale
+        self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
+
+    def of(self, kind: str, key: str | None, type_: str) -> Limit | None:
+        """The limit that counts for a key and an email's type, or None."""
+        if not key:
+            return None
+        limit = self._known.get((kind, key)) or self._known.get((kind, None))
+        return None if limit is None or limit.most is None or type_ in limit.exempt_types else limit
+
+    def window(self, limit: Limit) -> timedelta:
+        """How long the limit's window is here."""
+        return limit.per * self._time_scale
+
+    def of_email(self, email: Subject) -> list[Share]:
+        """What an email needs of its queue, type, campaign and tenant."""
+        keys = {"queue": email.queue, "type": email.type, "campaign": email.campaign, "tenant": email.tenant}
+        return [
+            Share(kind, key, limit.most, self.window(limit))
+            for kind, key in keys.items()
+            if key and (limit := self.of(kind, key, email.type))
+        ]
+
+    def of_provider(self, provider: Provider, type_: str) -> list[Share]:
+        """What an email needs of a mailbox provider for each recipient there."""
+        limits = [limit for kind in BY_PROVIDER if (limit := self.of(kind, provider.name, type_))]
+        if not limits:
+            return [Share(BY_PROVIDER[0], provider.name, None, MINUTE, provider.shaped_by)]
+        return [
+            Share(limit.kind, provider.name, limit.most, self.window(limit), provider.shaped_by)
+            for limit in limits
+        ]
+
+
+def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], Provider]) -> Ask:
+    """The columns for these emails, in their order: who comes first is served first."""
+    columns = Ask()
+    place_of: dict[tuple[str, str], int] = {}
+    known: dict[tuple[str, ...], list[Share]] = {}
+    for place, email in enumerate(emails, start=1):
+        columns.emails.append(email.id)
+        columns.granted_before.append(email.granted_at)
+        for address in dict.fromkeys(email.recipients):
+            if limit := limits.of(RECIPIENT, address, email.type):
+                columns.mailbox_of.append(place)
+                columns.addresses.append(address)
+                columns.mailbox_most.append(limit.most)
+                columns.mailbox_per.append(limits.window(limit))
+        for share, units in _shares(email, limits, provider_of, known).items():
+            columns.share_of.append(place)
+            columns.share_key.append(_place(columns, place_of, share, units))
+            columns.share_units.append(units)
+    return columns
+
+
+def _shares(
+    email: Subject,
+    limits: Limits,
+    provider_of: Callable[[str], Provider],
+    known: dict[tuple[str, ...], list[Share]],
+) -> dict[Share, int]:
+    """The shares of one email and how many it needs of each. `known` remembers them within a batch."""
+    mine = (email.type, email.queue, email.campaign or "", email.tenant or "")
+    if mine not in known:
+        known[mine] = limits.of_email(email)
+    found = dict.fromkeys(known[mine], 1)
+    for domain, units in _domains(email.recipients).items():
+        theirs = (email.type, domain)
+        if theirs not in known:
+            known[theirs] = limits.of_provider(provider_of(domain), email.type)
+        for share in known[theirs]:
+            found[share] = found.get(share, 0) + units
+    return found
+
+
+def _place(columns: Ask, place_of: dict[tuple[str, str], int], share: Share, units: int) -> int:
+    """Where the share's key stands among the distinct ones; at the end if it is new."""
+    place = place_of.setdefault((share.kind, share.key), len(columns.kinds) + 1)
+    if place > len(columns.kinds):
+        columns.kinds.append(share.kind)
+        columns.keys.append(share.key)
+        columns.key_most.append(share.most)
+        columns.key_per.append(share.per)
+        columns.key_provider.append(share.provider)
+        columns.key_demand.append(0)
+    columns.key_demand[place - 1] += units
+    return place
+
+
+def _domains(recipients: tuple[str, ...]) -> dict[str, int]:
+    """The domains of an email's recipients, and how many recipients each has."""
+    if len(recipients) == 1:
+        return {recipients[0].rpartition("@")[2]: 1}
+    found: dict[str, int] = {}
+    for address in dict.fromkeys(recipients):
+        domain = address.rpartition("@")[2]
+        found[domain] = found.get(domain, 0) + 1
+    return found

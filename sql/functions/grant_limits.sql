@@ -1,0 +1,105 @@
+-- Ask all limits of each email, all or nothing, in the emails' order: a share that a later limit refuses is never taken.
+-- Locks the counts, then reads the clock, then decides and writes, so that no stored instant lies before a lock wait.
+-- An email that has a share already moves it: asking again is not a second mail. Windows are longer by `slack`, the
+-- time that may pass from grant to arrival. mailbox_of and share_of are places in emails, ascending; share_key in keys.
+-- Returns one row per email: granted, or which limit holds it and from when on that limit can grant it.
+create or replace function outboxd.grant_limits(
+  emails bigint[], granted_before timestamptz[],
+  mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[],
+  kinds text[], keys text[], key_most integer[], key_per interval[], key_provider text[], key_demand integer[],
+  share_of integer[], share_key integer[], share_units integer[],
+  slack interval, bound_now timestamptz default null)
+returns table (email bigint, granted boolean, kind text, key text, free_at timestamptz, granted_at timestamptz)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  precision constant interval := '5 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
+  longer constant interval := slack + precision;
+  hashes bytea[] := array(
+    select outboxd.recipient_key(given.address)
+    from unnest(addresses) with ordinality as given (address, place)
+    order by given.place);
+  begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
+  instant timestamptz;
+  first_of integer[];   -- per mailbox asked: the first place with the same key
+  others integer[];     -- grants to other emails that still count
+  own boolean[];        -- whether this email's own grant still counts
+  fresh boolean[];      -- whether lock_limits made the row for it
+  mailboxes_free boolean;
+  used integer[];       -- per key
+  most integer[];
+  closed timestamptz[];
+  keys_free boolean;
+  held record;
+  passed boolean[] := array_fill(true, array[cardinality(emails)]);
+  held_kind text[] := array_fill(null::text, array[cardinality(emails)]);
+  held_key text[] := held_kind;
+  free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
+begin
+  perform outboxd.lock_limits(
+    emails, mailbox_of, hashes, mailbox_most, mailbox_per, kinds, keys, key_most, key_per, begun_at);
+  instant := coalesce(bound_now, clock_timestamp());
+
+  select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
+    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+    coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+  into first_of, others, own, fresh, mailboxes_free
+  from (
+    select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
+      case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
+        select count(*)::integer
+        from unnest(known.emails, known.at) as entry (email, at)
+        where entry.at > instant - pair.per - longer and entry.email <> grant_limits.emails[pair.email])
+      end as others,
+      coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - longer,
+        false) as own,
+      known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
+        and begun_at >= instant - precision as fresh
+    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
+    join outboxd.recipient_count as known on known.key = pair.hash
+  ) as found;
+
+  select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
+    array_agg(found.closed order by found.place),
+    coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
+  into used, most, closed, keys_free
+  from (
+    select wanted.place, wanted.demand,
+      (select coalesce(sum(entry.n), 0)::integer
+        from unnest(known.at, known.n) as entry (at, n)
+        where entry.at > instant - wanted.per - longer) as used,
+      case when slowed.rate_factor is null or wanted.most is null then wanted.most
+        else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
+      case when slowed.suspended_until > instant then slowed.suspended_until end as closed
+    from unnest(kinds, keys, key_most, key_per, key_provider, key_demand)
+      with ordinality as wanted (kind, key, most, per, provider, demand, place)
+    left join outboxd.window_count as known
+      on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
+    left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
+
+  if not (mailboxes_free and keys_free) then
+    for held in
+      select refused.place, refused.kind, refused.key, refused.free_at
+      from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
+        first_of, others, own, kinds, keys, key_per, share_of, share_key, share_units, used, most, closed,
+        longer, instant) as refused
+    loop
+      passed[held.place] := false;
+      held_kind[held.place] := held.kind;
+      held_key[held.place] := held.key;
+      free[held.place] := held.free_at;
+    end loop;
+  end if;
+
+  perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
+  if exists (select from unnest(passed, granted_before) as email (passed, before) where passed and before is not null) then
+    perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
+  end if;
+  perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);
+  return query
+    select result.email, result.granted, result.kind, result.key, result.free_at, instant
+    from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);
+end
+$$;

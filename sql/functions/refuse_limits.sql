@@ -1,0 +1,75 @@
+-- The emails, by place, that cannot have all their shares when those before them get theirs; each with the limit that
+-- frees last and when. Decides only; grant_limits has locked and read the counts.
+create or replace function outboxd.refuse_limits(
+  emails bigint[], granted_before timestamptz[], mailbox_of integer[], addresses text[], hashes bytea[],
+  mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[],
+  kinds text[], keys text[], key_per interval[], share_of integer[], share_key integer[], share_units integer[],
+  used integer[], most integer[], closed timestamptz[], longer interval, instant timestamptz)
+returns table (place integer, kind text, key text, free_at timestamptz)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mailbox_taken integer[] := array_fill(0, array[cardinality(addresses)]);
+  moves boolean;
+  m integer := 1;
+  s integer := 1;
+  first_m integer;
+  first_s integer;
+  k integer;
+  room integer;
+  candidate timestamptz;
+begin
+  for email in 1 .. cardinality(emails) loop
+    first_m := m;
+    first_s := s;
+    free_at := null;
+    while mailbox_of[m] = email loop
+      room := mailbox_most[m] - mailbox_taken[first_of[m]];
+      if not own[m] and others[m] >= room then
+        candidate := mailbox_per[m] + longer + coalesce(
+          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - longer, room), instant);
+        if free_at is null or candidate > free_at then
+          place := email;
+          kind := 'recipient';
+          key := addresses[m];
+          free_at := candidate;
+        end if;
+      end if;
+      m := m + 1;
+    end loop;
+    while share_of[s] = email loop
+      k := share_key[s];
+      moves := coalesce(granted_before[email] > instant - key_per[k] - longer, false);
+      candidate := closed[k];
+      if candidate is null and not moves and used[k] + least(share_units[s], most[k]) > most[k] then
+        candidate := key_per[k] + longer + coalesce(
+          outboxd.window_free_at(kinds[k], keys[k], instant - key_per[k] - longer,
+            used[k] + least(share_units[s], most[k]) - most[k]), instant);
+      end if;
+      if free_at is null and candidate is not null or candidate > free_at then
+        place := email;
+        kind := kinds[k];
+        key := keys[k];
+        free_at := candidate;
+      end if;
+      s := s + 1;
+    end loop;
+    if free_at is not null then
+      return next;
+      continue;
+    end if;
+    for pair in first_m .. m - 1 loop
+      if not own[pair] then
+        mailbox_taken[first_of[pair]] := mailbox_taken[first_of[pair]] + 1;
+      end if;
+    end loop;
+    for pair in first_s .. s - 1 loop
+      k := share_key[pair];
+      if granted_before[email] is null or granted_before[email] <= instant - key_per[k] - longer then
+        used[k] := used[k] + share_units[pair];
+      end if;
+    end loop;
+  end loop;
+end
+$$;

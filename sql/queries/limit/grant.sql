@@ -1,0 +1,10 @@
+-- Ask every limit of each email, all or nothing; see outboxd.grant_limits. Waits for whoever asks for the same keys, in
+-- the order of the keys. One row per email, in no order: granted, or what holds it and until when.
+select result.email, result.granted, result.kind, result.key, result.free_at, result.granted_at
+from outboxd.grant_limits(
+  %(emails)s::bigint[], %(granted_before)s::timestamptz[],
+  %(mailbox_of)s::integer[], %(addresses)s::text[], %(mailbox_most)s::integer[], %(mailbox_per)s::interval[],
+  %(kinds)s::text[], %(keys)s::text[], %(key_most)s::integer[], %(key_per)s::interval[], %(key_provider)s::text[],
+  %(key_demand)s::integer[],
+  %(share_of)s::integer[], %(share_key)s::integer[], %(share_units)s::integer[],
+  %(slack)s::interval, %(now)s::timestamptz) as result
