@@ -30,6 +30,7 @@ from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
+from outboxd.delivery.admission import Admission
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
@@ -41,6 +42,7 @@ from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
+from outboxd.providers import Providers, resolve_mx
 from outboxd.reload import Live
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.systemd import Notifier
@@ -110,12 +112,15 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     config = live.config
     url = config.database.url.reveal()
     listen_url = (config.database.listen_url or config.database.url).reveal()
-    stop, give_up, policies = threading.Event(), threading.Event(), Policies()
+    stop, give_up, policies = threading.Event(), threading.Event(), Policies(time_scale)
+    providers = Providers(resolve_mx)
+    admission = Admission(policies, providers.provider_of)
     bell = Doorbell(listen_url, stop=stop)
     hand = Hand(config.sender.threads)
     settler = Settler(
         session=Session(url, "settler", stop=give_up),
         policies=policies,
+        admission=admission,
         pauses=Pauses(config.resend.account),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
@@ -126,6 +131,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     leasing = Leasing(
         hand=hand,
         settler=settler,
+        admission=admission,
         worker=who,
         home=Frozen(wire.LATEST, TAG, config.resend.account, config.resend.api_url),
         ttl=config.sender.lease,

@@ -17,6 +17,7 @@ class Frozen:
     tag: str
     account: str
     api_url: str
+    removed: tuple[str, ...] = ()  # normalised addresses that were taken out, because they are suppressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,8 @@ class Claimed:
     ended: bool
     generation: int
     frozen: Frozen
+    tenant: str = ""
+    campaign: str | None = None
+    recipients: tuple[str, ...] = ()
+    suppressed: tuple[tuple[str, str, str], ...] = ()  # address, reason, scope
+    granted_at: datetime | None = None  # when its limits granted it for the ask that is to come

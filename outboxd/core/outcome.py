@@ -7,11 +7,11 @@ what follows from it (try again, give up) is `core/retry.py`'s decision.
     yes         Sent (SentAll for the members of a batch)
     no          Throttled, Paused, Failed (may heal), Rejected (never will)
     perhaps     Ambiguous (ask again under the same key), Unresolvable (never ask again)
-    not asked   Cancelled, Expired, Returned, Parked, Ended
+    not asked   Cancelled, Expired, Returned, Parked, Suppressed, Limited, Ended
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 Reason = Literal["key", "domain", "daily_quota", "monthly_quota", "blocked", "message_errors", "refused"]
@@ -120,6 +120,23 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Whoever it is for does not want it: none of its `to` may be sent to."""
+
+    reason: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A limit holds it until `free_at` at least, by the database's clock. Keeps attempts and place; burns nothing."""
+
+    kind: str
+    key: str
+    free_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """What it belongs to is paused: it waits in that thing's lane, keeping its place there. Burns nothing."""
 
@@ -144,5 +161,7 @@ Outcome = (
     | Expired
     | Returned
     | Parked
+    | Suppressed
+    | Limited
     | Ended
 )

@@ -15,9 +15,11 @@ from outboxd.core.outcome import (
     Expired,
     Failed,
     Outcome,
+    Limited,
     Parked,
     Returned,
     SentAll,
+    Suppressed,
     Throttled,
 )
 
@@ -37,7 +39,7 @@ class Ramp:
 def after(ramp: Ramp, outcome: Outcome | SentAll) -> Ramp:
     """The ramp once one more email has its outcome."""
     match outcome:
-        case Cancelled() | Expired() | Returned() | Parked() | Ended():
+        case Cancelled() | Expired() | Returned() | Parked() | Suppressed() | Limited() | Ended():
             return ramp
         case Throttled():
             return Ramp(ramp.most)

@@ -23,11 +23,13 @@ from outboxd.core.outcome import (
     Failed,
     Failure,
     Outcome,
+    Limited,
     Parked,
     Paused,
     Rejected,
     Returned,
     Sent,
+    Suppressed,
     Throttled,
     Unresolvable,
 )
@@ -42,7 +44,9 @@ SUSPECT: Final = timedelta(
     seconds=60
 )  # for an email whose own error looks like its account's: others probe first
 
-StepName = Literal["sent", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
+PROVIDER_LIMITS: Final = ("provider_minute", "provider_day")
+
+StepName = Literal["sent", "suppressed", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Step:
     """What settle writes. `attempts`, `ambiguous` and `transient` are the email's new totals.
 
     `kept` is for a member of a batch: again, but with its batch, whose totals these are; `rejected` marks that batch
-    as one to be split. `park` names the thing in whose lane the email waits.
+    as one to be split. `park` names the thing in whose lane the email waits, `free_at` until when a limit
+    closes that lane.
     """
 
     name: StepName
@@ -73,6 +78,7 @@ class Step:
     failure: Failure | None = None
     rejected: bool = False
     park: tuple[str, str] | None = None
+    free_at: datetime | None = None
 
     def failure_json(self) -> str | None:
         """The failure as JSON for the history, or None."""
@@ -99,7 +105,9 @@ def decide(
             return replace(step, park=("domain", sender_domain(email.sender)) if scope == "domain" else None)
         case Parked(kind, key):
             return Step("again", email.attempts, email.ambiguous, email.transient, park=(kind, key))
-        case Cancelled() | Expired():
+        case Limited(kind, key, free_at):
+            return _held(email, kind, key, free_at, now)
+        case Cancelled() | Expired() | Suppressed():
             return _not_asked(outcome, email)
         case Rejected(failure):
             return _end(email, failure, ambiguous=email.ambiguous, burn=1)
@@ -161,12 +169,39 @@ def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
     return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)
 
 
-def _not_asked(outcome: Cancelled | Expired, email: Claimed) -> Step:
-    name: Literal["cancelled", "expired"] = "cancelled" if isinstance(outcome, Cancelled) else "expired"
+def _held(email: Claimed, kind: str, key: str, free_at: datetime, now: datetime) -> Step:
+    """A provider's mail waits in the provider's lane, which is closed as long; any other at its own time."""
+    step = Step("again", email.attempts, email.ambiguous, email.transient)
+    if kind in PROVIDER_LIMITS and email.lane >= 0:
+        return replace(step, park=("provider", key), free_at=free_at)
+    return replace(step, due_in=max(free_at - now, AT_ONCE))
+
+
+def _not_asked(outcome: Cancelled | Expired | Suppressed, email: Claimed) -> Step:
+    name, message = _why_not_asked(outcome)
     if email.ambiguous:
-        message = "taken back" if name == "cancelled" else "expires_at has passed"
         return _end(email, Failure(name, f"{message}, but an earlier ask is open"), ambiguous=True, burn=0)
-    return Step(name, email.attempts, ambiguous=False)
+    return Step(name, email.attempts, ambiguous=False, failure=_reason(outcome))
+
+
+def _why_not_asked(
+    outcome: Cancelled | Expired | Suppressed,
+) -> tuple[Literal["cancelled", "expired", "suppressed"], str]:
+    match outcome:
+        case Cancelled():
+            return "cancelled", "taken back"
+        case Expired():
+            return "expired", "expires_at has passed"
+        case Suppressed(reason, scope):
+            return "suppressed", f"{reason} ({scope})"
+
+
+def _reason(outcome: Cancelled | Expired | Suppressed) -> Failure | None:
+    return (
+        Failure("suppressed", f"{outcome.reason} ({outcome.scope})")
+        if isinstance(outcome, Suppressed)
+        else None
+    )
 
 
 def _end(email: Claimed, failure: Failure, *, ambiguous: bool, burn: int) -> Step:

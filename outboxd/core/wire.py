@@ -15,6 +15,7 @@ from uuid import UUID
 
 from outboxd.core.address import AddressError, normalise, split, to_ascii
 from outboxd.core.email import Frozen
+from outboxd.core.recipients import without
 
 LATEST: Final = 1
 MAX_RECIPIENTS: Final = 50  # to, cc and bcc together
@@ -59,7 +60,7 @@ def recipients(payload: str) -> tuple[str, ...]:
 
 def _serialise_1(payload: str, uid: UUID, frozen: Frozen) -> bytes:
     """Keys in stored order, internationalised domains as A-labels, our tag last; compact UTF-8."""
-    email = _parse(payload)
+    email = without(_parse(payload), frozen.removed)
     _check(email)
     wanted = _recipients(email)
     for field in _ADDRESSES:

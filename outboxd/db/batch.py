@@ -13,6 +13,7 @@ from psycopg.rows import DictRow, dict_row
 from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import pause
+from outboxd.db.lease import frozen_from
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -115,7 +116,7 @@ def _parcel(rows: list[DictRow], lease_id: UUID) -> Parcel:
     batch = Batch(
         uid=head["batch_uid"],
         body=bytes(head["body"]),
-        frozen=Frozen(**head["frozen"]),
+        frozen=frozen_from(head["frozen"]),
         attempts=head["attempts"],
         crash_streak=head["crash_streak"],
         first_asked_at=head["first_asked_at"],
@@ -158,4 +159,8 @@ def _member(row: DictRow, batch: Batch, lease_id: UUID) -> Claimed:
         ended=False,
         generation=1,
         frozen=replace(batch.frozen),
+        tenant=row["tenant"] or "",
+        campaign=row["campaign"],
+        recipients=tuple(row["recipients"] or ()),
+        suppressed=tuple((found[0], found[1], found[2]) for found in row["suppressed"] or ()),
     )

@@ -6,10 +6,10 @@ out what became of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg.rows import TupleRow, class_row
@@ -27,24 +27,34 @@ NOBODY: Final = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A (queue, lane, priority) that may have due rows, and the watermark: where the last claim in it ended."""
+    """A (queue, lane, priority) that may have due rows, and the watermark: where the last claim in it ended.
+
+    `most` bounds what one claim takes from it.
+    """
 
     queue: int
     lane: int
     priority: int
     after_at: datetime = EPOCH
     after_id: int = 0
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue; `closed` by a pause."""
+    """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue; `closed` by a pause.
+
+    `oldest_in` is the same without regard to the lane's own closing; `weight` is its queue's; `most` bounds a claim.
+    """
 
     queue: int
     lane: int
     priority: int
     due_in: float
     closed: bool
+    oldest_in: float = 0.0
+    weight: int = 1
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,7 @@ def claim(
         "priorities": [slot.priority for slot in wanted],
         "after_at": [slot.after_at for slot in wanted],
         "after_id": [slot.after_id for slot in wanted],
+        "mosts": [slot.most for slot in wanted],
         "limit": limit,
         "lease_id": lease_id,
         "worker": worker,
@@ -133,7 +144,7 @@ def claim(
 def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
     (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
-     cancelled, accepted_as, ended, claimed_at) = row  # fmt: skip
+     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended, claimed_at) = row  # fmt: skip
     return Claimed(
         id=id_,
         uid=uid or NOBODY,
@@ -161,8 +172,17 @@ def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
         accepted_as=accepted_as,
         ended=ended,
         generation=generation or 1,
-        frozen=Frozen(**frozen),
+        frozen=frozen_from(frozen),
+        tenant=tenant or "",
+        campaign=campaign,
+        recipients=tuple(recipients or ()),
+        suppressed=tuple((found[0], found[1], found[2]) for found in suppressed or ()),
     )
+
+
+def frozen_from(stored: Mapping[str, Any]) -> Frozen:
+    """What was frozen with a request, from its JSON."""
+    return Frozen(**{**stored, "removed": tuple(stored.get("removed", ()))})
 
 
 def settle_if_leased(

@@ -83,8 +83,9 @@ def probe_now(conn: Connection, account: str) -> None:
     conn.execute(query("pause/probe_now"), {"account": account})
 
 
-def lane(conn: Connection, kind: str, key: str) -> int:
-    """The lane in which emails of this thing wait."""
-    row = conn.execute(query("lane/ensure"), {"kind": kind, "key": key}).fetchone()
+def lane(conn: Connection, kind: str, key: str, *, closed_until: datetime | None = None) -> int:
+    """The lane in which emails of this thing wait; nothing in it is looked at before `closed_until`."""
+    values = {"kind": kind, "key": key, "closed_until": closed_until}
+    row = conn.execute(query("lane/ensure"), values).fetchone()
     assert row is not None
     return int(row[0])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from outboxd.core.limits import Limits, from_rule
 from outboxd.core.retry import Policy
 from outboxd.db.query import query
 from outboxd.db.session import Connection
@@ -17,6 +18,8 @@ FALLBACK: Final = Policy(
 class Policies:
     """The policies as last read; `refresh` replaces them whole, so that any thread may ask meanwhile."""
 
+    time_scale: float = 1.0
+    limits: Limits = field(default_factory=Limits)
     _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
     _version: int = 0
 
@@ -35,7 +38,9 @@ class Policies:
             self._version = version
 
     def refresh(self, conn: Connection) -> None:
-        """Read them again."""
+        """Read them again, and the limits."""
+        rules = [from_rule(*row) for row in conn.execute(query("policy/rules")).fetchall()]
+        self.limits = Limits(rules, time_scale=self.time_scale)
         self._known = {
             (queue, type_): Policy(
                 max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after, batch=may_share

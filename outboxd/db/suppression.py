@@ -3,10 +3,12 @@
 `among` is the gate: one statement for all emails in hand. The rest serves commands. Nothing here logs an address.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import DictRow
@@ -14,7 +16,7 @@ from psycopg.rows import DictRow
 from outboxd.core.suppression import BadLine, Counts, Entry, Suppressed
 from outboxd.db.command import connected, explained, rows
 from outboxd.db.query import query
-from outboxd.db.session import Connection
+from outboxd.db.session import Connection, path_settings
 from outboxd.errors import DatabaseError
 
 MOST: Final = 1_000  # emails in one question
@@ -35,6 +37,30 @@ def among(
     for id_, address, reason, scope in conn.execute(query("suppression/among"), values, prepare=True):
         found.setdefault(id_, []).append(Suppressed(address, reason, scope))
     return {id_: tuple(suppressed) for id_, suppressed in found.items()}
+
+
+def among_now(conn: Connection, ids: Sequence[int]) -> dict[int, set[str]]:
+    """Of the emails in hand, those with suppressed recipients, and which addresses these are."""
+    found: dict[int, set[str]] = {}
+    with conn.transaction():
+        path_settings(conn)
+        for start in range(0, len(ids), MOST):
+            for id_, suppressed in among(conn, ids[start : start + MOST]).items():
+                found[id_] = {one.address for one in suppressed}
+    return found
+
+
+def take_out(conn: Connection, lease_id: UUID, removed: Mapping[int, Sequence[str]]) -> dict[int, int]:
+    """Store whom these emails of a lease go without; the generation of each that the lease still has."""
+    values = {
+        "lease_id": lease_id,
+        "ids": list(removed),
+        "removed": [json.dumps(list(addresses)) for addresses in removed.values()],
+    }
+    with conn.transaction():
+        path_settings(conn)
+        rows_ = conn.execute(query("suppression/take_out"), values).fetchall()
+    return {row[0]: row[1] for row in rows_}
 
 
 def listing(url: str, *, limit: int, expired: bool, **filters: str | None) -> list[DictRow]:

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outboxd.core.email import Claimed
+from outboxd.core.fairness import Candidate, serve
 from outboxd.core.outcome import Returned
-from outboxd.db import batch, lease, pause, word
+from outboxd.db import batch, lease, pause, suppression, word
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
-from outboxd.delivery.gates import cancel, judge
+from outboxd.delivery.gates import Stopped, cancel, judge, news
 from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
@@ -32,6 +33,9 @@ HEAD_EVERY: Final = (0.5, 2.0)  # seconds between two scans from the head, least
 HEAD_COST: Final = 20  # times what the last one took
 BATCH: Final = 500  # emails in one lease
 SLOTS: Final = 9  # that are looked at first after a ring
+SEEN: Final = 50  # slots that are remembered
+URGENT: Final = 0.02  # seconds between two looks for more urgent mail while the hand is full
+URGENT_MOST: Final = 50  # emails of such a look
 OBSERVE: Final = 1.0  # seconds between two looks whether this database may send
 HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 
@@ -50,6 +54,9 @@ class Claimer:
     stop: threading.Event
     fence: Fence
     slots: list[Slot] = field(default_factory=list)
+    waiting: dict[Slot, Waiting] = field(default_factory=dict)
+    seen: dict[Slot, None] = field(default_factory=dict)
+    turn: int = 0
     batches: list[batch.Waiting] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
     probe: Probe | None = None
@@ -84,7 +91,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     _recheck(claimer, conn)
     room = claimer.leasing.hand.room()
     if room == 0:
-        claimer.leasing.hand.wait_for_room(0.25)
+        if not _claim_urgent(claimer, conn):
+            claimer.leasing.hand.wait_for_room(URGENT)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
         _sleep(claimer, conn)
 
@@ -96,7 +104,14 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
     most = min(room, BATCH)
     if _probe(claimer, conn) or _claim_batches(claimer, conn, max(1, most // 100), HEALTHY):
         return True  # what was asked before is older than what was not
-    return _claim(claimer, conn, [slot for slot in claimer.slots if slot.lane >= 0], _whole(most))
+    return _claim(claimer, conn, _fair(claimer, _whole(most)), _whole(most))
+
+
+def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
+    """The hand is full: see whether something more urgent than its last is due, where such mail was seen before."""
+    least = claimer.leasing.hand.least_urgent()
+    urgent = [slot for slot in claimer.seen if slot.priority < least][:SLOTS]
+    return bool(urgent) and bool(lease_emails(claimer.leasing, conn, urgent, URGENT_MOST))
 
 
 def _whole(limit: int) -> int:
@@ -113,7 +128,9 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
         pause.probe_now(conn, account)
     claimer.paused = pause.active(conn).read()
     waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
+    claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in waiting}
     claimer.slots = _due(waiting)
+    claimer.seen = dict.fromkeys([*claimer.slots, *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
@@ -128,6 +145,18 @@ def _due(waiting: list[Waiting]) -> list[Slot]:
     return [
         Slot(slot.queue, slot.lane, slot.priority) for slot in waiting if slot.due_in <= 0 and not slot.closed
     ]
+
+
+def _fair(claimer: Claimer, limit: int) -> list[Slot]:
+    """The slots of the next claim in serving order, each with the most to take of it."""
+    healthy = [slot for slot in claimer.slots if slot.lane >= 0]
+    candidates = []
+    for place, slot in enumerate(healthy):
+        found = claimer.waiting.get(Slot(slot.queue, slot.lane, slot.priority))
+        weight, waited, most = (found.weight, -found.oldest_in, found.most) if found else (1, 0.0, None)
+        candidates.append(Candidate(place, slot.priority, slot.queue, weight, waited, most))
+    claimer.turn += 1
+    return [replace(healthy[place], most=most) for place, most in serve(candidates, limit, claimer.turn)]
 
 
 def _probe(claimer: Claimer, conn: Connection) -> bool:
@@ -196,7 +225,7 @@ def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, ful
     for slot in claimer.slots:
         reached = last.get((slot.queue, slot.lane, slot.priority))
         if reached is not None:
-            kept.append(replace(slot, after_at=reached[0], after_id=reached[1]))
+            kept.append(replace(slot, after_at=reached[0], after_id=reached[1], most=None))
         elif full or (slot.queue, slot.lane, slot.priority) not in asked:
             kept.append(slot)
     claimer.slots = kept
@@ -211,18 +240,27 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
         return
     asked_at = time.monotonic()
     cancelled, paused = word.since_claim(conn, ids)
+    unwanted = suppression.among_now(conn, ids)
+
+    def verdict(held: Held) -> Stopped | None:
+        found = judge(held.parcel, home, paused, now=held.now(), probing=held.probe is not None)
+        if (
+            found is None
+            and not held.parcel.open
+            and any(news(email, unwanted) for email in held.parcel.emails)
+        ):
+            return Stopped(Returned())  # the next claim looks at it with what is known now
+        return found
+
+    home = claimer.leasing.home
 
     def stopped(held: Held) -> bool:
         held.parcel = cancel(held.parcel, cancelled)
-        return (
-            judge(held.parcel, claimer.leasing.home, paused, now=held.now(), probing=held.probe is not None)
-            is not None
-        )
+        return verdict(held) is not None
 
     for held in claimer.leasing.hand.refresh(asked_at, stopped):
-        verdict = judge(held.parcel, claimer.leasing.home, paused, now=held.now())
-        if verdict is not None:
-            claimer.leasing.settler.report(Result(held, verdict.outcome, members=verdict.members))
+        if (found := verdict(held)) is not None:
+            claimer.leasing.settler.report(Result(held, found.outcome, members=found.members))
 
 
 def _sleep(claimer: Claimer, conn: Connection) -> None:
@@ -236,8 +274,8 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
             due_in = _scan_from_head(claimer, conn)
             if claimer.probe is not None or claimer.batches:
                 return
-            healthy = [slot for slot in claimer.slots if slot.lane >= 0]
-            if _claim(claimer, conn, healthy, max(1, min(claimer.leasing.hand.room(), BATCH))):
+            room = max(1, min(claimer.leasing.hand.room(), BATCH))
+            if _claim(claimer, conn, _fair(claimer, room), room):
                 return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
             if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:

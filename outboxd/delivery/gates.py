@@ -1,10 +1,12 @@
 """Whether a claimed parcel may be asked for: answered for a whole claim, and again for all in hand each second.
 
-What stands here needs no more than the claim's own rows and the pauses that were active with it. Gates that ask
-Postgres (suppression, limits, breaker) join `judge`, and settle does not know who decided.
+What stands here needs no more than what the claim brought: the email's own row, who of its recipients is suppressed,
+and the pauses that were active with it. Gates that ask Postgres again stand in `admission`; settle does not know who
+decided.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,8 +24,10 @@ from outboxd.core.outcome import (
     Returned,
     Sent,
     SentAll,
+    Suppressed,
     Unresolvable,
 )
+from outboxd.core.recipients import NobodyLeft, review
 from outboxd.core.retry import KEY_LIFE, key_has_expired
 
 Paused = frozenset[tuple[str, str]]
@@ -64,10 +68,16 @@ def _judge_batch(
         if batch.first_asked_at is not None and now >= batch.first_asked_at + KEY_LIFE:
             return Stopped(Unresolvable(Failure("key_expired", "an ask of 23 hours ago is still open")))
         return None if closed is None else Stopped(closed)
-    verdicts = [held_by(email, now=now) or _closed(email, home, paused) for email in parcel.emails]
+    verdicts = [_member(email, home, paused, now=now) for email in parcel.emails]
     if any(verdicts):
         return Stopped(Returned(), tuple(verdict or Returned() for verdict in verdicts))
     return None
+
+
+def _member(email: Claimed, home: Frozen, paused: Paused, *, now: datetime) -> Outcome | None:
+    """What stops one member of a batch that may be taken apart; one with news of its recipients is packed anew."""
+    verdict = held_by(email, now=now) or _closed(email, home, paused)
+    return verdict or (Returned() if email.suppressed else None)
 
 
 def held_by(email: Claimed, *, now: datetime) -> Outcome | None:
@@ -82,9 +92,26 @@ def held_by(email: Claimed, *, now: datetime) -> Outcome | None:
         return Cancelled()
     if email.expires_at is not None and email.expires_at <= now:
         return Expired()
+    if email.suppressed and (refusal := _unwanted(email)) is not None:
+        return refusal
     if key_has_expired(email, now=now):
         return Unresolvable(Failure("key_expired", "an ask of 23 hours ago is still open"))
     return None
+
+
+def _unwanted(email: Claimed) -> Outcome | None:
+    """Nobody is left to send to; or somebody else said no since an ask whose answer is open."""
+    verdict = review(json.loads(email.payload or "{}"), {address for address, _, _ in email.suppressed})
+    _, reason, scope = email.suppressed[0]
+    if isinstance(verdict, NobodyLeft):
+        return Suppressed(reason, scope)
+    news = set(verdict.removed) - set(email.frozen.removed)
+    return Suppressed(reason, scope) if email.ambiguous and news else None
+
+
+def news(email: Claimed, suppressed: Mapping[int, Collection[str]]) -> bool:
+    """Whether somebody said no since the claim: these addresses are suppressed now, by email."""
+    return not set(suppressed.get(email.id, ())) <= set(email.frozen.removed)
 
 
 def cancel(parcel: Parcel, ids: Iterable[int]) -> Parcel:

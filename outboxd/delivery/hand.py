@@ -81,11 +81,14 @@ class Hand:
                 self._changed.wait(seconds)
 
     def put(self, parcels: Iterable[Held]) -> None:
-        """Add claimed parcels, in the order to ask."""
+        """Add claimed parcels, in the order to ask; more urgent ones go before what waits already."""
         with self._changed:
-            before = len(self._waiting)
-            self._waiting.extend(parcels)
-            sizes = [len(held.parcel.emails) for held in list(self._waiting)[before:]]
+            added = list(parcels)
+            sizes = [len(held.parcel.emails) for held in added]
+            urgent = self._waiting and added and _priority(added[0]) < _priority(self._waiting[-1])
+            self._waiting.extend(added)
+            if urgent:
+                self._waiting = collections.deque(sorted(self._waiting, key=_priority))
             self._emails += sum(sizes)
             if sizes:
                 self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
@@ -166,6 +169,11 @@ class Hand:
         with self._changed:
             return self._emails
 
+    def least_urgent(self) -> int:
+        """The highest priority number that waits; 0 where nothing does."""
+        with self._changed:
+            return _priority(self._waiting[-1]) if self._waiting else 0
+
     def empty(self) -> bool:
         """Whether nothing waits and nothing is being asked."""
         with self._changed:
@@ -188,3 +196,7 @@ class Hand:
             self._emails = sum(len(held.parcel.emails) for held in self._waiting)
         self._changed.notify_all()
         return out
+
+
+def _priority(held: Held) -> int:
+    return held.parcel.first.priority

@@ -18,7 +18,8 @@ from outboxd.db import batch, lease
 from outboxd.db.lease import Slot
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
-from outboxd.delivery.gates import judge
+from outboxd.delivery.admission import Admission
+from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import pack, repack
 from outboxd.delivery.sender import Result
@@ -33,6 +34,7 @@ class Leasing:
 
     hand: Hand
     settler: Settler
+    admission: Admission
     worker: UUID
     home: Frozen
     ttl: timedelta
@@ -58,10 +60,12 @@ def lease_emails(
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
     parcels = [Parcel((email,)) for email in claim.emails]
-    go = _stop(leasing, parcels, started, claim.paused, probe)
-    policies = leasing.settler.policies
+    go = _admitted(
+        leasing, conn, lease_id, _stop(leasing, parcels, started, claim.paused, probe), started, probe
+    )
+    policies = leasing.admission.policies
     packed = pack(
-        conn, lease_id, [held.parcel.first for held in go], lambda email: policies.of(email.queue, email.type)
+        conn, lease_id, [parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type)
     )
     leasing.doubtful.remove(lease_id)
     for parcel, outcome in packed.unsendable:
@@ -95,8 +99,9 @@ def lease_batches(
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
     ready = repack(conn, lease_id, parcels, leasing.home)
+    go = _admitted(leasing, conn, lease_id, _stop(leasing, ready, started, paused, probe), started, probe)
     leasing.doubtful.remove(lease_id)
-    leasing.hand.put(_stop(leasing, ready, started, paused, probe))
+    leasing.hand.put(_held(leasing, parcel, started, probe) for parcel in go)
     return len(parcels)
 
 
@@ -110,17 +115,38 @@ def hand_back_doubtful(leasing: Leasing, conn: Connection) -> None:
 
 def _stop(
     leasing: Leasing, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
-) -> list[Held]:
+) -> list[Parcel]:
     """Settle what the gates stop; what may go."""
     go = []
     for parcel in parcels:
-        held = _held(leasing, parcel, started, probe)
         stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
         if stopped is None:
-            go.append(held)
+            go.append(parcel)
         else:
-            leasing.settler.report(Result(held, stopped.outcome, members=stopped.members))
+            _report(leasing, parcel, stopped, started, probe)
     return go
+
+
+def _admitted(
+    leasing: Leasing,
+    conn: Connection,
+    lease_id: UUID,
+    parcels: Sequence[Parcel],
+    started: float,
+    probe: Probe | None,
+) -> list[Parcel]:
+    """Settle what limits hold; what may go, with what was granted to it."""
+    if not parcels:
+        return []
+    go, held = leasing.admission.admit(conn, lease_id, parcels)
+    for parcel, stopped in held:
+        _report(leasing, parcel, stopped, started, probe)
+    return go
+
+
+def _report(leasing: Leasing, parcel: Parcel, stopped: Stopped, started: float, probe: Probe | None) -> None:
+    held = _held(leasing, parcel, started, probe)
+    leasing.settler.report(Result(held, stopped.outcome, members=stopped.members))
 
 
 def _held(leasing: Leasing, parcel: Parcel, started: float, probe: Probe | None) -> Held:

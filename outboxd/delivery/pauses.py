@@ -7,11 +7,13 @@ import logging
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
 from outboxd.core.outcome import Outcome, Paused, Rejected, Sent, SentAll
 from outboxd.core.pauses import Streak, after_error, after_success, plan
+from outboxd.core.retry import Step
 from outboxd.core.signature import signature
 from outboxd.db import pause
 from outboxd.db.session import Connection
@@ -44,11 +46,16 @@ class Pauses:
             self._lift(conn, result)
         return replace(result, outcome=outcome)
 
-    def lanes(self, conn: Connection, parks: Iterable[Park | None]) -> dict[Park, int]:
-        """The lanes in which these things' emails wait."""
-        for park in set(parks) - {None} - self._lanes.keys():
-            assert park is not None
-            self._lanes[park] = pause.lane(conn, *park)
+    def lanes(self, conn: Connection, steps: Iterable[Step]) -> dict[Park, int]:
+        """The lanes in which what is parked waits; one that a limit holds is closed as long as that."""
+        until: dict[Park, datetime | None] = {}
+        for step in steps:
+            if step.park is not None:
+                known = until.get(step.park)
+                until[step.park] = max(filter(None, (known, step.free_at)), default=None)
+        for park, free_at in sorted(until.items()):
+            if free_at is not None or park not in self._lanes:
+                self._lanes[park] = pause.lane(conn, *park, closed_until=free_at)
         return self._lanes
 
     def _suspected(self, result: Result, outcome: Outcome | SentAll) -> Outcome | SentAll:

@@ -10,19 +10,21 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd import metrics
 from outboxd.core.batch import decide_together
+from outboxd.core.email import Claimed
 from outboxd.core.outcome import (
     Ambiguous,
     Failed,
     Failure,
     Paused,
     Rejected,
+    Sent,
     SentAll,
     Throttled,
     Unresolvable,
@@ -32,6 +34,7 @@ from outboxd.db import word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
+from outboxd.delivery.admission import Admission
 from outboxd.delivery.pauses import Park, Pauses
 from outboxd.delivery.sender import Result
 
@@ -47,6 +50,7 @@ class Settler:
 
     session: Session
     policies: Policies
+    admission: Admission
     pauses: Pauses
     give_up: threading.Event
     inbox: "queue.SimpleQueue[Result | None]"
@@ -117,7 +121,7 @@ def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
     started = time.monotonic()
     results = [settler.pauses.heard(conn, result) for result in batch]
     decided = [_decided(result, settler.policies) for result in results]
-    lanes = settler.pauses.lanes(conn, [steps[0].park for steps in decided])
+    lanes = settler.pauses.lanes(conn, [step for steps in decided for step in steps])
     settlements = [
         settlement
         for result, steps in zip(results, decided, strict=True)
@@ -137,7 +141,16 @@ def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
         else:
             _note(settlement, step, now)
     _lost(conn, lost)
+    settler.admission.give_back(conn, [email for result in results for email in _unused(result)])
     return not {"again", "kept"}.isdisjoint(taken.values())
+
+
+def _unused(result: Result) -> Iterable[Claimed]:
+    """Emails of which no more than a no is known: what limits granted them is somebody else's."""
+    parcel = result.held.parcel
+    if parcel.open or isinstance(result.outcome, Sent | SentAll | Ambiguous | Unresolvable):
+        return ()
+    return parcel.emails
 
 
 def _decided(result: Result, policies: Policies) -> list[Step]:

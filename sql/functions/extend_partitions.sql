@@ -1,7 +1,7 @@
 -- Make the partitions of email, delivery and attempt well ahead of the ids handed out; returns how many were made.
 -- Each is created standalone and then attached, so no application's INSERT waits for it. Should the default partition
 -- have caught rows (nobody extended in time), new partitions begin above them and nothing is moved.
-create or replace function outboxd.extend_partitions(size bigint default 1000000, ahead integer default 10)
+create or replace function outboxd.extend_partitions(size bigint default 1000000, ahead integer default 5)
 returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -6,6 +6,8 @@ with instant as materialized (
   select batch.batch_uid
   from outboxd.batch
   where batch.due_at <= (select instant.now from instant)
+    and coalesce((
+      select lane.closed_until from outboxd.lane where lane.id = batch.lane) <= (select instant.now from instant), true)
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
     and (%(probing)s::boolean or not exists (
@@ -40,7 +42,10 @@ select
   batch_member.id, taken.queue, taken.lane, coalesce(email.priority, 100::smallint) as priority, email.scheduled_at,
   email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
   email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
-  said.cancelled, said.accepted_as, leased.claimed_at
+  said.cancelled, said.accepted_as, email.tenant, email.campaign, email.recipients,
+  (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
+   from outboxd.suppressed(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
+  leased.claimed_at
 from taken
 cross join leased
 join outboxd.batch_member on batch_member.batch_uid = taken.batch_uid

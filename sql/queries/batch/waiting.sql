@@ -2,7 +2,7 @@
 -- No row: none waits.
 select
   waiting.queue, waiting.lane, waiting.crash_streak,
-  extract(epoch from waiting.due_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
+  extract(epoch from greatest(waiting.due_at, lane.closed_until) - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
   exists (
     select
     from outboxd.pause

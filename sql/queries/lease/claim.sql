@@ -13,8 +13,8 @@ with instant as materialized (
         and (pause.until is null or pause.until > (select instant.now from instant)))) as allowed
   cross join unnest(
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[],
-    %(after_at)s::timestamptz[], %(after_id)s::bigint[]
-  ) with ordinality as slot (queue, lane, priority, after_at, after_id, place)
+    %(after_at)s::timestamptz[], %(after_id)s::bigint[], %(mosts)s::integer[]
+  ) with ordinality as slot (queue, lane, priority, after_at, after_id, most, place)
   cross join lateral (
     select ready.ctid
     from outboxd.ready
@@ -22,7 +22,7 @@ with instant as materialized (
       and ready.scheduled_at <= (select instant.now from instant)
       and (ready.scheduled_at, ready.id) > (slot.after_at, slot.after_id)
     order by ready.scheduled_at, ready.id
-    limit %(limit)s::integer
+    limit least(slot.most, %(limit)s::integer)
     for update skip locked) as due
   limit %(limit)s::integer
 ), taken as (
@@ -50,7 +50,9 @@ select
     else leased.frozen || coalesce(progress.frozen, '{}')
       || jsonb_build_object('account', leased.frozen -> 'account', 'api_url', leased.frozen -> 'api_url')
   end as frozen,
-  said.cancelled, said.accepted_as,
+  said.cancelled, said.accepted_as, email.recipients, email.tenant, email.campaign,
+  (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
+   from outboxd.suppressed(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
   exists (select from outboxd.delivery where delivery.id = taken.id)
     or exists (select from outboxd.dead_letter where dead_letter.id = taken.id)
     or exists (select from outboxd.batch_member where batch_member.id = taken.id) as ended,

@@ -20,14 +20,19 @@ select
   slot.queue,
   slot.lane,
   slot.priority,
-  extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
+  extract(epoch from greatest(slot.scheduled_at, lane.closed_until)
+    - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
   exists (
     select
     from outboxd.pause
     where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
       and ((pause.kind = 'account' and pause.key = %(account)s)
         or (pause.kind = 'queue' and pause.key = queue.name)
-        or (pause.kind = lane.kind and pause.key = lane.key))) as closed
+        or (pause.kind = lane.kind and pause.key = lane.key))) as closed,
+  extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as oldest_in,
+  coalesce(queue.weight, 1) as weight,
+  case when lane.closed_until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end
+    as most
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane

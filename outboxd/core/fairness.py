@@ -1,0 +1,66 @@
+"""Who is served how much of one claim: priorities in order, with ageing; queues by weight; lanes in turn. Pure.
+
+A slot is served before another of a higher number. What waits grows older, and every `AGEING` of waiting lifts it by
+one priority, so that nothing starves behind a saturated one: of each claim the oldest waiting slot outside the first
+priority gets a small part once it is that old. Among slots of one priority the claim is divided by the weight of their
+queues, and who comes first changes from claim to claim; what one leaves is the next one's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil
+from typing import Final
+
+AGEING: Final = 60.0  # seconds of waiting that lift by one priority
+LIFTED: Final = 0.1  # of a claim, for who waits behind others for longer than that
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A slot that has something due. `waited` is how long its first email has been due, in seconds."""
+
+    slot: int
+    priority: int
+    queue: int
+    weight: int
+    waited: float
+    most: int | None = None
+
+
+def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
+    """The slots of a claim of `limit` emails in serving order, and the most to take of each. `turn` counts claims."""
+    if not candidates:
+        return []
+    ordered = sorted(candidates, key=lambda one: (_lifted(one), one.priority))
+    shares: list[tuple[int, int]] = []
+    for _, group in groupby(ordered, key=_lifted):
+        shares += _divided(list(group), limit, turn)
+    first = {one.slot for one in candidates if one.priority == min(other.priority for other in candidates)}
+    behind = [one for one in candidates if one.slot not in first and one.waited >= AGEING]
+    if behind:
+        oldest = max(behind, key=lambda one: one.waited)
+        part = max(1, int(limit * LIFTED))
+        shares = [
+            (oldest.slot, _bounded(oldest, part)),
+            *(share for share in shares if share[0] != oldest.slot),
+        ]
+    return shares
+
+
+def _lifted(one: Candidate) -> int:
+    return max(1, one.priority - int(one.waited // AGEING))
+
+
+def _divided(group: list[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
+    """Every slot its share, beginning with another one each time; alone it may take all."""
+    if len(group) == 1:
+        return [(group[0].slot, _bounded(group[0], limit))]
+    start = turn % len(group)
+    turned = group[start:] + group[:start]
+    total = sum(one.weight for one in turned)
+    return [(one.slot, _bounded(one, ceil(limit * one.weight / total))) for one in turned]
+
+
+def _bounded(one: Candidate, share: int) -> int:
+    return share if one.most is None else min(share, one.most)

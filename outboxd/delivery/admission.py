@@ -1,0 +1,130 @@
+"""The gates that ask Postgres, for a whole claim at once: who was taken out of an email, and what limits allow.
+
+Asked after the gates that need nothing but the claim, and before anything is in hand. Suppressed cc and bcc are taken
+out and stored before the request exists, so that its bytes never change. Limits grant all that an email is under or
+nothing; what they grant and is not used is given back by the settler.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from outboxd.core.batch import Parcel
+from outboxd.core.email import Claimed
+from outboxd.core.limits import Ask, Subject, ask
+from outboxd.core.outcome import Limited
+from outboxd.core.provider import Provider
+from outboxd.core.recipients import Goes, review
+from outboxd.db import limit, suppression
+from outboxd.db.limit import Verdict
+from outboxd.db.policy import Policies
+from outboxd.db.session import Connection, path_settings
+from outboxd.delivery.gates import Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the gates go by: the limits in force, and which mailbox provider a domain belongs to."""
+
+    policies: Policies
+    provider_of: Callable[[str], Provider]
+
+    def admit(
+        self, conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]
+    ) -> tuple[list[Parcel], list[tuple[Parcel, Stopped]]]:
+        """The parcels that may go, in their order, and those that may not."""
+        parcels = _without_suppressed(conn, lease_id, parcels)
+        wanted = self._ask(email for parcel in parcels for email in parcel.emails)
+        if not wanted.mailbox_of and not wanted.share_of:
+            return parcels, []
+        with conn.transaction():
+            path_settings(conn)
+            verdicts = {verdict.id: verdict for verdict in limit.grant(conn, wanted)}
+        go: list[Parcel] = []
+        stopped: list[tuple[Parcel, Stopped]] = []
+        unused: list[Claimed] = []
+        for parcel in parcels:
+            granted = _granted(parcel, verdicts)
+            held = [verdicts[email.id] for email in parcel.emails if not verdicts[email.id].granted]
+            if not held:
+                go.append(granted)
+                continue
+            unused += [email for email in granted.emails if email.granted_at is not None]
+            last = max(held, key=lambda verdict: verdict.free_at or verdict.granted_at)
+            until = last.free_at or last.granted_at
+            stopped.append((parcel, Stopped(Limited(last.kind or "", last.key or "", until))))
+        self.give_back(conn, unused)
+        return go, stopped
+
+    def give_back(self, conn: Connection, unused: Sequence[Claimed]) -> None:
+        """Shares that were granted for an ask that did not begin, or that was certainly not accepted."""
+        returned = self._ask(email for email in unused if email.granted_at is not None)
+        if not returned.mailbox_of and not returned.share_of:
+            return
+        with conn.transaction():
+            path_settings(conn)
+            limit.give_back(conn, returned)
+
+    def _ask(self, emails: Iterable[Claimed]) -> Ask:
+        return ask([_subject(email) for email in emails], self.policies.limits, self.provider_of)
+
+
+def _subject(email: Claimed) -> Subject:
+    removed = email.frozen.removed
+    recipients = email.recipients
+    return Subject(
+        id=email.id,
+        type=email.type,
+        queue=email.queue,
+        campaign=email.campaign,
+        tenant=email.tenant,
+        recipients=tuple(one for one in recipients if one not in removed) if removed else recipients,
+        granted_at=email.granted_at,
+    )
+
+
+def _granted(parcel: Parcel, verdicts: Mapping[int, Verdict]) -> Parcel:
+    def stamped(email: Claimed) -> Claimed:
+        verdict = verdicts[email.id]
+        return replace(email, granted_at=verdict.granted_at) if verdict.granted else email
+
+    return replace(parcel, emails=tuple(stamped(email) for email in parcel.emails))
+
+
+def _without_suppressed(conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]) -> list[Parcel]:
+    """Store who is taken out of which email, where that is news; the parcels with it."""
+    news = {
+        email.id: removed
+        for parcel in parcels
+        if parcel.batch is None
+        for email in parcel.emails
+        if (removed := taken_out(email)) != email.frozen.removed
+    }
+    if not news:
+        return list(parcels)
+    generations = suppression.take_out(conn, lease_id, news)
+    return [
+        _rewritten(parcel, news[parcel.first.id], generations[parcel.first.id])
+        if parcel.first.id in news and parcel.first.id in generations
+        else parcel
+        for parcel in parcels
+        if parcel.first.id not in news or parcel.first.id in generations
+    ]
+
+
+def _rewritten(parcel: Parcel, removed: tuple[str, ...], generation: int) -> Parcel:
+    email = parcel.first
+    frozen = replace(email.frozen, removed=removed)
+    return Parcel((replace(email, frozen=frozen, generation=generation),))
+
+
+def taken_out(email: Claimed) -> tuple[str, ...]:
+    """Whom to take out of an email that goes. Once it was asked for, nobody comes back in."""
+    if not email.suppressed:
+        return email.frozen.removed if email.first_asked_at is not None else ()
+    verdict = review(json.loads(email.payload or "{}"), {address for address, _, _ in email.suppressed})
+    removed = verdict.removed if isinstance(verdict, Goes) else ()
+    if email.first_asked_at is not None:
+        return tuple(sorted({*removed, *email.frozen.removed}))
+    return removed
