@@ -118,8 +118,10 @@ def test_a_database_on_which_a_daemon_runs_is_refused(dev, database, conn):
     assert "a daemon runs on this database already (other.example, pid 7)" in running.log.read_text()
 
 
-def test_kill_9_leaves_nothing_running(dev):
-    running = dev("--database-port", "0")
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_kill_9_leaves_nothing_running(dev, empty_database, whose):
+    """Also where the database stays, which would keep a forgotten daemon at work."""
+    running = dev(*(("--database", empty_database) if whose == "theirs" else ("--database-port", "0")))
     running.url("inbox")
     below = running.children()
     running.process.kill()
