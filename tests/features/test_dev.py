@@ -1,5 +1,6 @@
 """`outboxd dev` as a black box: what it prints works, and nothing is left when it ends."""
 
+import contextlib
 import os
 import re
 import signal
@@ -70,8 +71,12 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
     yield start
     for one in started:
+        below = one.children()
         one.process.kill()
         one.process.wait()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def arrives(inbox: str, subject: str) -> None:
