@@ -1,5 +1,6 @@
 """`outboxd dev` as a black box: what it prints works, and nothing is left when it ends."""
 
+import contextlib
 import os
 import re
 import signal
@@ -70,8 +71,12 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
     yield start
     for one in started:
+        below = one.children()
         one.process.kill()
         one.process.wait()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def arrives(inbox: str, subject: str) -> None:
@@ -118,8 +123,10 @@ def test_a_database_on_which_a_daemon_runs_is_refused(dev, database, conn):
     assert "a daemon runs on this database already (other.example, pid 7)" in running.log.read_text()
 
 
-def test_kill_9_leaves_nothing_running(dev):
-    running = dev("--database-port", "0")
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_kill_9_leaves_nothing_running(dev, empty_database, whose):
+    """Also where the database stays, which would keep a forgotten daemon at work."""
+    running = dev(*(("--database", empty_database) if whose == "theirs" else ("--database-port", "0")))
     running.url("inbox")
     below = running.children()
     running.process.kill()
