@@ -116,8 +116,10 @@ def give_out(url: str, write: Callable[[bytes], object], *, scope: str | None, r
     filters = {"scope": scope, "reason": reason}
     with connected(url) as conn, conn.cursor() as cursor:
         try:
-            statement = f"copy ({query('suppression/export')}) to stdout with (format csv, header)"
-            with cursor.copy(statement.encode(), filters) as copy:
+            rows_of = query("suppression/export")
+            with cursor.copy(
+                f"copy ({rows_of}) to stdout with (format csv, header)".encode(), filters
+            ) as copy:
                 for block in copy:
                     write(bytes(block))
             row = cursor.execute(query("suppression/erased"), filters).fetchone()

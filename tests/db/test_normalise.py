@@ -131,7 +131,7 @@ LOCALS = st.text(st.sampled_from("abcXYZ019.+_'=-{}&ü"), min_size=1, max_size=2
 
 
 @given(st.lists(st.builds("{}@{}".format, LOCALS, DOMAINS), min_size=20, max_size=20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_sql_and_python_agree_on_whatever_sql_takes(normalising, addresses):
     assert_agreement(addresses, normalising(addresses))
 
@@ -141,7 +141,7 @@ def test_sql_and_python_agree_on_whatever_sql_takes(normalising, addresses):
         st.builds("a@{}.example".format, st.text(COMMON, min_size=1, max_size=8)), min_size=20, max_size=20
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_normal_form_is_its_own(normalising, addresses):
     once = [found for found in normalising(addresses) if found]
     assert normalising(once) == once

@@ -139,6 +139,16 @@ def test_an_expiry_is_only_ever_moved_later(conn):
     assert suppress(conn, reason="hard_bounce", expires_at=until) is False
 
 
+def test_of_several_in_one_call_the_gravest_reason_and_the_latest_expiry_are_kept(conn):
+    until = now(conn) + SOON
+    conn.execute(
+        "select outboxd.suppress_many(array[%(a)s, upper(%(a)s)], array['spam_complaint', 'admin'], array['all', 'all'],"
+        " array['x', 'x'], array[null, null], array[%(until)s, %(until)s + interval '1 d'], array[null, null]::jsonb[])",
+        {"a": ADA, "until": until},
+    )
+    assert held(conn, "reason, expires_at") == [("spam_complaint", until + timedelta(days=1))]
+
+
 def test_what_has_expired_is_replaced_whole(conn):
     suppress(conn, reason="spam_complaint", source="old")
     conn.execute("update outboxd.suppression set expires_at = clock_timestamp() - interval '1 s'")
