@@ -1,6 +1,7 @@
 # Everything that a person does with this checkout. `make` lists it.
 BIN := .venv/bin
 JOBS ?= 2
+ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-host check bench bench-once schema docs clean
 
@@ -9,7 +10,7 @@ help: ## List what there is
 
 demo: ## Set everything up and watch a thousand emails reach a local inbox
 	@scripts/bootstrap demo
-	@$(BIN)/outboxd demo
+	@$(BIN)/outboxd demo $(ARGS)
 
 test: ## Set everything up and run the whole suite on real Postgres
 	@scripts/bootstrap dev
