@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 28b5f8c119b5b884';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 9e61ecffedb8f515';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1814,20 +1814,26 @@ CREATE TABLE outboxd.queue (
 --
 
 CREATE VIEW outboxd.latency AS
- SELECT queue,
-    minute,
-    max(emails) AS sent,
-    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.50 * (emails)::numeric))) AS p50,
-    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.95 * (emails)::numeric))) AS p95,
-    min(seconds) FILTER (WHERE ((upto)::numeric >= (0.99 * (emails)::numeric))) AS p99
-   FROM ( SELECT queue.name AS queue,
-            timed.minute,
-            (((0.002 / 2.2))::double precision * power((1.2)::double precision, (timed.bucket)::double precision)) AS seconds,
-            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute) AS emails,
-            sum(timed.emails) OVER (PARTITION BY queue.name, timed.minute ORDER BY timed.bucket) AS upto
-           FROM (outboxd.latency_bucket timed
-             JOIN outboxd.queue ON ((queue.id = timed.queue)))) ranked
-  GROUP BY queue, minute;
+ SELECT queue.name AS queue,
+    summed.minute,
+    summed.sent,
+    (((0.002 / 2.2))::double precision * power((1.2)::double precision, (summed.p50)::double precision)) AS p50,
+    (((0.002 / 2.2))::double precision * power((1.2)::double precision, (summed.p95)::double precision)) AS p95,
+    (((0.002 / 2.2))::double precision * power((1.2)::double precision, (summed.p99)::double precision)) AS p99
+   FROM (( SELECT ranked.minute,
+            ranked.queue,
+            max(ranked.upto) AS sent,
+            min(ranked.bucket) FILTER (WHERE ((ranked.upto * 2) >= ranked.emails)) AS p50,
+            min(ranked.bucket) FILTER (WHERE ((ranked.upto * 20) >= (ranked.emails * 19))) AS p95,
+            min(ranked.bucket) FILTER (WHERE ((ranked.upto * 100) >= (ranked.emails * 99))) AS p99
+           FROM ( SELECT timed.minute,
+                    timed.queue,
+                    timed.bucket,
+                    sum(timed.emails) OVER (PARTITION BY timed.minute, timed.queue) AS emails,
+                    sum(timed.emails) OVER (PARTITION BY timed.minute, timed.queue ORDER BY timed.bucket ROWS UNBOUNDED PRECEDING) AS upto
+                   FROM outboxd.latency_bucket timed) ranked
+          GROUP BY ranked.minute, ranked.queue) summed
+     JOIN outboxd.queue ON ((queue.id = summed.queue)));
 
 --
 -- Name: limit_rule; Type: TABLE; Schema: outboxd; Owner: -
