@@ -275,10 +275,10 @@ def _keep_round(daemon: Daemon, conn: Connection) -> None:
         conn, daemon.worker, version=version("outboxd"), threads=daemon.config.sender.threads,
         stopping=daemon.stop.is_set(),
     )  # fmt: skip
-    latency.prune(conn)
-    limit.prune(conn)
     if made := worker.extend_partitions(conn):
         log.info("made partitions", extra={"tables": made})
+    latency.prune(conn)
+    limit.prune(conn)
 
 
 def _in_transaction(daemon: Daemon, work: Callable[[Connection], object]) -> None:

@@ -22,8 +22,8 @@ from outboxd.core.outcome import (
     Expired,
     Failed,
     Failure,
-    Outcome,
     Limited,
+    Outcome,
     Parked,
     Paused,
     Rejected,
@@ -103,10 +103,8 @@ def decide(
         case Paused(failure, scope, reason):
             step = _unburned(email, failure, SUSPECT if reason == "message_errors" else AT_ONCE)
             return replace(step, park=("domain", sender_domain(email.sender)) if scope == "domain" else None)
-        case Parked(kind, key):
-            return Step("again", email.attempts, email.ambiguous, email.transient, park=(kind, key))
-        case Limited(kind, key, free_at):
-            return _held(email, kind, key, free_at, now)
+        case Parked() | Limited():
+            return _set_aside(outcome, email, now)
         case Cancelled() | Expired() | Suppressed():
             return _not_asked(outcome, email)
         case Rejected(failure):
@@ -169,12 +167,18 @@ def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
     return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)
 
 
-def _held(email: Claimed, kind: str, key: str, free_at: datetime, now: datetime) -> Step:
-    """A provider's mail waits in the provider's lane, which is closed as long; any other at its own time."""
+def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step:
+    """Into the lane of what holds it, where it keeps its place; a limit of no lane names the time instead."""
     step = Step("again", email.attempts, email.ambiguous, email.transient)
-    if kind in PROVIDER_LIMITS and email.lane >= 0:
-        return replace(step, park=("provider", key), free_at=free_at)
-    return replace(step, due_in=max(free_at - now, AT_ONCE))
+    if isinstance(outcome, Parked):
+        return (
+            replace(step, park=(outcome.kind, outcome.key))
+            if email.lane >= 0
+            else replace(step, due_in=SUSPECT)
+        )
+    if outcome.kind in PROVIDER_LIMITS and email.lane >= 0:
+        return replace(step, park=("provider", outcome.key), free_at=outcome.free_at)
+    return replace(step, due_in=max(outcome.free_at - now, AT_ONCE))
 
 
 def _not_asked(outcome: Cancelled | Expired | Suppressed, email: Claimed) -> Step:
