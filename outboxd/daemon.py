@@ -5,6 +5,7 @@ of it, exit 0. A second signal hurries: what is on the wire is left to its lease
 same key. No attempt is burned either way.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -76,6 +77,8 @@ class Daemon:
     pacer: Pacer
     reclaimer: Reclaimer
     keeper: Session
+    providers: Providers
+    scout: Session
     senders: list[threading.Thread] = field(default_factory=list)
     loops: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
@@ -148,6 +151,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     keeper = Session(url, "keeper", stop=give_up)
     return Daemon(
         config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper,
+        providers=providers, scout=Session(url, "scout", stop=stop),
         time_scale=time_scale,
     )  # fmt: skip
 
@@ -175,12 +179,14 @@ def start(daemon: Daemon) -> None:
             _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
         )
     _in_transaction(daemon, daemon.settler.policies.refresh)
+    _in_transaction(daemon, daemon.providers.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
         _loop(daemon, "reclaimer", WATCH, daemon.reclaimer.round),
         _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
+        _loop(daemon, "scout", timedelta(seconds=5), lambda: _scout(daemon)),
     ]
 
 
@@ -262,7 +268,7 @@ def _cut_stalled(daemon: Daemon) -> None:
 
 def _sessions(daemon: Daemon) -> tuple[Session, ...]:
     parts = (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer)
-    return (daemon.keeper, *(part.session for part in parts))
+    return (daemon.keeper, daemon.scout, *(part.session for part in parts))
 
 
 def _keep(daemon: Daemon) -> None:
@@ -279,6 +285,13 @@ def _keep_round(daemon: Daemon, conn: Connection) -> None:
         log.info("made partitions", extra={"tables": made})
     latency.prune(conn)
     limit.prune(conn)
+
+
+def _scout(daemon: Daemon) -> None:
+    """Learn in the background which mailbox provider the domains belong to that were met on the path."""
+    if daemon.providers.wants():
+        with contextlib.suppress(ConnectionLostError, StoppedError):
+            daemon.scout.run(daemon.providers.round)
 
 
 def _in_transaction(daemon: Daemon, work: Callable[[Connection], object]) -> None:

@@ -68,6 +68,10 @@ class Providers:
             with self._mutex:
                 self._known.clear()
 
+    def wants(self) -> bool:
+        """Whether a domain was met that is not known."""
+        return bool(self._wanted)
+
     def round(self, conn: Connection) -> int:
         """Learn about domains that were asked for, in a few seconds at most; about how many."""
         wanted = self._take()

@@ -85,14 +85,24 @@ def settler_without_thread() -> Any:
     import queue
     import threading
 
+    from outboxd.core.provider import Provider
     from outboxd.db.policy import Policies
     from outboxd.db.session import Session
+    from outboxd.delivery.admission import Admission
     from outboxd.delivery.pauses import Pauses
     from outboxd.delivery.settler import Settler
 
     stop = threading.Event()
-    session = Session("", "settler", stop=stop)
-    return Settler(session, Policies(), Pauses(HOME.account), stop, queue.SimpleQueue(), lambda: None)
+    policies = Policies()
+    return Settler(
+        session=Session("", "settler", stop=stop),
+        policies=policies,
+        admission=Admission(policies, lambda domain: Provider(domain, domain)),
+        pauses=Pauses(HOME.account),
+        give_up=stop,
+        inbox=queue.SimpleQueue(),
+        wake=lambda: None,
+    )
 
 
 def judged(email: Any, home: Any = HOME) -> Any:

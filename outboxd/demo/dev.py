@@ -17,6 +17,7 @@ import psycopg
 
 from outboxd.db.migrate import migrate
 from outboxd.demo.process import daemon_process
+from outboxd.demo.run import lift_limits
 from outboxd.errors import OutboxdError
 from outboxd.localpg import LocalPostgres
 from outboxd.sink.options import SinkOptions
@@ -52,6 +53,8 @@ def develop(
     stop = threading.Event()
     with _signals(stop), _database(database_url, database_port, say) as url:
         migrate(url)
+        if database_url is None:
+            lift_limits(url)
         _refuse_company(url)
         with (
             running_sink(SinkOptions(port=port, rate_limit=rate_limit)) as sink,
