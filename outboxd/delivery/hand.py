@@ -52,7 +52,7 @@ class Hand:
         self._changed = threading.Condition()
         self._closed = False
         self._mean = 1.0  # seconds that an ask takes
-        self._mates = 1.0  # emails that travel in one parcel
+        self._mates = 10.0  # emails that travel in one parcel: a guess, for the first claim alone
         self._rate: float | None = None
 
     def pace(self, rate: float | None) -> None:

@@ -50,10 +50,7 @@ def test_one_bad_email_among_a_hundred_ends_alone(conn, sink, daemon):
     assert conn.execute("select error_class, http_status, attempts from outboxd.dead_letter").fetchall() == [
         ("message", 422, 1)
     ]
-    one_request_less = len(running.provider.entries) - len(
-        [e for e in running.provider.entries if e.items == 100]
-    )
-    assert one_request_less <= 14
+    assert len(running.provider.entries) <= 1 + 14
 
 
 def test_attachments_and_secrets_travel_alone(conn, sink, daemon):
