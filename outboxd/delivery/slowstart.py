@@ -1,7 +1,7 @@
 """Slow start: how many senders may be at it at a time, as the ramp says.
 
 A sender enters before it takes an email and leaves when that has its outcome. With the ramp at its top this is a lock
-and a counter, about a microsecond.
+and a counter, some microseconds per request.
 """
 
 import threading
