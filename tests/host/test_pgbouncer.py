@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest_path import daemon, reach, sink  # noqa: F401 - fixtures
 from factories import claim, insert, settle
 from needs import needs
 from pooler import Pooler
@@ -93,13 +92,7 @@ def test_the_listener_takes_no_lock_and_listens_to_nothing_there(pooler, databas
     assert not thread.is_alive()
 
 
-def test_new_mail_is_found_by_polling_and_a_direct_listen_url_rings(  # noqa: PLR0913
-    pooler,
-    database,
-    conn,
-    sink,
-    daemon,  # noqa: F811 - fixtures
-):
+def test_new_mail_is_found_by_polling_and_a_direct_listen_url_rings(pooler, database, conn, sink, daemon):
     running = sink()
     url = pooler.url(database)
     log = daemon(running.url, DATABASE_URL=url).log
