@@ -357,15 +357,6 @@ class TestSecurityDefiner:
         assert conn.execute("select count(*) from outboxd.dedupe").fetchone() == (1,)
         assert app.execute("select count(*) from pg_temp.dedupe").fetchone() == (0,)
 
-    def test_a_callers_temporary_function_is_not_called(self, acting, conn):
-        app = acting("app")
-        app.execute(
-            "create function pg_temp.clock_timestamp() returns timestamptz language sql as $$ select 'infinity'::timestamptz $$"
-        )
-        app.execute("set search_path = pg_temp, pg_catalog")
-        app.execute("insert into outboxd.email (type, payload) values ('welcome', %s)", (Jsonb(payload()),))
-        assert conn.execute("select isfinite(scheduled_at) from outboxd.ready").fetchone() == (True,)
-
 
 class TestWithoutRightsToMakeRoles:
     @pytest.fixture
