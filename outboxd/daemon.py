@@ -5,7 +5,6 @@ of it, exit 0. A second signal hurries: what is on the wire is left to its lease
 same key. No attempt is burned either way.
 """
 
-import contextlib
 import functools
 import logging
 import os
@@ -26,10 +25,10 @@ from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import latency, limit, migrate, worker
+from outboxd.db import migrate
 from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
-from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.db.session import Session
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.brake import Brake
@@ -47,6 +46,7 @@ from outboxd.providers import Providers, resolve_mx
 from outboxd.reload import Live
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.systemd import Notifier
+from outboxd.upkeep import Keeper
 from outboxd.web.health import Report, start_health
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,7 @@ class Daemon:
     claimer: Claimer
     pacer: Pacer
     reclaimer: Reclaimer
-    keeper: Session
-    providers: Providers
-    scout: Session
+    keeper: Keeper
     senders: list[threading.Thread] = field(default_factory=list)
     loops: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
@@ -148,10 +146,16 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies)
-    keeper = Session(url, "keeper", stop=give_up)
+    keeper = Keeper(
+        session=Session(url, "keeper", stop=give_up),
+        scout=Session(url, "scout", stop=stop),
+        worker=who,
+        threads=config.sender.threads,
+        stop=stop,
+        providers=providers,
+    )
     return Daemon(
         config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper,
-        providers=providers, scout=Session(url, "scout", stop=stop),
         time_scale=time_scale,
     )  # fmt: skip
 
@@ -178,15 +182,15 @@ def start(daemon: Daemon) -> None:
         daemon.senders.append(
             _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
         )
-    _in_transaction(daemon, daemon.settler.policies.refresh)
-    _in_transaction(daemon, daemon.providers.refresh)
+    daemon.keeper.run(daemon.settler.policies.refresh)
+    daemon.keeper.run(daemon.keeper.providers.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
         _loop(daemon, "reclaimer", WATCH, daemon.reclaimer.round),
-        _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
-        _loop(daemon, "scout", timedelta(seconds=5), lambda: _scout(daemon)),
+        _loop(daemon, "keeper", timedelta(seconds=10), daemon.keeper.round),
+        _loop(daemon, "scout", timedelta(seconds=5), daemon.keeper.learn),
     ]
 
 
@@ -268,45 +272,12 @@ def _cut_stalled(daemon: Daemon) -> None:
 
 def _sessions(daemon: Daemon) -> tuple[Session, ...]:
     parts = (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer)
-    return (daemon.keeper, daemon.scout, *(part.session for part in parts))
-
-
-def _keep(daemon: Daemon) -> None:
-    """Every ten seconds: beat, keep partitions ahead, old figures and counts few."""
-    _in_transaction(daemon, lambda conn: _keep_round(daemon, conn))
-
-
-def _keep_round(daemon: Daemon, conn: Connection) -> None:
-    worker.beat(
-        conn, daemon.worker, version=version("outboxd"), threads=daemon.config.sender.threads,
-        stopping=daemon.stop.is_set(),
-    )  # fmt: skip
-    if made := worker.extend_partitions(conn):
-        log.info("made partitions", extra={"tables": made})
-    latency.prune(conn)
-    limit.prune(conn)
-
-
-def _scout(daemon: Daemon) -> None:
-    """Learn in the background which mailbox provider the domains belong to that were met on the path."""
-    if daemon.providers.wants():
-        with contextlib.suppress(ConnectionLostError, StoppedError):
-            daemon.scout.run(daemon.providers.round)
-
-
-def _in_transaction(daemon: Daemon, work: Callable[[Connection], object]) -> None:
-    try:
-        daemon.keeper.run(work)
-    except ConnectionLostError:
-        log.warning("keeper lost its connection")
-    except StoppedError:
-        return
+    return (daemon.keeper.session, daemon.keeper.scout, *(part.session for part in parts))
 
 
 def _say_goodbye(daemon: Daemon) -> None:
     """Leave the workers table, if that costs no waiting."""
-    if daemon.keeper.connected.is_set():
-        _in_transaction(daemon, lambda conn: worker.forget(conn, daemon.worker))
+    daemon.keeper.forget()
     for session in _sessions(daemon):
         session.close()
 

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 20b54c7484679eac';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 211287b733077376';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1026,7 +1026,7 @@ begin
   end if;
 
   perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
-  if exists (select from unnest(passed, granted_before) as email (passed, before) where passed and before is not null) then
+  if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
   perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);
@@ -2363,23 +2363,34 @@ end
 $$;
 
 --
--- Name: suppressed(text[], text, text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: suppressed(text[], text[]); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.suppressed(recipients text[], queue text, type text, at timestamp with time zone) RETURNS TABLE(address text, reason text, scope text)
-    LANGUAGE sql STABLE
+CREATE FUNCTION outboxd.suppressed(addresses text[], VARIADIC scopes text[] DEFAULT '{}'::text[]) RETURNS TABLE(address text, scope text, reason text, expires_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
-  select mailbox.address, found.reason, found.scope
-  from outboxd.secret
-  cross join lateral unnest(recipients) as mailbox (address)
+begin
+  if cardinality(addresses) > 50000 then
+    raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
+  end if;
+  return query
+  select given.address, found.scope, found.reason, found.expires_at
+  from unnest(addresses) with ordinality as given (address, place)
+  cross join outboxd.secret
   cross join lateral (
-    select suppression.reason, suppression.scope
+    select suppression.scope, suppression.reason, suppression.expires_at
     from outboxd.suppression
-    where suppression.address_hash = outboxd.keyed_hash(mailbox.address, secret.inner_pad, secret.outer_pad)
-      and array_position(array['all', queue, type], suppression.scope) is not null
-      and (suppression.expires_at is null or suppression.expires_at > at)
+    where suppression.address_hash = outboxd.keyed_hash(
+        outboxd.normalise_address(given.address), secret.inner_pad, secret.outer_pad)
+      and array_position(scopes || 'all'::text, suppression.scope) is not null
+      and (suppression.expires_at is null or suppression.expires_at > clock_timestamp())
     order by outboxd.gravity(suppression.reason), suppression.scope
     limit 1) as found
+  order by given.place;
+end
 $$;
 
 --
@@ -2420,6 +2431,26 @@ begin
   get diagnostics removed = row_count;
   return removed;
 end
+$$;
+
+--
+-- Name: unwanted(text[], text, text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.unwanted(recipients text[], queue text, type text, at timestamp with time zone) RETURNS TABLE(address text, reason text, scope text)
+    LANGUAGE sql STABLE
+    AS $$
+  select mailbox.address, found.reason, found.scope
+  from outboxd.secret
+  cross join lateral unnest(recipients) as mailbox (address)
+  cross join lateral (
+    select suppression.reason, suppression.scope
+    from outboxd.suppression
+    where suppression.address_hash = outboxd.keyed_hash(mailbox.address, secret.inner_pad, secret.outer_pad)
+      and array_position(array['all', queue, type], suppression.scope) is not null
+      and (suppression.expires_at is null or suppression.expires_at > at)
+    order by outboxd.gravity(suppression.reason), suppression.scope
+    limit 1) as found
 $$;
 
 --

@@ -308,7 +308,7 @@ class TestSecurityDefiner:
         found = conn.execute(self.DEFINER).fetchall()
         assert len(found) >= 7
         for name, _, config, _ in found:
-            assert config == ["search_path=pg_catalog, pg_temp"], name
+            assert "search_path=pg_catalog, pg_temp" in config, name
 
     def test_none_names_a_table_or_function_of_ours_without_its_schema(self, conn):
         ours = {

@@ -44,7 +44,7 @@ select
   email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
   said.cancelled, said.accepted_as, email.tenant, email.campaign, email.recipients,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
-   from outboxd.suppressed(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
+   from outboxd.unwanted(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
   leased.claimed_at
 from taken
 cross join leased

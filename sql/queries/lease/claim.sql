@@ -52,7 +52,7 @@ select
   end as frozen,
   said.cancelled, said.accepted_as, email.recipients, email.tenant, email.campaign,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
-   from outboxd.suppressed(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
+   from outboxd.unwanted(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
   exists (select from outboxd.delivery where delivery.id = taken.id)
     or exists (select from outboxd.dead_letter where dead_letter.id = taken.id)
     or exists (select from outboxd.batch_member where batch_member.id = taken.id) as ended,

@@ -3,5 +3,5 @@
 select email.id, found.address, found.reason, found.scope
 from unnest(%(ids)s::bigint[]) as given (id)
 join outboxd.email on email.id = given.id
-cross join lateral outboxd.suppressed(email.recipients, email.queue, email.type,
+cross join lateral outboxd.unwanted(email.recipients, email.queue, email.type,
   (select coalesce(%(now)s::timestamptz, clock_timestamp()))) as found
