@@ -64,7 +64,24 @@ class World:
 
     def make(self, gate: str, others: list[str]) -> None:
         """One email that this gate stops, and some of those behind it as well."""
-        n, wanted = len(self.ids), {gate, *others}
+        wanted = {gate, *others}
+        type_, body, columns = self.written(wanted)
+        to = body["to"][0]
+        id_ = insert(self.conn, type=type_, body=body, **columns)
+        self.ids[id_] = gate
+        for one in reversed(GATES):  # of two that set the lane, the earlier gate has the last word
+            if one in wanted & AFTERWARDS.keys():
+                AFTERWARDS[one](self, id_, to)
+        if "suppression" not in wanted and self.draw.random() < 0.1:
+            self.conn.execute(
+                "select outboxd.suppress(%s, 'unsubscribe', %s)", (body["cc"][0], columns["queue"])
+            )
+        if "recipient limit" in wanted:
+            self.full_mailbox(to)
+
+    def written(self, wanted: set[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """What an application wrote: type, payload and other columns."""
+        n = len(self.ids)
         own = f"d{n}.example"
         if "provider_day limit" in wanted:
             own = self.draw.choice(["yahoo.fr", "ymail.com", "full-day.example"])
@@ -93,15 +110,7 @@ class World:
             }
         elif self.draw.random() < 0.2:
             columns["expires_at"] = self.now + timedelta(hours=self.draw.randint(1, 48))
-        id_ = insert(self.conn, type=type_, body=body, **columns)
-        self.ids[id_] = gate
-        for one in reversed(GATES):  # of two that set the lane, the earlier gate has the last word
-            if one in wanted & AFTERWARDS.keys():
-                AFTERWARDS[one](self, id_, to)
-        if "suppression" not in wanted and self.draw.random() < 0.1:
-            self.conn.execute("select outboxd.suppress(%s, 'unsubscribe', %s)", (cc, queue))
-        if "recipient limit" in wanted:
-            self.full_mailbox(to)
+        return type_, body, columns
 
     def full_mailbox(self, address: str) -> None:
         ago = sorted(self.draw.uniform(60, 3000) for _ in range(3))[::-1]
@@ -135,7 +144,7 @@ class World:
             (id_, kind, "re_1" if kind == "accepted" else None),
         )
 
-    def suppress(self, id_: int, to: str) -> None:
+    def suppress(self, _id: int, to: str) -> None:
         self.conn.execute("select outboxd.suppress(%s, 'hard_bounce')", (to,))
 
 
