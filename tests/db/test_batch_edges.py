@@ -61,3 +61,12 @@ def test_handing_back_sees_the_batches_of_a_commit_that_it_waited_for(conn, conn
     assert count(conn, "ready") == 0
     assert conn.execute("select count(*) from outboxd.batch where due_at is not null").fetchone() == (1,)
 
+
+def test_a_word_of_cancel_that_came_too_late_does_not_stay_beside_a_dead_letter(conn):
+    insert(conn)
+    (email,) = claim(conn)
+    settle_parcel(conn, Parcel((email,)), NO)
+    conn.execute("insert into outboxd.word (id, kind) values (%s, 'cancel')", (email.id,))
+    word.apply(conn)
+    assert count(conn, "word") == 0
+
