@@ -174,7 +174,7 @@ def _kept(batch: Batch, due_in: timedelta, failure: Failure | None = None, *, re
 
 
 def _apart(batch: Batch) -> Step:
-    return Step("again", 0, ambiguous=False, transient=batch.transient)
+    return Step("again", batch.attempts, ambiguous=False, transient=batch.transient)
 
 
 def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: datetime | None) -> Step:
