@@ -76,9 +76,12 @@ class Parcel:
 def may_travel(email: Claimed, policy: Policy) -> bool:
     """Whether it may share a request: without attachments or the provider's own schedule, and nothing open.
 
-    What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged.
+    What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged. So does
+    what goes without some of its recipients: news of a member's recipients takes a batch apart.
     """
     if not policy.batch or email.alone or email.ambiguous or email.lane < 0 or email.crash_streak:
+        return False
+    if email.suppressed or email.frozen.removed:
         return False
     return email.expires_at is None or email.expires_at > email.claimed_at + KEY_LIFE
 
@@ -171,7 +174,7 @@ def _kept(batch: Batch, due_in: timedelta, failure: Failure | None = None, *, re
 
 
 def _apart(batch: Batch) -> Step:
-    return Step("again", 0, ambiguous=False, transient=batch.transient)
+    return Step("again", batch.attempts, ambiguous=False, transient=batch.transient)
 
 
 def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: datetime | None) -> Step:

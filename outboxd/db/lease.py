@@ -210,6 +210,9 @@ def settle_if_leased(
         "leads": [s.leads for s in settlements],
         "rejected": [s.step.rejected for s in settlements],
         "first_asked_at": [s.batch.first_asked_at if s.batch else None for s in settlements],
+        "first_failed_at": [
+            s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
+        ],
         "undecided": [s.undecided for s in settlements],
         "now": now,
     }

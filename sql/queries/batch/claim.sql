@@ -1,5 +1,6 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
--- streak. What is paused is left alone, unless this is a probe (of one lane, where one is given). No row: none was due.
+-- streak. What is paused is left alone, unless this is a probe (of one lane, where one is given). A batch without an open
+-- answer is asked at this daemon's account from now on. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), due as materialized (
@@ -22,7 +23,11 @@ with instant as materialized (
   for update skip locked
 ), taken as (
   update outboxd.batch
-  set due_at = null
+  set due_at = null,
+    frozen = case
+      when batch.ambiguous then batch.frozen
+      else batch.frozen || jsonb_build_object(
+        'account', %(frozen)s::jsonb -> 'account', 'api_url', %(frozen)s::jsonb -> 'api_url') end
   where batch.batch_uid = any (array(select due.batch_uid from due))
   returning batch.*
 ), leased as (
@@ -41,6 +46,9 @@ select
   taken.transient, taken.rejected,
   batch_member.id, taken.queue, taken.lane, coalesce(email.priority, 100::smallint) as priority, email.scheduled_at,
   email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
+  progress.first_asked_at as alone_first_asked_at, coalesce(progress.generation, 1::smallint) as generation,
+  taken.frozen || coalesce(progress.frozen, '{}') || jsonb_build_object(
+    'account', taken.frozen -> 'account', 'api_url', taken.frozen -> 'api_url') as member_frozen,
   email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
   said.cancelled, said.accepted_as, email.tenant, email.campaign, email.recipients,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
@@ -50,6 +58,7 @@ from taken
 cross join leased
 join outboxd.batch_member on batch_member.batch_uid = taken.batch_uid
 left join outboxd.email on email.id = batch_member.id
+left join outboxd.progress on progress.id = batch_member.id
 left join lateral (
   select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
   from outboxd.word
