@@ -44,7 +44,19 @@ def grades(found: dict[str, Finding]) -> dict[str, str]:
 
 def test_all_is_well_and_no_email_was_sent(check, sink):
     assert grades(check()) == dict.fromkeys(
-        ["config", "database", "version", "clock", "pooler", "schema", "grants", "pauses", "listener", "provider"], "ok"
+        [
+            "config",
+            "database",
+            "version",
+            "clock",
+            "pooler",
+            "schema",
+            "grants",
+            "pauses",
+            "listener",
+            "provider",
+        ],
+        "ok",
     )
     assert sink.provider.summary()["accepted"] == 0
     assert [entry.verdict for entry in sink.provider.entries] == ["refused"]
