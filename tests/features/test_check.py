@@ -199,7 +199,7 @@ def run_check(**environ: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_a_line_each_and_exits_0(database, sink):
     done = run_check(DATABASE_URL=database, RESEND_API_KEY=KEY, RESEND_API_URL=sink.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\nok") == 8
+    assert done.stdout.count("\nok") == 9
     assert done.stdout.endswith("ready to send\n")
     assert KEY not in done.stdout + done.stderr
 

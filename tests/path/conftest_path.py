@@ -107,9 +107,9 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
 
 def lift_limits(url: str) -> None:
     """Most tests send many emails to few addresses; those of limits keep them. A standby has what its primary has."""
-    with contextlib.suppress(psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction):
-        with psycopg.connect(url) as conn:
-            conn.execute("update outboxd.limit_rule set most = null where most is not null")
+    read_only = contextlib.suppress(psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+    with read_only, psycopg.connect(url) as conn:
+        conn.execute("update outboxd.limit_rule set most = null where most is not null")
 
 
 def count(conn: psycopg.Connection, table: str, where: str = "true") -> int:
