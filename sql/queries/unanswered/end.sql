@@ -24,17 +24,19 @@ with instant as materialized (
   delete from outboxd.batch
   where batch.batch_uid = any (array(
     select late.batch_uid
-    from outboxd.batch as late
-    where late.ambiguous and late.due_at is not null
-      and late.first_asked_at <= (select instant.now from instant) - %(key_life)s::interval
-      and not exists (
-        select
-        from outboxd.batch_member
-        join outboxd.word on word.id = batch_member.id and word.kind = 'accepted'
-        where batch_member.batch_uid = late.batch_uid)
-    order by late.first_asked_at
-    limit %(limit)s::integer
-    for update skip locked))
+    from (
+      select old.batch_uid
+      from outboxd.batch as old
+      where old.ambiguous and old.due_at is not null
+        and old.first_asked_at <= (select instant.now from instant) - %(key_life)s::interval
+      order by old.first_asked_at
+      limit %(limit)s::integer
+      for update skip locked) as late
+    where not exists (
+      select
+      from outboxd.batch_member
+      join outboxd.word on word.id = batch_member.id and word.kind = 'accepted'
+      where batch_member.batch_uid = late.batch_uid)))
   returning batch.batch_uid, batch.queue, batch.attempts, batch.first_asked_at, batch.frozen
 ), unbound as (
   delete from outboxd.batch_member
