@@ -85,7 +85,10 @@ def test_an_email_that_waits_out_an_outage_longer_than_its_patience_goes_when_it
     insert_many(conn, 3)
     daemon(running.url, OUTBOXD_SENDER__THREADS="2")
     until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    before = attempts(conn)
     until(lambda: conn.execute("select probes from outboxd.breaker").fetchone()[0] >= 6, what="six probes")
+    assert attempts(conn) == before
     assert count(conn, "dead_letter") == 0
     running.provider.control({"faults": ()})
     until(lambda: drained(conn), what="all to go out")
