@@ -16,7 +16,7 @@ from uuid import UUID
 from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Failure, Outcome, Rejected, Returned, SentAll
-from outboxd.core.retry import KEY_LIFE, Policy, Step, decide
+from outboxd.core.retry import KEY_LIFE, Policy, Step, decide, decide_probe
 
 MOST: Final = 100  # emails in one request, by Resend's contract
 MOST_BYTES: Final = 4 * 1024 * 1024  # of one request for many
@@ -141,6 +141,7 @@ def decide_together(
     now: datetime,
     asked_at: datetime | None,
     draw: Callable[[], float],
+    probing: bool = False,
 ) -> list[Step]:
     """One step per member. `asked_at` is when the ask began, None where none did; both are the database's clock."""
     batch = parcel.batch
@@ -148,7 +149,8 @@ def decide_together(
     if isinstance(outcome, SentAll):
         return [_sent(batch, provider_id) for provider_id in outcome.provider_ids]
     if isinstance(outcome, Returned):
-        return [_kept(batch, timedelta()) if batch.ambiguous else _apart(batch)] * len(parcel.emails)
+        whole = batch.ambiguous or batch.attempts  # taken apart, its members would begin to count anew
+        return [_kept(batch, timedelta()) if whole else _apart(batch)] * len(parcel.emails)
     if isinstance(outcome, Rejected):
         return [_after_rejection(outcome.failure, batch, now, asked_at)] * len(parcel.emails)
     stand_in = replace(
@@ -159,7 +161,7 @@ def decide_together(
         ambiguous=batch.ambiguous,
         transient=batch.transient,
     )
-    step = decide(outcome, stand_in, policy, now=now, draw=draw)
+    step = (decide_probe if probing else decide)(outcome, stand_in, policy, now=now, draw=draw)
     return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
 
 

@@ -92,11 +92,17 @@ class Settlement:
     undecided: bool = False
 
 
-def slots(conn: Connection, account: str, *, now: datetime | None = None) -> list[Waiting]:
-    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
+def slots(
+    conn: Connection, account: str, *, probing: bool = False, now: datetime | None = None
+) -> list[Waiting]:
+    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row.
+
+    For a probe what closes the whole account does not count as closed.
+    """
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        cursor = conn.execute(query("ready/slots"), {"now": now, "account": account}, prepare=True)
+        values = {"now": now, "account": account, "probing": probing}
+        cursor = conn.execute(query("ready/slots"), values, prepare=True)
     return [Waiting(*row) for row in cursor.fetchall()]
 
 
@@ -249,7 +255,7 @@ def hand_back(conn: Connection, lease_id: UUID) -> int:
 
 
 def any_expired(conn: Connection, *, now: datetime | None = None) -> tuple[bool, int]:
-    """Whether there is anything for `reclaim` or for the sweep of words, and the version of policy.
+    """Whether there is anything for `reclaim` or for a sweep, and the version of policy.
 
     The cheap question that is asked each second.
     """

@@ -8,19 +8,20 @@ cost), at most every 2 s, and always before sleeping. Polling carries correctnes
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
 from outboxd.core.outcome import Returned
-from outboxd.db import batch, lease, pause, suppression, word
+from outboxd.db import batch, breaker, lease, pause, suppression, word
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
-from outboxd.delivery.gates import Stopped, cancel, judge, news
+from outboxd.delivery.gates import Stopped, cancel, closed_to, judge, news
 from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
@@ -44,7 +45,8 @@ HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 class Claimer:
     """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
 
-    `probe_soon` is set where what paused the account may have been mended; `paused` is for people.
+    `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed;
+    `on_ill` hears of an open breaker.
     """
 
     session: Session
@@ -62,6 +64,7 @@ class Claimer:
     probe: Probe | None = None
     probe_soon: threading.Event = field(default_factory=threading.Event)
     paused: Paused = frozenset()
+    on_ill: Callable[[], object] = bool
     head_due: float = 0.0
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -133,12 +136,29 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     claimer.seen = dict.fromkeys([*claimer.slots, *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
+    probe_in: list[float] = []
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
-        claimer.probe = pause.take_probe(conn, account)
+        probe_in = _take_probe(claimer, conn)
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
-    return [one.due_in for one in both if not one.closed]
+    return [one.due_in for one in both if not one.closed] + probe_in
+
+
+def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
+    """Take what probe is due, if any. While the breaker is open, its own are the only ones, but for the account's.
+
+    Returns the seconds until the breaker's next, if it is open.
+    """
+    account = claimer.leasing.home.account
+    if ("breaker", account) not in claimer.paused or ("account", account) in claimer.paused:
+        claimer.probe = pause.take_probe(conn, account)
+        return []
+    claimer.on_ill()
+    due_in = breaker.probe_due_in(conn, account)
+    if due_in is not None and due_in <= 0:
+        claimer.probe = breaker.take_probe(conn, account)
+    return [] if due_in is None else [due_in]
 
 
 def _due(waiting: list[Waiting]) -> list[Slot]:
@@ -164,15 +184,21 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     probe, claimer.probe = claimer.probe, None
     if probe is None:
         return False
-    lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
+    account = claimer.leasing.home.account
+    whole = probe.kind in {"account", "breaker"}
+    lane = None if whole else pause.lane(conn, probe.kind, probe.key)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
-        for slot in lease.slots(conn, claimer.leasing.home.account)
-        if slot.due_in <= 0 and slot.lane >= 0 and lane in {None, slot.lane}
+        for slot in lease.slots(conn, account, probing=True)
+        if slot.due_in <= 0 and slot.lane >= 0 and (not slot.closed if whole else slot.lane == lane)
     ]
     if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
-    return lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe) > 0
+    if lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
+        return True
+    if probe.kind == "breaker":
+        breaker.release_probe(conn, account)
+    return False
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
@@ -243,7 +269,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     unwanted = suppression.among_now(conn, ids)
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), probing=held.probe is not None)
+        found = judge(held.parcel, home, closed_to(held.probe, paused), now=held.now())
         if (
             found is None
             and not held.parcel.open

@@ -29,8 +29,7 @@ from outboxd.core.outcome import (
 )
 from outboxd.core.recipients import NobodyLeft, review
 from outboxd.core.retry import KEY_LIFE, key_has_expired
-
-Paused = frozenset[tuple[str, str]]
+from outboxd.db.pause import Paused, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,19 @@ class Stopped:
     members: tuple[Outcome, ...] = ()
 
 
-def judge(
-    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probing: bool = False
-) -> Stopped | None:
-    """None where it may go. `home` is where this daemon asks; a probe goes in spite of pauses."""
-    closed = frozenset() if probing else paused
+def closed_to(probe: Probe | None, paused: Paused) -> Paused:
+    """What is closed to a parcel: to a breaker's probe the pauses, to a pause's nothing, to any other all of it."""
+    if probe is None:
+        return paused
+    return paused - {(probe.kind, probe.key)} if probe.kind == "breaker" else frozenset()
+
+
+def judge(parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime) -> Stopped | None:
+    """None where it may go. `home` is where this daemon asks, `paused` what is closed to this parcel."""
     if parcel.batch is not None:
-        return _judge_batch(parcel, parcel.batch, home, closed, now=now)
+        return _judge_batch(parcel, parcel.batch, home, paused, now=now)
     email = parcel.first
-    outcome = held_by(email, now=now) or _away(email, home) or _closed(email, home, closed)
+    outcome = held_by(email, now=now) or _away(email, home) or _closed(email, home, paused)
     return None if outcome is None else Stopped(outcome)
 
 
@@ -135,7 +138,7 @@ def _closed(email: Claimed, home: Frozen, paused: Paused) -> Outcome | None:
     """What it belongs to is paused: back to its place, or into the lane of what is paused."""
     if not paused:
         return None
-    if ("account", home.account) in paused or ("queue", email.queue) in paused:
+    if not paused.isdisjoint((("account", home.account), ("breaker", home.account), ("queue", email.queue))):
         return Returned()
     for kind, key in (("domain", sender_domain(email.sender)), ("type", email.type)):
         if (kind, key) in paused:

@@ -19,7 +19,7 @@ from outboxd.db.lease import Slot
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
-from outboxd.delivery.gates import Stopped, judge
+from outboxd.delivery.gates import Stopped, closed_to, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import pack, repack
 from outboxd.delivery.sender import Result
@@ -119,7 +119,7 @@ def _stop(
     """Settle what the gates stop; what may go."""
     go = []
     for parcel in parcels:
-        stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
+        stopped = judge(parcel, leasing.home, closed_to(probe, paused), now=parcel.first.claimed_at)
         if stopped is None:
             go.append(parcel)
         else:

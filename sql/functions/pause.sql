@@ -1,6 +1,6 @@
 -- Stop asking for something, for every daemon, until `until` or `resume`: within a second nothing of it is asked.
 -- `kind` is account, queue, type or domain (of the sender). Emails keep their place and their attempts. An active
--- pause is replaced, so that a person's word stands above a daemon's, with its probes.
+-- pause is replaced, so that a person's word stands above a daemon's, with its probes. Writes the operators' log.
 create or replace function outboxd.pause(kind text, key text, reason text, until timestamptz default null)
 returns void
 language plpgsql security definer
@@ -26,5 +26,6 @@ begin
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.note_action('pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end
 $$;

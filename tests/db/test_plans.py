@@ -111,7 +111,7 @@ SETTLE = {
 
 STATEMENTS = {
     "lease/claim": CLAIM,
-    "ready/slots": {"now": None, "account": "default"},
+    "ready/slots": {"now": None, "account": "default", "probing": False},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
 }
