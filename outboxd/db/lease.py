@@ -18,6 +18,7 @@ from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
 from outboxd.db import pause
+from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -92,11 +93,22 @@ class Settlement:
     undecided: bool = False
 
 
-def slots(conn: Connection, account: str, *, now: datetime | None = None) -> list[Waiting]:
-    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
+def slots(
+    conn: Connection, account: str, *, probe: Probe | None = None, now: datetime | None = None
+) -> list[Waiting]:
+    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row.
+
+    What `probe` asks about closes none of them.
+    """
+    values = {
+        "now": now,
+        "account": account,
+        "probed_kind": probe and probe.kind,
+        "probed_key": probe and probe.key,
+    }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        cursor = conn.execute(query("ready/slots"), {"now": now, "account": account}, prepare=True)
+        cursor = conn.execute(query("ready/slots"), values, prepare=True)
     return [Waiting(*row) for row in cursor.fetchall()]
 
 

@@ -165,10 +165,11 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     if probe is None:
         return False
     lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
+    open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
-        for slot in lease.slots(conn, claimer.leasing.home.account)
-        if slot.due_in <= 0 and slot.lane >= 0 and lane in {None, slot.lane}
+        for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
+        if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]
     if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
@@ -243,7 +244,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     unwanted = suppression.among_now(conn, ids)
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), probing=held.probe is not None)
+        found = judge(held.parcel, home, paused, now=held.now(), probe=held.probe)
         if (
             found is None
             and not held.parcel.open

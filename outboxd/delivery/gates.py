@@ -29,6 +29,7 @@ from outboxd.core.outcome import (
 )
 from outboxd.core.recipients import NobodyLeft, review
 from outboxd.core.retry import KEY_LIFE, key_has_expired
+from outboxd.db.pause import Probe
 
 Paused = frozenset[tuple[str, str]]
 
@@ -42,10 +43,10 @@ class Stopped:
 
 
 def judge(
-    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probing: bool = False
+    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probe: Probe | None = None
 ) -> Stopped | None:
-    """None where it may go. `home` is where this daemon asks; a probe goes in spite of pauses."""
-    closed = frozenset() if probing else paused
+    """None where it may go. `home` is where this daemon asks; a probe goes in spite of its own pause alone."""
+    closed = paused - {(probe.kind, probe.key)} if probe else paused
     if parcel.batch is not None:
         return _judge_batch(parcel, parcel.batch, home, closed, now=now)
     email = parcel.first

@@ -71,7 +71,9 @@ def test_a_batch_that_waited_through_a_change_of_account_is_open_where_it_was_as
     make_due(conn)
     (again,) = claim_batches(conn, home=second)
     assert judge(again, second, frozenset(), now=again.first.claimed_at) is None
-    assert judge(again, HOME, frozenset(), now=again.first.claimed_at).outcome.failure.kind == "account_changed"
+    assert (
+        judge(again, HOME, frozenset(), now=again.first.claimed_at).outcome.failure.kind == "account_changed"
+    )
 
 
 @pytest.mark.parametrize("ends", ["settle", "reclaim"])
@@ -143,7 +145,7 @@ def test_the_last_one_of_a_split_keeps_the_key_and_the_recipients_that_it_had_al
     ids = [insert(conn, body=payload(cc=["no@example.org"])) for _ in range(2)]
     for id_ in ids:
         conn.execute(
-            "insert into outboxd.progress (id, generation, frozen) values (%s, 2, '{\"removed\": [\"no@example.org\"]}')",
+            'insert into outboxd.progress (id, generation, frozen) values (%s, 2, \'{"removed": ["no@example.org"]}\')',
             (id_,),
         )
     emails = claim(conn)

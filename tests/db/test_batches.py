@@ -19,6 +19,7 @@ from outboxd.core.outcome import (
     Throttled,
 )
 from outboxd.db import batch, lease
+from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
 from outboxd.delivery.packer import repack
 
@@ -239,7 +240,7 @@ def test_a_paused_queue_and_account_leave_batches_alone_but_a_probe_takes_one(co
     conn.execute("select outboxd.pause('queue', 'transactional', 'test')")
     assert claim_batches(conn) == []
     assert [(one.closed, one.due_in <= 0) for one in batch.waiting(conn, "default")] == [(True, True)]
-    assert len(claim_batches(conn, probing=True)) == 1
+    assert len(claim_batches(conn, probe=Probe("queue", "transactional", "test"))) == 1
 
 
 def test_a_batch_in_hand_is_one_parcel(conn, connect):

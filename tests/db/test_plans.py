@@ -105,13 +105,13 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "undecided": [False] * BATCH,
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH,
 }  # fmt: skip
 
 
 STATEMENTS = {
     "lease/claim": CLAIM,
-    "ready/slots": {"now": None, "account": "default"},
+    "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
 }

@@ -1,5 +1,5 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
--- streak. What is paused is left alone, unless this is a probe (of one lane, where one is given). A batch without an open
+-- streak. What is paused is left alone, but for the pause that is probed (in one lane, where one is given). A batch without an open
 -- answer is asked at this daemon's account from now on. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
@@ -11,13 +11,14 @@ with instant as materialized (
       select lane.closed_until from outboxd.lane where lane.id = batch.lane) <= (select instant.now from instant), true)
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
-    and (%(probing)s::boolean or not exists (
+    and not exists (
       select
       from outboxd.pause
       where (pause.until is null or pause.until > (select instant.now from instant))
+        and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
         and ((pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account')
           or (pause.kind = 'queue' and pause.key = (select queue.name from outboxd.queue where queue.id = batch.queue))
-          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))))
+          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane)))
   order by batch.due_at
   limit %(limit)s::integer
   for update skip locked

@@ -1,4 +1,5 @@
--- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause.
+-- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause (other
+-- than the one that is probed).
 -- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is
 -- held back. No row: nothing waits at all.
 with recursive slot as (
@@ -26,6 +27,7 @@ select
     select
     from outboxd.pause
     where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
+      and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
       and ((pause.kind = 'account' and pause.key = %(account)s)
         or (pause.kind = 'queue' and pause.key = queue.name)
         or (pause.kind = lane.kind and pause.key = lane.key))) as closed,
