@@ -92,7 +92,7 @@ def test_the_23_hours_of_a_batch_begin_with_the_first_ask_that_may_have_been_acc
     assert judge(again, HOME, frozenset(), now=again.first.claimed_at) is None
 
 
-def test_the_23_hours_of_a_crashed_email_begin_with_the_first_ask_that_may_have_been_accepted(conn, connect):
+def test_the_23_hours_of_a_crashed_email_begin_with_the_first_ask_that_may_have_been_accepted(conn):
     insert(conn)
     settle_parcel(conn, Parcel(tuple(claim(conn))), LATER)
     conn.execute("update outboxd.progress set first_asked_at = clock_timestamp() - interval '30 h'")
@@ -141,7 +141,7 @@ def test_the_last_one_of_a_split_goes_on_with_the_attempts_of_its_batch(conn, co
     assert (again.attempts, again.first_failed_at) == (2, rejected.batch.first_failed_at)
 
 
-def test_the_last_one_of_a_split_keeps_the_key_and_the_recipients_that_it_had_alone(conn, connect):
+def test_the_last_one_of_a_split_keeps_the_key_and_the_recipients_that_it_had_alone(conn):
     ids = [insert(conn, body=payload(cc=["no@example.org"])) for _ in range(2)]
     for id_ in ids:
         conn.execute(

@@ -3,11 +3,9 @@
 import time
 from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
-from waiting import until
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Failure, Rejected, Returned, Sent, Throttled
