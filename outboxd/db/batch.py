@@ -14,6 +14,7 @@ from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import pause
 from outboxd.db.lease import frozen_from
+from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -48,7 +49,7 @@ def claim(
     ttl: timedelta,
     limit: int,
     streaks: tuple[int, int] = (0, 0),
-    probing: bool = False,
+    probe: Probe | None = None,
     only_lane: int | None = None,
     now: datetime | None = None,
 ) -> tuple[list[Parcel], pause.Paused]:
@@ -61,7 +62,8 @@ def claim(
         "limit": limit,
         "least": streaks[0],
         "most": streaks[1],
-        "probing": probing,
+        "probed_kind": probe and probe.kind,
+        "probed_key": probe and probe.key,
         "only_lane": only_lane,
         "now": now,
     }

@@ -18,6 +18,7 @@ from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
 from outboxd.db import pause
+from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -93,15 +94,20 @@ class Settlement:
 
 
 def slots(
-    conn: Connection, account: str, *, probing: bool = False, now: datetime | None = None
+    conn: Connection, account: str, *, probe: Probe | None = None, now: datetime | None = None
 ) -> list[Waiting]:
     """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row.
 
-    For a probe what closes the whole account does not count as closed.
+    What `probe` goes in spite of closes none of them.
     """
+    values = {
+        "now": now,
+        "account": account,
+        "probed_kind": probe and probe.kind,
+        "probed_key": probe and probe.key,
+    }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        values = {"now": now, "account": account, "probing": probing}
         cursor = conn.execute(query("ready/slots"), values, prepare=True)
     return [Waiting(*row) for row in cursor.fetchall()]
 
@@ -115,7 +121,7 @@ def claim(
     frozen: Frozen,
     ttl: timedelta,
     limit: int,
-    probing: bool = False,
+    probe: Probe | None = None,
     now: datetime | None = None,
 ) -> Claim:
     """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free.
@@ -134,7 +140,7 @@ def claim(
         "worker": worker,
         "frozen": json.dumps(asdict(frozen)),
         "ttl": ttl,
-        "probing": probing,
+        "probed_kind": probe and probe.kind,
         "now": now,
     }
     with conn.pipeline(), conn.transaction():

@@ -21,7 +21,7 @@ from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
-from outboxd.delivery.gates import Stopped, cancel, closed_to, judge, news
+from outboxd.delivery.gates import Stopped, cancel, judge, news
 from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
@@ -187,10 +187,11 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     account = claimer.leasing.home.account
     whole = probe.kind in {"account", "breaker"}
     lane = None if whole else pause.lane(conn, probe.kind, probe.key)
+    open_ = lease.slots(conn, account, probe=probe)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
-        for slot in lease.slots(conn, account, probing=True)
-        if slot.due_in <= 0 and slot.lane >= 0 and (not slot.closed if whole else slot.lane == lane)
+        for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
+        if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]
     if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
@@ -269,7 +270,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     unwanted = suppression.among_now(conn, ids)
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, closed_to(held.probe, paused), now=held.now())
+        found = judge(held.parcel, home, paused, now=held.now(), probe=held.probe)
         if (
             found is None
             and not held.parcel.open

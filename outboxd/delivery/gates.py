@@ -41,14 +41,18 @@ class Stopped:
 
 
 def closed_to(probe: Probe | None, paused: Paused) -> Paused:
-    """What is closed to a parcel: to a breaker's probe the pauses, to a pause's nothing, to any other all of it."""
+    """What is closed to a parcel: a probe goes in spite of its own pause, and an account's in spite of the breaker."""
     if probe is None:
         return paused
-    return paused - {(probe.kind, probe.key)} if probe.kind == "breaker" else frozenset()
+    passed = {(probe.kind, probe.key), *([("breaker", probe.key)] if probe.kind == "account" else [])}
+    return paused - passed
 
 
-def judge(parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime) -> Stopped | None:
-    """None where it may go. `home` is where this daemon asks, `paused` what is closed to this parcel."""
+def judge(
+    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probe: Probe | None = None
+) -> Stopped | None:
+    """None where it may go. `home` is where this daemon asks; a probe goes in spite of what it asks about."""
+    paused = closed_to(probe, paused)
     if parcel.batch is not None:
         return _judge_batch(parcel, parcel.batch, home, paused, now=now)
     email = parcel.first

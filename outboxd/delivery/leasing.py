@@ -19,7 +19,7 @@ from outboxd.db.lease import Slot
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
-from outboxd.delivery.gates import Stopped, closed_to, judge
+from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import pack, repack
 from outboxd.delivery.sender import Result
@@ -55,7 +55,7 @@ def lease_emails(
         frozen=leasing.home,
         ttl=leasing.ttl,
         limit=limit,
-        probing=probe is not None,
+        probe=probe,
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
@@ -94,7 +94,7 @@ def lease_batches(
         ttl=leasing.ttl,
         limit=limit,
         streaks=(0, 100) if probe else streaks,
-        probing=probe is not None,
+        probe=probe,
         only_lane=lane,
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
@@ -119,7 +119,7 @@ def _stop(
     """Settle what the gates stop; what may go."""
     go = []
     for parcel in parcels:
-        stopped = judge(parcel, leasing.home, closed_to(probe, paused), now=parcel.first.claimed_at)
+        stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probe=probe)
         if stopped is None:
             go.append(parcel)
         else:

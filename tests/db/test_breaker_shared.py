@@ -24,7 +24,7 @@ from outboxd.db import breaker, hold, lease, unanswered
 from outboxd.db.hold import Waiter
 from outboxd.db.pause import Probe, active
 from outboxd.delivery.breakers import Breakers
-from outboxd.delivery.gates import closed_to, judge
+from outboxd.delivery.gates import judge
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
 
@@ -67,10 +67,10 @@ def test_while_it_is_open_no_claim_finds_anything_and_the_slots_are_closed(conn,
     assert claim(daemon) == []
     assert claim_batches(daemon) == []
     assert all(one.closed for one in lease.slots(daemon, "default"))
-    assert not any(one.closed for one in lease.slots(daemon, "default", probing=True))
+    assert not any(one.closed for one in lease.slots(daemon, "default", probe=PROBE))
     assert ("breaker", "default") in active(daemon).read()
-    assert claim(daemon, limit=1, probing=True)
-    assert claim_batches(daemon, limit=1, probing=True)
+    assert claim(daemon, limit=1, probe=PROBE)
+    assert claim_batches(daemon, limit=1, probe=PROBE)
 
 
 def test_another_accounts_breaker_closes_nothing(conn):
@@ -163,7 +163,7 @@ class TestProbe:
         fail(conn)
         probe_due(conn)
         assert breaker.take_probe(conn, "default")
-        (email,) = claim(conn, limit=1, probing=True)
+        (email,) = claim(conn, limit=1, probe=PROBE)
         return email
 
     def settle(self, conn, *results) -> None:
@@ -200,10 +200,10 @@ class TestProbe:
     def test_it_goes_in_spite_of_the_breaker_and_not_of_a_pause(self, probed):
         ill = frozenset({("breaker", "default")})
         parcel = Parcel((probed,))
-        assert judge(parcel, HOME, closed_to(None, ill), now=probed.claimed_at).outcome == Returned()
-        assert judge(parcel, HOME, closed_to(PROBE, ill), now=probed.claimed_at) is None
+        assert judge(parcel, HOME, ill, now=probed.claimed_at).outcome == Returned()
+        assert judge(parcel, HOME, ill, now=probed.claimed_at, probe=PROBE) is None
         both = ill | {("account", "default")}
-        assert judge(parcel, HOME, closed_to(PROBE, both), now=probed.claimed_at).outcome == Returned()
+        assert judge(parcel, HOME, both, now=probed.claimed_at, probe=PROBE).outcome == Returned()
 
     def test_a_batch_keeps_its_attempts_and_its_bytes(self, conn, connect):
         parcel = batched(conn, connect(), 2)
@@ -211,7 +211,7 @@ class TestProbe:
         conn.execute("update outboxd.batch set due_at = clock_timestamp()")
         before = conn.execute("select attempts, first_failed_at, body from outboxd.batch").fetchone()
         fail(conn)
-        (again,) = claim_batches(conn, limit=1, probing=True)
+        (again,) = claim_batches(conn, limit=1, probe=PROBE)
         holder = held(*again.emails, batch=again.batch)
         holder.probe = PROBE
         self.settle(conn, Result(holder, ILL, time.monotonic()))

@@ -1,6 +1,6 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
--- streak. What is paused is left alone, and everything while the account's breaker is open; a probe (of one lane, where
--- one is given) goes in spite of them, but never of its queue's pause. A batch without an open answer is asked at this
+-- streak. What is paused is left alone, and everything while the account's breaker is open, but for what is probed (in one
+-- lane, where one is given; an account's probe passes the breaker too). A batch without an open answer is asked at this
 -- daemon's account from now on. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
@@ -16,14 +16,15 @@ with instant as materialized (
       select
       from outboxd.pause
       where (pause.until is null or pause.until > (select instant.now from instant))
-        and ((pause.kind = 'queue' and pause.key = (select queue.name from outboxd.queue where queue.id = batch.queue))
-          or (not %(probing)s::boolean and ((pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account')
-            or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))))
+        and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
+        and ((pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account')
+          or (pause.kind = 'queue' and pause.key = (select queue.name from outboxd.queue where queue.id = batch.queue))
+          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))
       union all
       select
       from outboxd.breaker
       where breaker.account = %(frozen)s::jsonb ->> 'account' and breaker.state <> 'closed'
-        and not %(probing)s::boolean)
+        and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker'))
   order by batch.due_at
   limit %(limit)s::integer
   for update skip locked
