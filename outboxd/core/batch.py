@@ -149,8 +149,7 @@ def decide_together(
     if isinstance(outcome, SentAll):
         return [_sent(batch, provider_id) for provider_id in outcome.provider_ids]
     if isinstance(outcome, Returned):
-        whole = batch.ambiguous or batch.attempts  # taken apart, its members would begin to count anew
-        return [_kept(batch, timedelta()) if whole else _apart(batch)] * len(parcel.emails)
+        return [_kept(batch, timedelta()) if batch.ambiguous else _apart(batch)] * len(parcel.emails)
     if isinstance(outcome, Rejected):
         return [_after_rejection(outcome.failure, batch, now, asked_at)] * len(parcel.emails)
     stand_in = replace(
@@ -186,12 +185,6 @@ def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: da
         if (asked_at or now) < settled_at:
             return _kept(batch, max(settled_at - now, timedelta()), failure)
     return _kept(batch, timedelta(), failure, rejected=True)
-
-
-def outcome_of_members(parcel: Parcel, verdicts: Sequence[Outcome | None]) -> list[Outcome]:
-    """For a batch that is taken apart unasked: each stopped member's own outcome, and Returned for the others."""
-    assert len(verdicts) == len(parcel.emails)
-    return [Returned() if verdict is None else verdict for verdict in verdicts]
 
 
 def accepted(parcel: Parcel) -> SentAll | None:

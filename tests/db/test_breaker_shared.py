@@ -218,13 +218,6 @@ class TestProbe:
         assert conn.execute("select attempts, first_failed_at, body from outboxd.batch").fetchone() == before
         assert conn.execute("select ambiguous from outboxd.batch").fetchone() == (True,)
 
-    def test_a_batch_that_failed_and_is_handed_back_keeps_its_attempts(self, conn, connect):
-        settle_parcel(conn, batched(conn, connect(), 2), REFUSED)
-        conn.execute("update outboxd.batch set due_at = clock_timestamp()")
-        (again,) = claim_batches(conn, limit=1)
-        settle_parcel(conn, again, Returned(), asked_at=None)
-        assert conn.execute("select attempts from outboxd.batch where due_at is not null").fetchone() == (1,)
-
 
 class TestHeldTime:
     """A first failure 5 h ago, of which 4 h were spent behind a breaker or pause: with 2 h to give up, it goes on."""
