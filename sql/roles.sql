@@ -141,6 +141,7 @@ begin
       ('outboxd_admin', 'execute', 'rebuild_ready'),
       ('outboxd_admin', 'execute', 'pause'),
       ('outboxd_admin', 'execute', 'resume'),
+      ('outboxd_admin', 'execute', 'explain'),
       ('outboxd_admin', 'execute', 'set_queue'),
       ('outboxd_admin', 'execute', 'set_type'),
       ('outboxd_admin', 'execute', 'set_limit'),

@@ -270,7 +270,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     unwanted = suppression.among_now(conn, ids)
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), probe=held.probe)
+        found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
         if (
             found is None
             and not held.parcel.open
@@ -279,7 +279,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
             return Stopped(Returned())  # the next claim looks at it with what is known now
         return found
 
-    home = claimer.leasing.home
+    home, provider_of = claimer.leasing.home, claimer.leasing.admission.provider_of
 
     def stopped(held: Held) -> bool:
         held.parcel = cancel(held.parcel, cancelled)

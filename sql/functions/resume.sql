@@ -1,11 +1,11 @@
 -- Ask again for what was paused, by a person or by a daemon; true where there was a pause. Kind `breaker` closes the
--- breaker of an account, whatever its probes say. Daemons are woken. Writes the operators' log.
+-- breaker of an account, whatever its probes say. Daemons are woken. The operators' log has it.
 create or replace function outboxd.resume(kind text, key text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  wanted text := case when resume.kind = 'domain' then lower(resume.key) else resume.key end;
+  wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
   if resume.kind = 'breaker' then
     update outboxd.breaker
