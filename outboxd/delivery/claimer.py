@@ -235,12 +235,16 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
     for held in claimer.leasing.hand.remove_short(claimer.need):
         claimer.leasing.settler.report(Result(held, Returned()))
-    ids = claimer.leasing.hand.stale()
-    if not ids:
+    old = claimer.leasing.hand.stale()
+    if not old:
         return
-    asked_at = time.monotonic()
+    asked_at, home = time.monotonic(), claimer.leasing.home
+    ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
+    moved, refused = claimer.leasing.admission.grant(conn, [held.parcel for held in old])
+    limited = {parcel.first.id: stopped for parcel, stopped in refused}
+    stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
 
     def verdict(held: Held) -> Stopped | None:
         found = judge(held.parcel, home, paused, now=held.now(), probing=held.probe is not None)
@@ -250,15 +254,13 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
             and any(news(email, unwanted) for email in held.parcel.emails)
         ):
             return Stopped(Returned())  # the next claim looks at it with what is known now
-        return found
-
-    home = claimer.leasing.home
+        return found or limited.get(held.parcel.first.id)
 
     def stopped(held: Held) -> bool:
-        held.parcel = cancel(held.parcel, cancelled)
+        held.parcel = cancel(stamped[held.parcel.first.id], cancelled)
         return verdict(held) is not None
 
-    for held in claimer.leasing.hand.refresh(asked_at, stopped):
+    for held in claimer.leasing.hand.refresh(old, asked_at, stopped):
         if (found := verdict(held)) is not None:
             claimer.leasing.settler.report(Result(held, found.outcome, members=found.members))
 
