@@ -10,13 +10,17 @@ from outboxd.sink.server import Running
 
 def accepted(running: Running) -> list[tuple[float, str]]:
     """(Unix seconds, uid) of every email that was accepted, in order."""
-    found = [(entry.at, uid) for entry in running.provider.entries if entry.verdict == "new" for uid in entry.uids]
+    found = [
+        (entry.at, uid) for entry in running.provider.entries if entry.verdict == "new" for uid in entry.uids
+    ]
     return sorted(found)
 
 
 def asked(running: Running) -> list[Entry]:
     """Every request to send, whatever became of it, in order."""
-    return sorted((entry for entry in list(running.provider.entries) if entry.verdict != "read"), key=lambda e: e.at)
+    return sorted(
+        (entry for entry in list(running.provider.entries) if entry.verdict != "read"), key=lambda e: e.at
+    )
 
 
 def most_within(times: list[float], window: float) -> int:

