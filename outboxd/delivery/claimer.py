@@ -91,6 +91,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     _recheck(claimer, conn)
     room = claimer.leasing.hand.room()
     if room == 0:
+        if time.monotonic() >= claimer.head_due:
+            _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
         if not _claim_urgent(claimer, conn):
             claimer.leasing.hand.wait_for_room(URGENT)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
@@ -110,8 +112,17 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
 def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
     """The hand is full: see whether something more urgent than its last is due, where such mail was seen before."""
     least = claimer.leasing.hand.least_urgent()
-    urgent = [slot for slot in claimer.seen if slot.priority < least][:SLOTS]
+    urgent = sorted(
+        (slot for slot in claimer.seen if slot.priority < least and _may_have_news(claimer, slot)),
+        key=lambda slot: slot.priority,
+    )[:SLOTS]
     return bool(urgent) and bool(lease_emails(claimer.leasing, conn, urgent, URGENT_MOST))
+
+
+def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
+    """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
+    found = claimer.waiting.get(slot)
+    return slot.lane >= 0 and (found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0)))
 
 
 def _whole(limit: int) -> int:
@@ -130,7 +141,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
     claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in waiting}
     claimer.slots = _due(waiting)
-    claimer.seen = dict.fromkeys([*claimer.slots, *claimer.seen][:SEEN])
+    claimer.seen = dict.fromkeys([*claimer.slots, *lease.usual(conn), *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):

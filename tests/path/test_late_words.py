@@ -40,7 +40,9 @@ def test_who_is_suppressed_after_the_claim_is_not_asked_for(conn, in_hand):
     held, ids, running = in_hand
     for n, id_ in enumerate(ids):
         if id_ in held:
-            conn.execute("select outboxd.suppress(%s, 'complaint', 'all', 'test')", (f"r{n}@example.org",))
+            conn.execute(
+                "select outboxd.suppress(%s, 'spam_complaint', 'all', 'test')", (f"r{n}@example.org",)
+            )
     said_at = time.time()
     until(lambda: drained(conn), within=30, what="all to end")
     assert {state_of(conn, id_) for id_ in held} == {"suppressed"}
