@@ -112,6 +112,11 @@ def slots(
     return [Waiting(*row) for row in cursor.fetchall()]
 
 
+def usual(conn: Connection) -> list[Slot]:
+    """The slot of each queue's own priority outside all lanes, the most urgent first; whether it has rows or not."""
+    return [Slot(queue, 0, priority) for queue, priority in conn.execute(query("queue/usual")).fetchall()]
+
+
 def claim(
     conn: Connection,
     wanted: Sequence[Slot],

@@ -94,6 +94,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     _recheck(claimer, conn)
     room = claimer.leasing.hand.room()
     if room == 0:
+        if time.monotonic() >= claimer.head_due:
+            _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
         if not _claim_urgent(claimer, conn):
             claimer.leasing.hand.wait_for_room(URGENT)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
@@ -113,8 +115,17 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
 def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
     """The hand is full: see whether something more urgent than its last is due, where such mail was seen before."""
     least = claimer.leasing.hand.least_urgent()
-    urgent = [slot for slot in claimer.seen if slot.priority < least][:SLOTS]
+    urgent = sorted(
+        (slot for slot in claimer.seen if slot.priority < least and _may_have_news(claimer, slot)),
+        key=lambda slot: slot.priority,
+    )[:SLOTS]
     return bool(urgent) and bool(lease_emails(claimer.leasing, conn, urgent, URGENT_MOST))
+
+
+def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
+    """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
+    found = claimer.waiting.get(slot)
+    return slot.lane >= 0 and (found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0)))
 
 
 def _whole(limit: int) -> int:
@@ -133,7 +144,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
     claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in waiting}
     claimer.slots = _due(waiting)
-    claimer.seen = dict.fromkeys([*claimer.slots, *claimer.seen][:SEEN])
+    claimer.seen = dict.fromkeys([*claimer.slots, *lease.usual(conn), *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
     probe_in: list[float] = []
@@ -262,12 +273,17 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
     for held in claimer.leasing.hand.remove_short(claimer.need):
         claimer.leasing.settler.report(Result(held, Returned()))
-    ids = claimer.leasing.hand.stale()
-    if not ids:
+    old = claimer.leasing.hand.stale()
+    if not old:
         return
-    asked_at = time.monotonic()
+    asked_at, home = time.monotonic(), claimer.leasing.home
+    provider_of = claimer.leasing.admission.provider_of
+    ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
+    moved, refused = claimer.leasing.admission.grant(conn, [held.parcel for held in old])
+    limited = {parcel.first.id: stopped for parcel, stopped in refused}
+    stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
 
     def verdict(held: Held) -> Stopped | None:
         found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
@@ -277,15 +293,13 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
             and any(news(email, unwanted) for email in held.parcel.emails)
         ):
             return Stopped(Returned())  # the next claim looks at it with what is known now
-        return found
-
-    home, provider_of = claimer.leasing.home, claimer.leasing.admission.provider_of
+        return found or limited.get(held.parcel.first.id)
 
     def stopped(held: Held) -> bool:
-        held.parcel = cancel(held.parcel, cancelled)
+        held.parcel = cancel(stamped[held.parcel.first.id], cancelled)
         return verdict(held) is not None
 
-    for held in claimer.leasing.hand.refresh(asked_at, stopped):
+    for held in claimer.leasing.hand.refresh(old, asked_at, stopped):
         if (found := verdict(held)) is not None:
             claimer.leasing.settler.report(Result(held, found.outcome, members=found.members))
 
