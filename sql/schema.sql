@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 0b3cf82f7663ea37';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 12c59324011be13c';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -868,6 +868,13 @@ begin
     from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
     left join closed on closed.kind = kind.name
     union all
+    select 4.5, 'breaker', case when bool_and(coalesce(breaker.state, 'closed') <> 'closed') then 'hold' end,
+      greatest(min(breaker.probe_at), instant),
+      format('the provider is ill: %s; the next probe goes then', string_agg(breaker.cause, '; '))
+    from (
+      select account.name from outboxd.account union select breaker.account from outboxd.breaker) as known (account)
+    left join outboxd.breaker on breaker.account = known.account
+    union all
     select 100 + ours.place, ours.kind || ' limit', case when ours.held then 'hold' end, ours.free_at,
       format('%s of %s in %s for %s', ours.used, coalesce(ours.most::text, 'any'), ours.per, ours.key)
     from outboxd.explain_limits(
@@ -1395,6 +1402,31 @@ $$;
 CREATE FUNCTION outboxd.gravity(reason text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN array_position(ARRAY['gdpr'::text, 'fraud'::text, 'spam_complaint'::text, 'feedback_loop'::text, 'unsubscribe'::text, 'hard_bounce'::text, 'admin'::text, 'soft_bounce_persistent'::text], reason);
+
+--
+-- Name: keep_hold(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.keep_hold() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  over timestamptz := clock_timestamp();
+begin
+  if tg_table_name = 'breaker' then
+    insert into outboxd.hold (kind, key, reason, detail, since, until)
+    select 'breaker', old.account, 'provider_ill', old.cause, old.opened_at, over
+    where over > old.opened_at;
+    perform pg_notify('outboxd', '');
+  else
+    insert into outboxd.hold (kind, key, reason, detail, since, until)
+    select old.kind, old.key, old.reason, old.detail, old.since, least(old.until, over)
+    where least(old.until, over) > old.since;
+  end if;
+  return null;
+end
+$$;
 
 --
 -- Name: keep_operator_log(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2046,7 +2078,14 @@ CREATE FUNCTION outboxd.resume(kind text, key text) RETURNS boolean
 declare
   wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
-  delete from outboxd.pause where pause.kind = resume.kind and pause.key = wanted;
+  if resume.kind = 'breaker' then
+    update outboxd.breaker
+    set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
+    where breaker.account = wanted and breaker.state <> 'closed';
+  else
+    delete from outboxd.pause
+    where pause.kind = resume.kind and pause.key = wanted;
+  end if;
   if not found then
     return false;
   end if;
@@ -2378,6 +2417,30 @@ CREATE TABLE outboxd.batch_member (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='50000');
 
 --
+-- Name: breaker; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.breaker (
+    account text NOT NULL,
+    state text DEFAULT 'closed'::text NOT NULL,
+    failed_at timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    opened_at timestamp with time zone,
+    probe_at timestamp with time zone,
+    cause text,
+    probes integer DEFAULT 0 NOT NULL,
+    threshold smallint DEFAULT 10 NOT NULL,
+    span interval DEFAULT '00:01:00'::interval NOT NULL,
+    open_for interval DEFAULT '00:00:30'::interval NOT NULL,
+    CONSTRAINT breaker_check CHECK (((state = 'closed'::text) OR (opened_at IS NOT NULL))),
+    CONSTRAINT breaker_check1 CHECK (((state = 'closed'::text) OR (probe_at IS NOT NULL))),
+    CONSTRAINT breaker_open_for_check CHECK ((open_for > '00:00:00'::interval)),
+    CONSTRAINT breaker_span_check CHECK ((span > '00:00:00'::interval)),
+    CONSTRAINT breaker_state_check CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half_open'::text]))),
+    CONSTRAINT breaker_threshold_check CHECK (((threshold >= 1) AND (threshold <= 1000)))
+)
+WITH (fillfactor='50');
+
+--
 -- Name: dead_letter; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -2496,16 +2559,27 @@ WITH (fillfactor='50');
 --
 
 CREATE VIEW outboxd.pauses AS
- SELECT kind,
-    key,
-    reason,
-    detail,
-    since,
-    until,
-    probe_at,
-    by
+ SELECT pause.kind,
+    pause.key,
+    pause.reason,
+    pause.detail,
+    pause.since,
+    pause.until,
+    pause.probe_at,
+    pause.by
    FROM outboxd.pause
-  WHERE ((until IS NULL) OR (until > clock_timestamp()));
+  WHERE ((pause.until IS NULL) OR (pause.until > clock_timestamp()))
+UNION ALL
+ SELECT 'breaker'::text AS kind,
+    breaker.account AS key,
+    'provider_ill'::text AS reason,
+    breaker.cause AS detail,
+    breaker.opened_at AS since,
+    NULL::timestamp with time zone AS until,
+    breaker.probe_at,
+    'outboxd'::text AS by
+   FROM outboxd.breaker
+  WHERE (breaker.state <> 'closed'::text);
 
 --
 -- Name: progress; Type: TABLE; Schema: outboxd; Owner: -
@@ -2589,7 +2663,7 @@ CREATE VIEW outboxd.email_status AS
      LEFT JOIN outboxd.lane ON ((lane.id = ready.lane)))
      LEFT JOIN LATERAL ( SELECT pauses.key AS id
            FROM outboxd.pauses
-          WHERE ((pauses.kind = 'account'::text) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+          WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
          LIMIT 1) closed ON (true))
      LEFT JOIN LATERAL ( SELECT email.id
            FROM outboxd.lease
@@ -3011,6 +3085,44 @@ CREATE TABLE outboxd.attempt_default (
     message text,
     provider_id text
 );
+
+--
+-- Name: hold; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.hold (
+    kind text NOT NULL,
+    key text NOT NULL,
+    reason text NOT NULL,
+    detail text,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    CONSTRAINT hold_check CHECK ((until > since))
+);
+
+--
+-- Name: breaker_status; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.breaker_status AS
+ SELECT account,
+    state,
+    (( SELECT count(*) AS count
+           FROM unnest(breaker.failed_at) failure(at)
+          WHERE (failure.at > (clock_timestamp() - breaker.span))))::integer AS failures,
+    opened_at,
+    probe_at,
+    probes,
+    cause,
+    COALESCE(( SELECT jsonb_agg(jsonb_build_object('opened_at', past.since, 'closed_at', past.until, 'cause', past.detail) ORDER BY past.until DESC) AS jsonb_agg
+           FROM ( SELECT hold.since,
+                    hold.until,
+                    hold.detail
+                   FROM outboxd.hold
+                  WHERE ((hold.kind = 'breaker'::text) AND (hold.key = breaker.account))
+                  ORDER BY hold.until DESC
+                 LIMIT 20) past), '[]'::jsonb) AS history
+   FROM outboxd.breaker;
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: outboxd; Owner: -
@@ -3475,7 +3587,7 @@ CREATE VIEW outboxd.queue_status AS
    FROM ((((((outboxd.queue
      LEFT JOIN LATERAL ( SELECT string_agg(format('%s %s: %s'::text, pauses.kind, pauses.key, pauses.reason), '; '::text ORDER BY pauses.kind) AS reason
            FROM outboxd.pauses
-          WHERE ((pauses.kind = 'account'::text) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
+          WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
             count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((closed.id IS NOT NULL) AND (ready.scheduled_at <= clock_timestamp())))) AS blocked,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
@@ -3709,6 +3821,13 @@ ALTER TABLE ONLY outboxd.batch_member
 
 ALTER TABLE ONLY outboxd.batch
     ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_uid);
+
+--
+-- Name: breaker breaker_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.breaker
+    ADD CONSTRAINT breaker_pkey PRIMARY KEY (account);
 
 --
 -- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -3949,6 +4068,12 @@ ALTER TABLE ONLY outboxd.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker);
 
 --
+-- Name: batch_ambiguous; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_ambiguous ON outboxd.batch USING btree (first_asked_at) WHERE ambiguous;
+
+--
 -- Name: batch_due; Type: INDEX; Schema: outboxd; Owner: -
 --
 
@@ -4003,10 +4128,28 @@ CREATE INDEX email_uid ON ONLY outboxd.email USING btree (uid);
 CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 
 --
+-- Name: hold_kind_key_until; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX hold_kind_key_until ON outboxd.hold USING btree (kind, key, until);
+
+--
+-- Name: hold_until; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX hold_until ON outboxd.hold USING btree (until);
+
+--
 -- Name: operator_log_at; Type: INDEX; Schema: outboxd; Owner: -
 --
 
 CREATE INDEX operator_log_at ON outboxd.operator_log USING btree (at);
+
+--
+-- Name: progress_ambiguous; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX progress_ambiguous ON outboxd.progress USING btree (first_asked_at) WHERE ambiguous;
 
 --
 -- Name: ready_claim; Type: INDEX; Schema: outboxd; Owner: -
@@ -4073,6 +4216,24 @@ ALTER INDEX outboxd.email_uid ATTACH PARTITION outboxd.email_default_uid_idx;
 --
 
 CREATE TRIGGER accept_email BEFORE INSERT ON outboxd.email FOR EACH ROW EXECUTE FUNCTION outboxd.accept_email();
+
+--
+-- Name: breaker keep_hold; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold AFTER UPDATE ON outboxd.breaker FOR EACH ROW WHEN (((old.state <> 'closed'::text) AND (new.state = 'closed'::text))) EXECUTE FUNCTION outboxd.keep_hold();
+
+--
+-- Name: pause keep_hold; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold AFTER DELETE ON outboxd.pause FOR EACH ROW EXECUTE FUNCTION outboxd.keep_hold();
+
+--
+-- Name: pause keep_hold_of_replaced; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold_of_replaced AFTER UPDATE ON outboxd.pause FOR EACH ROW WHEN ((old.since <> new.since)) EXECUTE FUNCTION outboxd.keep_hold();
 
 --
 -- Name: operator_log keep_operator_log; Type: TRIGGER; Schema: outboxd; Owner: -

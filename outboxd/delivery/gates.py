@@ -30,8 +30,8 @@ from outboxd.core.outcome import (
 from outboxd.core.provider import Provider
 from outboxd.core.recipients import NobodyLeft, review
 from outboxd.core.retry import KEY_LIFE, key_has_expired
+from outboxd.db.pause import Paused, Probe
 
-Paused = frozenset[tuple[str, str]]
 ProviderOf = Callable[[str], Provider]
 
 
@@ -57,6 +57,14 @@ class Shut:
     provider_of: ProviderOf
 
 
+def closed_to(probe: Probe | None, paused: Paused) -> Paused:
+    """What is closed to a parcel: a probe goes in spite of its own pause, and an account's in spite of the breaker."""
+    if probe is None:
+        return paused
+    passed = {(probe.kind, probe.key), *([("breaker", probe.key)] if probe.kind == "account" else [])}
+    return paused - passed
+
+
 def judge(
     parcel: Parcel,
     home: Frozen,
@@ -64,10 +72,10 @@ def judge(
     *,
     now: datetime,
     provider_of: ProviderOf = itself,
-    probing: bool = False,
+    probe: Probe | None = None,
 ) -> Stopped | None:
-    """None where it may go. `home` is where this daemon asks; a probe goes in spite of pauses."""
-    shut = Shut(home, frozenset() if probing else paused, provider_of)
+    """None where it may go. `home` is where this daemon asks; a probe goes in spite of what it asks about."""
+    shut = Shut(home, closed_to(probe, paused), provider_of)
     if parcel.batch is not None:
         return _judge_batch(parcel, parcel.batch, shut, now=now)
     email = parcel.first
@@ -156,7 +164,8 @@ def _closed(email: Claimed, shut: Shut) -> Outcome | None:
     paused = shut.paused
     if not paused:
         return None
-    if ("account", shut.home.account) in paused or ("queue", email.queue) in paused:
+    account = shut.home.account
+    if not paused.isdisjoint((("account", account), ("breaker", account), ("queue", email.queue))):
         return Returned()
     for kind, key in (("domain", sender_domain(email.sender)), ("type", email.type)):
         if (kind, key) in paused:

@@ -55,7 +55,7 @@ def lease_emails(
         frozen=leasing.home,
         ttl=leasing.ttl,
         limit=limit,
-        probing=probe is not None,
+        probe=probe,
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
@@ -94,7 +94,7 @@ def lease_batches(
         ttl=leasing.ttl,
         limit=limit,
         streaks=(0, 100) if probe else streaks,
-        probing=probe is not None,
+        probe=probe,
         only_lane=lane,
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
@@ -125,7 +125,7 @@ def _stop(
             paused,
             now=parcel.first.claimed_at,
             provider_of=leasing.admission.provider_of,
-            probing=probe is not None,
+            probe=probe,
         )
         if stopped is None:
             go.append(parcel)

@@ -47,6 +47,13 @@ begin
     from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
     left join closed on closed.kind = kind.name
     union all
+    select 4.5, 'breaker', case when bool_and(coalesce(breaker.state, 'closed') <> 'closed') then 'hold' end,
+      greatest(min(breaker.probe_at), instant),
+      format('the provider is ill: %s; the next probe goes then', string_agg(breaker.cause, '; '))
+    from (
+      select account.name from outboxd.account union select breaker.account from outboxd.breaker) as known (account)
+    left join outboxd.breaker on breaker.account = known.account
+    union all
     select 100 + ours.place, ours.kind || ' limit', case when ours.held then 'hold' end, ours.free_at,
       format('%s of %s in %s for %s', ours.used, coalesce(ours.most::text, 'any'), ours.per, ours.key)
     from outboxd.explain_limits(

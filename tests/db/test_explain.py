@@ -161,7 +161,7 @@ GATES = [
     "held back", "due time", "queue pause", "lane", "accepted", "cancel", "expiry", "suppression", "key life",
     "domain pause", "type pause", "provider pause",
 ]  # fmt: skip
-BEFORE_CLAIM = {"held back", "due time", "account pause", "queue pause", "lane"}
+BEFORE_CLAIM = {"held back", "due time", "account pause", "breaker", "queue pause", "lane"}
 LIMITS = [
     "recipient limit", "queue limit", "type limit", "tenant limit", "provider_minute limit", "provider_day limit",
 ]  # fmt: skip
@@ -375,6 +375,23 @@ def test_a_paused_account_holds_everything_until_the_pause_ends(conn):
     assert claimable(conn, ids[0], until + A_BIT)
     conn.execute("insert into outboxd.account (name) values ('second')")
     assert explain(conn, ids[0]).holder == "", "the other account may ask"
+
+
+def test_an_open_breaker_holds_everything_until_its_next_probe(conn):
+    ids = [insert(conn) for _ in range(100)]
+    probe_at = datetime.now(UTC) + timedelta(seconds=30)
+    conn.execute(
+        "insert into outboxd.breaker (account, state, opened_at, probe_at, cause)"
+        " values (%s, 'open', clock_timestamp(), %s, '500')",
+        (HOME.account, probe_at),
+    )
+    said = [explain(conn, id_) for id_ in ids]
+    assert {(one.holder, one.free_at, one.earliest) for one in said} == {("breaker", probe_at, probe_at)}
+    assert sent_away(conn) == ({}, set())
+    conn.execute("update outboxd.breaker set state = 'closed'")
+    assert explain(conn, ids[0]).holder == ""
+    _, going = sent_away(conn)
+    assert ids[0] in going
 
 
 def test_what_comes_too_late_for_its_expiry_is_told(conn):

@@ -110,3 +110,35 @@ def test_a_mailbox_provider_that_is_paused_while_its_mail_is_in_hand_gets_no_mor
     assert only_once(running)["accepted"] == 61
     log = "select action, kind, key from outboxd.operator_log order by id desc limit 2"
     assert conn.execute(log).fetchall() == [("resume", "provider", "gmail"), ("pause", "provider", "gmail")]
+
+
+def test_a_probe_leaves_the_mail_of_a_queue_that_a_person_paused(conn, sink, daemon):
+    running = sink()
+    first = insert(conn, type="newsletter")
+    conn.execute("select outboxd.pause('queue', 'marketing', 'a person said so')")
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by, probe_at, probe_every) "
+        "values ('account', 'default', 'key', 'outboxd', clock_timestamp(), '1 s')"
+    )
+    daemon(running.url)
+    probed = "select probe_every > interval '1 s' from outboxd.pause where kind = 'account'"
+    until(lambda: conn.execute(probed).fetchone() == (True,), what="the probe to be taken")
+    insert(conn)
+    probe_now(conn)
+    until(lambda: count(conn, "delivery") == 1, what="the other queue's email")
+    assert paused(conn) == [("queue", "marketing", "a person said so")]
+    assert count(conn, "delivery", f"id = {first}") == 0
+    assert len(running.provider.entries) == 1
+
+
+def test_an_account_is_probed_with_a_suspect_where_nothing_else_waits(conn, sink, daemon):
+    running = sink()
+    insert(conn)
+    conn.execute("update outboxd.ready set lane = -1")
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by, probe_at, probe_every) "
+        "values ('account', 'default', 'key', 'outboxd', clock_timestamp(), '1 s')"
+    )
+    daemon(running.url)
+    until(lambda: count(conn, "delivery") == 1, what="the probe")
+    assert paused(conn) == []
