@@ -1,7 +1,6 @@
--- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause (other
--- than the one that is probed).
--- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is
--- held back. No row: nothing waits at all.
+-- Every (queue, lane, priority) that has rows, when its first one falls due, and whether a pause closes it, other than the
+-- one that is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen
+-- too. Lane -1000 is held back. No row: nothing waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -18,8 +17,7 @@ with recursive slot as (
     limit 1) as following
 )
 select
-  slot.queue,
-  slot.lane,
+  slot.queue, slot.lane,
   slot.priority,
   extract(epoch from greatest(slot.scheduled_at, lane.closed_until)
     - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
