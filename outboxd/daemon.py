@@ -5,7 +5,6 @@ of it, exit 0. A second signal hurries: what is on the wire is left to its lease
 same key. No attempt is burned either way.
 """
 
-import contextlib
 import functools
 import logging
 import os
@@ -26,20 +25,21 @@ from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import latency, limit, migrate, worker
+from outboxd.db import migrate
 from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
-from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.db.session import Session
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.brake import Brake
+from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
-from outboxd.delivery.sender import Result, Sending, send_all
+from outboxd.delivery.sender import UNTIL_PAUSED, Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
@@ -47,6 +47,7 @@ from outboxd.providers import Providers, resolve_mx
 from outboxd.reload import Live
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.systemd import Notifier
+from outboxd.upkeep import Keeper
 from outboxd.web.health import Report, start_health
 
 log = logging.getLogger(__name__)
@@ -72,13 +73,13 @@ class Daemon:
     give_up: threading.Event
     bell: Doorbell
     hand: Hand
+    brake: Brake
+    slow: SlowStart
     settler: Settler
     claimer: Claimer
     pacer: Pacer
     reclaimer: Reclaimer
-    keeper: Session
-    providers: Providers
-    scout: Session
+    keeper: Keeper
     senders: list[threading.Thread] = field(default_factory=list)
     loops: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
@@ -119,12 +120,13 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     providers = Providers(resolve_mx)
     admission = Admission(policies, providers.provider_of)
     bell = Doorbell(listen_url, stop=stop)
-    hand = Hand(config.sender.threads)
+    hand, brake, slow = Hand(config.sender.threads), Brake(), SlowStart(config.sender.threads)
     settler = Settler(
         session=Session(url, "settler", stop=give_up),
         policies=policies,
         admission=admission,
         pauses=Pauses(config.resend.account),
+        breakers=Breakers(config.resend.account, lambda: brake.hold(UNTIL_PAUSED)),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
         wake=bell.ring,
@@ -146,31 +148,37 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
         fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
+        on_ill=slow.start_over,
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies)
-    keeper = Session(url, "keeper", stop=give_up)
+    keeper = Keeper(
+        session=Session(url, "keeper", stop=give_up),
+        scout=Session(url, "scout", stop=stop),
+        worker=who,
+        threads=config.sender.threads,
+        stop=stop,
+        providers=providers,
+    )
     return Daemon(
-        config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper,
-        providers=providers, scout=Session(url, "scout", stop=stop),
+        config, live, who, stop, give_up, bell, hand, brake, slow, settler, claimer, pacer, reclaimer, keeper,
         time_scale=time_scale,
     )  # fmt: skip
 
 
 def start(daemon: Daemon) -> None:
     """Open the clients and start every thread."""
-    brake, need = Brake(), daemon.claimer.need
     daemon.path.append(_spawn(daemon, "settler", lambda: settle_all(daemon.settler)))
     tls = shared_ssl_context(daemon.config.resend.ca_file)
     _spawn(daemon, "watchdog", lambda: _watch(daemon))
     sending = Sending(
         hand=daemon.hand,
-        brake=brake,
+        brake=daemon.brake,
         pacer=daemon.pacer,
         home=daemon.claimer.leasing.home,
         report=daemon.settler.report,
         stop=daemon.stop,
-        need=need,
-        slow=SlowStart(daemon.config.sender.threads),
+        need=daemon.claimer.need,
+        slow=daemon.slow,
     )
     for number in range(daemon.config.sender.threads):
         client = _client(daemon.live, tls)
@@ -178,15 +186,15 @@ def start(daemon: Daemon) -> None:
         daemon.senders.append(
             _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
         )
-    _in_transaction(daemon, daemon.settler.policies.refresh)
-    _in_transaction(daemon, daemon.providers.refresh)
+    daemon.keeper.run(daemon.settler.policies.refresh)
+    daemon.keeper.run(daemon.keeper.providers.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "pacer", daemon.pacer.run),
         _spawn(daemon, "claimer", lambda: claim_all(daemon.claimer)),
         _loop(daemon, "reclaimer", WATCH, daemon.reclaimer.round),
-        _loop(daemon, "keeper", timedelta(seconds=10), lambda: _keep(daemon)),
-        _loop(daemon, "scout", timedelta(seconds=5), lambda: _scout(daemon)),
+        _loop(daemon, "keeper", timedelta(seconds=10), daemon.keeper.round),
+        _loop(daemon, "scout", timedelta(seconds=5), daemon.keeper.learn),
     ]
 
 
@@ -268,45 +276,12 @@ def _cut_stalled(daemon: Daemon) -> None:
 
 def _sessions(daemon: Daemon) -> tuple[Session, ...]:
     parts = (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer)
-    return (daemon.keeper, daemon.scout, *(part.session for part in parts))
-
-
-def _keep(daemon: Daemon) -> None:
-    """Every ten seconds: beat, keep partitions ahead, old figures and counts few."""
-    _in_transaction(daemon, lambda conn: _keep_round(daemon, conn))
-
-
-def _keep_round(daemon: Daemon, conn: Connection) -> None:
-    worker.beat(
-        conn, daemon.worker, version=version("outboxd"), threads=daemon.config.sender.threads,
-        stopping=daemon.stop.is_set(),
-    )  # fmt: skip
-    if made := worker.extend_partitions(conn):
-        log.info("made partitions", extra={"tables": made})
-    latency.prune(conn)
-    limit.prune(conn)
-
-
-def _scout(daemon: Daemon) -> None:
-    """Learn in the background which mailbox provider the domains belong to that were met on the path."""
-    if daemon.providers.wants():
-        with contextlib.suppress(ConnectionLostError, StoppedError):
-            daemon.scout.run(daemon.providers.round)
-
-
-def _in_transaction(daemon: Daemon, work: Callable[[Connection], object]) -> None:
-    try:
-        daemon.keeper.run(work)
-    except ConnectionLostError:
-        log.warning("keeper lost its connection")
-    except StoppedError:
-        return
+    return (daemon.keeper.session, daemon.keeper.scout, *(part.session for part in parts))
 
 
 def _say_goodbye(daemon: Daemon) -> None:
     """Leave the workers table, if that costs no waiting."""
-    if daemon.keeper.connected.is_set():
-        _in_transaction(daemon, lambda conn: worker.forget(conn, daemon.worker))
+    daemon.keeper.forget()
     for session in _sessions(daemon):
         session.close()
 
@@ -354,5 +329,7 @@ def _ready(daemon: Daemon) -> Report:
     if daemon.claimer.fence.problem:
         problems.append(daemon.claimer.fence.problem)
     detail: dict[str, object] = {name: session.connected.is_set() for name, session in sessions.items()}
+    ill = ("breaker", daemon.config.resend.account) in daemon.claimer.paused
+    detail["breaker"] = "open" if ill else "closed"
     detail["pauses"] = [f"{kind} {key}" for kind, key in sorted(daemon.claimer.paused)]
     return Report(not problems, problems, detail)

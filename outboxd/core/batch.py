@@ -16,7 +16,7 @@ from uuid import UUID
 from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Failure, Outcome, Rejected, Returned, SentAll
-from outboxd.core.retry import KEY_LIFE, Policy, Step, decide
+from outboxd.core.retry import KEY_LIFE, Policy, Step, decide, decide_probe
 
 MOST: Final = 100  # emails in one request, by Resend's contract
 MOST_BYTES: Final = 4 * 1024 * 1024  # of one request for many
@@ -141,6 +141,7 @@ def decide_together(
     now: datetime,
     asked_at: datetime | None,
     draw: Callable[[], float],
+    probing: bool = False,
 ) -> list[Step]:
     """One step per member. `asked_at` is when the ask began, None where none did; both are the database's clock."""
     batch = parcel.batch
@@ -159,7 +160,7 @@ def decide_together(
         ambiguous=batch.ambiguous,
         transient=batch.transient,
     )
-    step = decide(outcome, stand_in, policy, now=now, draw=draw)
+    step = (decide_probe if probing else decide)(outcome, stand_in, policy, now=now, draw=draw)
     return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
 
 
@@ -184,12 +185,6 @@ def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: da
         if (asked_at or now) < settled_at:
             return _kept(batch, max(settled_at - now, timedelta()), failure)
     return _kept(batch, timedelta(), failure, rejected=True)
-
-
-def outcome_of_members(parcel: Parcel, verdicts: Sequence[Outcome | None]) -> list[Outcome]:
-    """For a batch that is taken apart unasked: each stopped member's own outcome, and Returned for the others."""
-    assert len(verdicts) == len(parcel.emails)
-    return [Returned() if verdict is None else verdict for verdict in verdicts]
 
 
 def accepted(parcel: Parcel) -> SentAll | None:

@@ -38,9 +38,9 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
         shares += _divided(list(group), limit, turn)
     first = {one.slot for one in candidates if one.priority == min(other.priority for other in candidates)}
     behind = [one for one in candidates if one.slot not in first and one.waited >= AGEING]
-    if behind:
+    part = int(limit * LIFTED * (turn + 1)) - int(limit * LIFTED * turn)  # of a small claim: one now and then
+    if behind and part > 0:
         oldest = max(behind, key=lambda one: one.waited)
-        part = max(1, int(limit * LIFTED))
         shares = [
             (oldest.slot, _bounded(oldest, part)),
             *(share for share in shares if share[0] != oldest.slot),

@@ -98,7 +98,7 @@ def slots(
 ) -> list[Waiting]:
     """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row.
 
-    What `probe` asks about closes none of them.
+    What `probe` goes in spite of closes none of them.
     """
     values = {
         "now": now,
@@ -112,6 +112,11 @@ def slots(
     return [Waiting(*row) for row in cursor.fetchall()]
 
 
+def usual(conn: Connection) -> list[Slot]:
+    """The slot of each queue's own priority outside all lanes, the most urgent first; whether it has rows or not."""
+    return [Slot(queue, 0, priority) for queue, priority in conn.execute(query("queue/usual")).fetchall()]
+
+
 def claim(
     conn: Connection,
     wanted: Sequence[Slot],
@@ -121,7 +126,7 @@ def claim(
     frozen: Frozen,
     ttl: timedelta,
     limit: int,
-    probing: bool = False,
+    probe: Probe | None = None,
     now: datetime | None = None,
 ) -> Claim:
     """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free.
@@ -140,7 +145,7 @@ def claim(
         "worker": worker,
         "frozen": json.dumps(asdict(frozen)),
         "ttl": ttl,
-        "probing": probing,
+        "probed_kind": probe and probe.kind,
         "now": now,
     }
     with conn.pipeline(), conn.transaction():
@@ -261,7 +266,7 @@ def hand_back(conn: Connection, lease_id: UUID) -> int:
 
 
 def any_expired(conn: Connection, *, now: datetime | None = None) -> tuple[bool, int]:
-    """Whether there is anything for `reclaim` or for the sweep of words, and the version of policy.
+    """Whether there is anything for `reclaim` or for a sweep, and the version of policy.
 
     The cheap question that is asked each second.
     """

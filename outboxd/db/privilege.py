@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
-BY_HAND: Final = frozenset({"dead", "email", "schema"})  # nouns of other commands
+BY_HAND: Final = frozenset(
+    {"dead", "email", "operation", "policy", "schema", "suppression"}
+)  # nouns of other commands
+DAEMONS_TOO: Final = (  # of these nouns
+    "schema/extend_partitions", "policy/all", "policy/rules", "suppression/among", "suppression/take_out",
+)  # fmt: skip
 WRITES: Final = re.compile(r"\b(insert into|delete from|update)\s+outboxd\.(\w+)")
 READS: Final = re.compile(r"(?<!delete )\b(?:from|join)\s+outboxd\.(\w+)\b(?!\s*\()")
 LOCKS: Final = re.compile(r"\bfor (?:no key )?(?:update|share|key share)\b")
@@ -27,7 +32,7 @@ def needs() -> list[Need]:
         for file in noun.iterdir()
         if file.name.endswith(".sql")
     ]
-    return sorted({need for name in [*names, "schema/extend_partitions"] for need in _of(_statement(name))})
+    return sorted({need for name in [*names, *DAEMONS_TOO] for need in _of(_statement(name))})
 
 
 def _statement(name: str) -> str:

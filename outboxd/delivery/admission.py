@@ -34,27 +34,33 @@ class Admission:
         self, conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]
     ) -> tuple[list[Parcel], list[tuple[Parcel, Stopped]]]:
         """The parcels that may go, in their order, and those that may not."""
-        parcels = _without_suppressed(conn, lease_id, parcels)
+        return self.grant(conn, _without_suppressed(conn, lease_id, parcels))
+
+    def grant(
+        self, conn: Connection, parcels: Sequence[Parcel]
+    ) -> tuple[list[Parcel], list[tuple[Parcel, Stopped]]]:
+        """The same by limits alone. What was granted before and not asked for yet moves to now.
+
+        A parcel that is stopped keeps what its other emails were granted until the settler gives it back: one that is
+        in hand may have left for the provider meanwhile.
+        """
         wanted = self._ask(email for parcel in parcels for email in parcel.emails)
         if not wanted.mailbox_of and not wanted.share_of:
-            return parcels, []
+            return list(parcels), []
         with conn.transaction():
             path_settings(conn)
             verdicts = {verdict.id: verdict for verdict in limit.grant(conn, wanted)}
         go: list[Parcel] = []
         stopped: list[tuple[Parcel, Stopped]] = []
-        unused: list[Claimed] = []
         for parcel in parcels:
             granted = _granted(parcel, verdicts)
             held = [verdicts[email.id] for email in parcel.emails if not verdicts[email.id].granted]
             if not held:
                 go.append(granted)
                 continue
-            unused += [email for email in granted.emails if email.granted_at is not None]
             last = max(held, key=lambda verdict: verdict.free_at or verdict.granted_at)
             until = last.free_at or last.granted_at
-            stopped.append((parcel, Stopped(Limited(last.kind or "", last.key or "", until))))
-        self.give_back(conn, unused)
+            stopped.append((granted, Stopped(Limited(last.kind or "", last.key or "", until))))
         return go, stopped
 
     def give_back(self, conn: Connection, unused: Sequence[Claimed]) -> None:

@@ -8,13 +8,14 @@ cost), at most every 2 s, and always before sleeping. Polling carries correctnes
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
 from outboxd.core.outcome import Returned
-from outboxd.db import batch, lease, pause, suppression, word
+from outboxd.db import batch, breaker, lease, pause, suppression, word
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
@@ -44,7 +45,8 @@ HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 class Claimer:
     """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
 
-    `probe_soon` is set where what paused the account may have been mended; `paused` is for people.
+    `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed;
+    `on_ill` hears of an open breaker.
     """
 
     session: Session
@@ -62,6 +64,7 @@ class Claimer:
     probe: Probe | None = None
     probe_soon: threading.Event = field(default_factory=threading.Event)
     paused: Paused = frozenset()
+    on_ill: Callable[[], object] = bool
     head_due: float = 0.0
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -91,6 +94,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     _recheck(claimer, conn)
     room = claimer.leasing.hand.room()
     if room == 0:
+        if time.monotonic() >= claimer.head_due:
+            _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
         if not _claim_urgent(claimer, conn):
             claimer.leasing.hand.wait_for_room(URGENT)
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
@@ -110,8 +115,17 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
 def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
     """The hand is full: see whether something more urgent than its last is due, where such mail was seen before."""
     least = claimer.leasing.hand.least_urgent()
-    urgent = [slot for slot in claimer.seen if slot.priority < least][:SLOTS]
+    urgent = sorted(
+        (slot for slot in claimer.seen if slot.priority < least and _may_have_news(claimer, slot)),
+        key=lambda slot: slot.priority,
+    )[:SLOTS]
     return bool(urgent) and bool(lease_emails(claimer.leasing, conn, urgent, URGENT_MOST))
+
+
+def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
+    """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
+    found = claimer.waiting.get(slot)
+    return slot.lane >= 0 and (found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0)))
 
 
 def _whole(limit: int) -> int:
@@ -130,15 +144,32 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
     claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in waiting}
     claimer.slots = _due(waiting)
-    claimer.seen = dict.fromkeys([*claimer.slots, *claimer.seen][:SEEN])
+    claimer.seen = dict.fromkeys([*claimer.slots, *lease.usual(conn), *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
+    probe_in: list[float] = []
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
-        claimer.probe = pause.take_probe(conn, account)
+        probe_in = _take_probe(claimer, conn)
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
-    return [one.due_in for one in both if not one.closed]
+    return [one.due_in for one in both if not one.closed] + probe_in
+
+
+def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
+    """Take what probe is due, if any. While the breaker is open, its own are the only ones, but for the account's.
+
+    Returns the seconds until the breaker's next, if it is open.
+    """
+    account = claimer.leasing.home.account
+    if ("breaker", account) not in claimer.paused or ("account", account) in claimer.paused:
+        claimer.probe = pause.take_probe(conn, account)
+        return []
+    claimer.on_ill()
+    due_in = breaker.probe_due_in(conn, account)
+    if due_in is not None and due_in <= 0:
+        claimer.probe = breaker.take_probe(conn, account)
+    return [] if due_in is None else [due_in]
 
 
 def _due(waiting: list[Waiting]) -> list[Slot]:
@@ -164,8 +195,10 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     probe, claimer.probe = claimer.probe, None
     if probe is None:
         return False
-    lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
-    open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
+    account = claimer.leasing.home.account
+    whole = probe.kind in {"account", "breaker"}
+    lane = None if whole else pause.lane(conn, probe.kind, probe.key)
+    open_ = lease.slots(conn, account, probe=probe)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
         for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
@@ -173,7 +206,11 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     ]
     if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
-    return lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe) > 0
+    if lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
+        return True
+    if probe.kind == "breaker":
+        breaker.release_probe(conn, account)
+    return False
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
@@ -236,30 +273,33 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
     for held in claimer.leasing.hand.remove_short(claimer.need):
         claimer.leasing.settler.report(Result(held, Returned()))
-    ids = claimer.leasing.hand.stale()
-    if not ids:
+    old = claimer.leasing.hand.stale()
+    if not old:
         return
-    asked_at = time.monotonic()
+    asked_at, home = time.monotonic(), claimer.leasing.home
+    provider_of = claimer.leasing.admission.provider_of
+    ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
+    moved, refused = claimer.leasing.admission.grant(conn, [held.parcel for held in old])
+    limited = {parcel.first.id: stopped for parcel, stopped in refused}
+    stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), probe=held.probe)
+        found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
         if (
             found is None
             and not held.parcel.open
             and any(news(email, unwanted) for email in held.parcel.emails)
         ):
             return Stopped(Returned())  # the next claim looks at it with what is known now
-        return found
-
-    home = claimer.leasing.home
+        return found or limited.get(held.parcel.first.id)
 
     def stopped(held: Held) -> bool:
-        held.parcel = cancel(held.parcel, cancelled)
+        held.parcel = cancel(stamped[held.parcel.first.id], cancelled)
         return verdict(held) is not None
 
-    for held in claimer.leasing.hand.refresh(asked_at, stopped):
+    for held in claimer.leasing.hand.refresh(old, asked_at, stopped):
         if (found := verdict(held)) is not None:
             claimer.leasing.settler.report(Result(held, found.outcome, members=found.members))
 

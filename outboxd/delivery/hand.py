@@ -16,6 +16,8 @@ from outboxd.core.batch import Parcel
 from outboxd.db.pause import Probe
 
 FRESH: Final = 1.0  # seconds that an answer of the gates is good for
+OLD: Final = 0.6  # seconds after which they are asked again, about all that is as old as
+OLDER: Final = 0.4  # this: few rounds, and what leaves within a second is mostly asked about once
 AHEAD: Final = 1.0  # seconds of sending that may wait
 MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
@@ -132,20 +134,22 @@ class Hand:
                 self._mean = MEMORY * self._mean + (1 - MEMORY) * asked_for
             self._changed.notify_all()
 
-    def stale(self) -> list[int]:
-        """The ids of all emails that wait, if the gates have to be asked again soon."""
+    def stale(self) -> list[Held]:
+        """What waits and was answered a while ago, if the gates have to be asked again soon."""
         with self._changed:
             now = time.monotonic()
-            if all(now - held.checked_at < FRESH / 2 for held in self._waiting):
+            if all(now - held.checked_at < OLD for held in self._waiting):
                 return []
-            return [email.id for held in self._waiting for email in held.parcel.emails]
+            return [held for held in self._waiting if now - held.checked_at >= OLDER]
 
-    def refresh(self, asked_at: float, stops: Callable[[Held], bool]) -> list[Held]:
-        """The gates were asked at `asked_at` about all that waited; takes out those that may not go any more."""
+    def refresh(self, asked: Iterable[Held], asked_at: float, stops: Callable[[Held], bool]) -> list[Held]:
+        """The gates were asked at `asked_at` about these; takes out those of them that may not go any more."""
         with self._changed:
+            known = {id(held) for held in asked}
             for held in self._waiting:
-                held.checked_at = max(held.checked_at, asked_at)
-            return self._take_out(stops)
+                if id(held) in known:
+                    held.checked_at = max(held.checked_at, asked_at)
+            return self._take_out(lambda held: id(held) in known and stops(held))
 
     def remove_short(self, need: float) -> list[Held]:
         """Takes out what can no longer be asked within its lease: its rest is below `need` seconds."""

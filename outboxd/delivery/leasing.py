@@ -55,7 +55,7 @@ def lease_emails(
         frozen=leasing.home,
         ttl=leasing.ttl,
         limit=limit,
-        probing=probe is not None and probe.kind == "account",
+        probe=probe,
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
@@ -119,7 +119,14 @@ def _stop(
     """Settle what the gates stop; what may go."""
     go = []
     for parcel in parcels:
-        stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probe=probe)
+        stopped = judge(
+            parcel,
+            leasing.home,
+            paused,
+            now=parcel.first.claimed_at,
+            provider_of=leasing.admission.provider_of,
+            probe=probe,
+        )
         if stopped is None:
             go.append(parcel)
         else:

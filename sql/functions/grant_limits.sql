@@ -94,7 +94,7 @@ begin
   end if;
 
   perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
-  if exists (select from unnest(passed, granted_before) as email (passed, before) where passed and before is not null) then
+  if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
   perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);

@@ -96,7 +96,7 @@ CLAIM = {
     "queues": [1, 2, 3], "lanes": [0, 0, 0], "priorities": [1, 5, 10], "after_at": [datetime(1970, 1, 1, tzinfo=UTC)] * 3,
     "after_id": [0] * 3, "mosts": [None] * 3, "limit": BATCH, "lease_id": uuid4(), "worker": uuid4(),
     "frozen": json.dumps({"serialiser": 1, "tag": "t", "account": "a", "api_url": "u"}), "ttl": timedelta(seconds=60),
-    "probing": False, "now": None,
+    "probed_kind": None, "now": None,
 }  # fmt: skip
 LEASE = uuid4()
 SETTLE = {

@@ -54,7 +54,7 @@ def answered(conn, email, outcome, probe: Probe, *, asked: bool = True, settler=
 def test_a_probe_that_asked_nothing_lifts_nothing(conn, outcome):
     insert(conn)
     begin(conn)
-    (email,) = claim(conn, probing=True)
+    (email,) = claim(conn, probe=KEY)
     answered(conn, email, outcome, KEY, asked=False)
     assert paused(conn) == {("account", "default")}
 
@@ -62,7 +62,7 @@ def test_a_probe_that_asked_nothing_lifts_nothing(conn, outcome):
 def test_a_probe_that_was_answered_lifts_its_pause(conn):
     insert(conn)
     begin(conn)
-    (email,) = claim(conn, probing=True)
+    (email,) = claim(conn, probe=KEY)
     answered(conn, email, Sent("re_1"), KEY)
     assert paused(conn) == set()
 
@@ -73,7 +73,7 @@ class TestEqualMessageErrors:
     def test_one_more_of_them_is_no_proof_for_a_daemon_that_did_not_see_the_others(self, conn):
         insert(conn)
         begin(conn, "message_errors")
-        (email,) = claim(conn, probing=True)
+        (email,) = claim(conn, probe=KEY)
         answered(conn, email, Rejected(WRONG), self.probe)
         assert paused(conn) == {("account", "default")}
         assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (0,)
@@ -81,7 +81,7 @@ class TestEqualMessageErrors:
     def test_another_error_is(self, conn):
         insert(conn)
         begin(conn, "message_errors")
-        (email,) = claim(conn, probing=True)
+        (email,) = claim(conn, probe=KEY)
         answered(conn, email, Rejected(replace(WRONG, message="Missing `html` field.")), self.probe)
         assert paused(conn) == set()
 

@@ -1,11 +1,13 @@
 """What the service manager and its journal hear; reloads; statements that get no answer."""
 
+import contextlib
 import logging
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +104,15 @@ def attendant_for(live: Live, manager: Manager, **others) -> Attendant:
     return Attendant(**(parts | others))
 
 
+@contextlib.contextmanager
+def ending(attendant: Attendant) -> Iterator[None]:
+    """However the conductor ends, the attendant ends with it."""
+    try:
+        yield
+    finally:
+        attendant.stop.set()
+
+
 def test_ready_then_fed_until_the_stop_and_a_reload_between(manager):
     told: list[int] = []
     live = Live(Config(), Config)
@@ -109,10 +120,12 @@ def test_ready_then_fed_until_the_stop_and_a_reload_between(manager):
     heard: list[str] = []
 
     def conductor() -> None:
-        until(lambda: heard.extend(manager.heard()) or "WATCHDOG=1" in heard, what="the watchdog fed")
-        os.kill(os.getpid(), signal.SIGHUP)
-        until(lambda: told, what="the reload")
-        os.kill(os.getpid(), signal.SIGTERM)
+        with ending(attendant):
+            until(lambda: heard.extend(manager.heard()) or "WATCHDOG=1" in heard, what="the watchdog fed")
+            os.kill(os.getpid(), signal.SIGHUP)
+            until(lambda: told, what="the reload")
+            os.kill(os.getpid(), signal.SIGTERM)
+            until(attendant.stop.is_set, what="the stop")
 
     with obeying_signals(attendant):
         thread = threading.Thread(target=conductor)
@@ -133,11 +146,11 @@ def test_it_is_not_ready_before_it_is_connected(manager):
     )
 
     def conductor() -> None:
-        until(lambda: len(asked) > 2, what="three looks")
-        heard.extend(manager.heard())
-        connected.set()
-        until(lambda: "READY=1" in manager.heard(), what="it to be ready")
-        attendant.stop.set()
+        with ending(attendant):
+            until(lambda: len(asked) > 2, what="three looks")
+            heard.extend(manager.heard())
+            connected.set()
+            until(lambda: "READY=1" in manager.heard(), what="it to be ready")
 
     heard: list[str] = []
     thread = threading.Thread(target=conductor)
@@ -153,8 +166,8 @@ def test_a_claimer_that_stands_still_starves_the_watchdog(manager):
     attendant = attendant_for(Live(Config(), Config), manager, alive=lambda: bool(asked.append(1)))
 
     def conductor() -> None:
-        until(lambda: len(asked) > 2, what="three beats")
-        attendant.stop.set()
+        with ending(attendant):
+            until(lambda: len(asked) > 2, what="three beats")
 
     thread = threading.Thread(target=conductor)
     thread.start()

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "path")]
+sys.path.insert(0, str(HERE.parent / "path"))
+sys.path.insert(0, str(HERE))
+
+from conftest_path import daemon, reach, sink  # noqa: E402, F401 - fixtures
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

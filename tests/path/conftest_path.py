@@ -1,10 +1,11 @@
 """A black box: the daemon as a process, its database, and the local Resend with its ledger."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ FAST = {"OUTBOXD_RESEND__DEADLINE": "2s", "OUTBOXD_SENDER__LEASE": "12s", "OUTBO
 class Daemon:
     """`outboxd run` as a process of its own."""
 
-    def __init__(self, database: str, api_url: str, log: Path, **environment: str) -> None:
+    def __init__(
+        self, database: str, api_url: str, log: Path, *, arguments: Sequence[str] = (), **environment: str
+    ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
         self._environment = clean | FAST | {
             "DATABASE_URL": database,
@@ -29,12 +32,13 @@ class Daemon:
             "RESEND_API_URL": api_url,
         } | environment  # fmt: skip
         self._database = database
+        self._arguments = arguments
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as out:
-            command = [sys.executable, "-m", "outboxd", "run"]
+            command = [sys.executable, "-m", "outboxd", "run", *self._arguments]
             self.process = subprocess.Popen(command, env=self._environment, stderr=out, stdout=out)
         if wait:
             until(self._runs, what="the daemon to run")
@@ -89,13 +93,20 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
     started: list[Daemon] = []
 
     def start(
-        api_url: str, *, url: str | None = None, wait: bool = True, limits: bool = False, **environment: str
+        api_url: str,
+        *,
+        url: str | None = None,
+        wait: bool = True,
+        limits: bool = False,
+        arguments: Sequence[str] = (),
+        **environment: str,
     ) -> Daemon:
         if not limits:
-            lift_limits(database)
+            lift_limits(url or database)
         direct = url or database
         log = tmp_path / f"daemon-{len(started)}.log"
-        started.append(Daemon(direct, api_url, log, **{"DATABASE_URL": reach(direct)} | environment))
+        settings = {"DATABASE_URL": reach(direct)} | environment
+        started.append(Daemon(direct, api_url, log, arguments=arguments, **settings))
         started[-1].start(wait=wait)
         return started[-1]
 
@@ -105,8 +116,9 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
 
 
 def lift_limits(url: str) -> None:
-    """Most tests send many emails to few addresses; those of limits keep them."""
-    with psycopg.connect(url) as conn:
+    """Most tests send many emails to few addresses; those of limits keep them. A standby has what its primary has."""
+    read_only = contextlib.suppress(psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+    with read_only, psycopg.connect(url) as conn:
         conn.execute("update outboxd.limit_rule set most = null where most is not null")
 
 
@@ -116,7 +128,14 @@ def count(conn: psycopg.Connection, table: str, where: str = "true") -> int:
 
 def drained(conn: psycopg.Connection) -> bool:
     """Whether nothing waits and nothing is in hand."""
-    return count(conn, "ready") == 0 and count(conn, "lease") == 0
+    tables = ("ready", "lease", "batch")  # in one statement: an email that moves meanwhile is in one of them
+    waits = " or ".join(f"exists (select from outboxd.{table})" for table in tables)
+    return not conn.execute(f"select {waits}").fetchone()[0]
+
+
+def singly(conn: psycopg.Connection) -> None:
+    """One request per email, for tests that count requests or emails on the wire."""
+    conn.execute("update outboxd.queue set batch = false")
 
 
 def only_once(running: Running) -> dict[str, Any]:

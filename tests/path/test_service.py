@@ -103,7 +103,9 @@ def at_first(running, since: int) -> int:
 
 
 def test_a_provider_that_has_just_healed_is_not_met_by_every_thread(conn, sink, daemon):
-    conn.execute("update outboxd.queue set backoff = 'fixed', backoff_base = '100 ms', max_attempts = 1")
+    conn.execute(
+        "update outboxd.queue set backoff = 'fixed', backoff_base = '100 ms', max_attempts = 1, batch = false"
+    )
     running = sink(think_time=0.15)
     daemon(running.url, OUTBOXD_SENDER__THREADS="32")
     insert_many(conn, 200)

@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import SECRET, SELF_SIGNED
 
+from outboxd import daemon
+from outboxd.config import load
 from outboxd.errors import ConfigError
+from outboxd.reload import Live
 from outboxd.resend.answer import Answer, TransportFailure
 from outboxd.resend.client import Client, shared_ssl_context
 
@@ -176,3 +179,27 @@ def test_the_environments_proxies_are_not_used(server, client, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     assert isinstance(client(server.url, "").send(b"{}", "k"), Answer)
+
+
+def test_the_daemon_takes_proxy_and_certificates_from_its_configuration(proxy, server):
+    through = proxy()
+    environ = {
+        "RESEND_API_KEY": SECRET,
+        "RESEND_API_URL": server.url,
+        "OUTBOXD_RESEND__PROXY": f"http://{through.address}",
+        "OUTBOXD_RESEND__CA_FILE": str(SELF_SIGNED),
+    }
+    config = load(None, environ)
+    one = daemon._client(Live(config, lambda: config), shared_ssl_context(config.resend.ca_file))
+    assert isinstance(one.send(b"{}", "k"), Answer)
+    one.close()
+    assert len(through.heads) == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["https://proxy.example:3128", "proxy.example:3128", "http://u:secret@proxy.example"]
+)
+def test_a_proxy_that_is_none_is_a_mistake_that_shows_no_secret(address):
+    with pytest.raises(ConfigError, match=r"resend\.proxy: must look like") as caught:
+        load(None, {"OUTBOXD_RESEND__PROXY": address})
+    assert "secret@" not in str(caught.value)

@@ -1,6 +1,7 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
--- streak. What is paused is left alone, but for the pause that is probed (in one lane, where one is given). A batch without an open
--- answer is asked at this daemon's account from now on. No row: none was due.
+-- streak. What is paused is left alone, and everything while the account's breaker is open, but for what is probed (in one
+-- lane, where one is given; an account's probe passes the breaker too). A batch without an open answer is asked at this
+-- daemon's account from now on. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), due as materialized (
@@ -18,7 +19,12 @@ with instant as materialized (
         and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
         and ((pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account')
           or (pause.kind = 'queue' and pause.key = (select queue.name from outboxd.queue where queue.id = batch.queue))
-          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane)))
+          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))
+      union all
+      select
+      from outboxd.breaker
+      where breaker.account = %(frozen)s::jsonb ->> 'account' and breaker.state <> 'closed'
+        and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker'))
   order by batch.due_at
   limit %(limit)s::integer
   for update skip locked
@@ -53,7 +59,7 @@ select
   email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
   said.cancelled, said.accepted_as, email.tenant, email.campaign, email.recipients,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
-   from outboxd.suppressed(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
+   from outboxd.unwanted(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
   leased.claimed_at
 from taken
 cross join leased

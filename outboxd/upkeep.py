@@ -1,0 +1,64 @@
+"""What keeps the house in order beside the path: beats, partitions ahead, old figures and counts few, providers learned.
+
+Each round stands alone: one that fails or is late costs nothing but tidiness, and nothing here decides about an email.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from uuid import UUID
+
+from outboxd.db import hold, latency, limit, worker
+from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.providers import Providers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Keeper:
+    """The rounds, for one thread each: `round` on `session`, `learn` on `scout`, because DNS takes its time."""
+
+    session: Session
+    scout: Session
+    worker: UUID
+    threads: int
+    stop: threading.Event
+    providers: Providers
+
+    def round(self) -> None:
+        """Every ten seconds: beat, keep partitions ahead, old figures, counts and histories few."""
+        self.run(self._round)
+
+    def learn(self) -> None:
+        """Learn which mailbox provider the domains belong to that were met on the path."""
+        if self.providers.wants():
+            with contextlib.suppress(ConnectionLostError, StoppedError):
+                self.scout.run(self.providers.round)
+
+    def forget(self) -> None:
+        """Leave the workers table, if that costs no waiting."""
+        if self.session.connected.is_set():
+            self.run(lambda conn: worker.forget(conn, self.worker))
+
+    def run(self, work: Callable[[Connection], object]) -> None:
+        """Do it on the keeper's connection; a connection that breaks is news, not an error."""
+        try:
+            self.session.run(work)
+        except ConnectionLostError:
+            log.warning("keeper lost its connection")
+        except StoppedError:
+            return
+
+    def _round(self, conn: Connection) -> None:
+        worker.beat(
+            conn, self.worker, version=version("outboxd"), threads=self.threads, stopping=self.stop.is_set()
+        )
+        if made := worker.extend_partitions(conn):
+            log.info("made partitions", extra={"tables": made})
+        latency.prune(conn)
+        limit.prune(conn)
+        hold.prune(conn)

@@ -1,0 +1,87 @@
+"""Who is served how much of a claim, in simulated time: nothing starves, and shares are those of the weights."""
+
+import itertools
+from collections import Counter, deque
+
+import pytest
+
+from outboxd.core.fairness import AGEING, Candidate, serve
+
+
+class World:
+    """Slots with an email due each `every` seconds, claims of a fixed size in fixed steps, and a clock of its own."""
+
+    def __init__(self, *, limit: int, per_step: float) -> None:
+        self.now, self.turn, self.limit, self.per_step = 0.0, 0, limit, per_step
+        self.slots: list[tuple[int, int, int]] = []  # priority, queue, weight
+        self.waiting: list[deque[float]] = []
+        self.served: Counter[int] = Counter()
+        self.longest: Counter[int] = Counter()
+
+    def add(self, priority: int, queue: int, *, weight: int = 1, due: int = 0) -> int:
+        self.slots.append((priority, queue, weight))
+        self.waiting.append(deque([0.0] * due))
+        return len(self.slots) - 1
+
+    def fill(self, slot: int, emails: int) -> None:
+        self.waiting[slot].extend([self.now] * emails)
+
+    def claim(self) -> None:
+        candidates = [
+            Candidate(n, *self.slots[n], self.now - due[0]) for n, due in enumerate(self.waiting) if due
+        ]
+        room = self.limit
+        for slot, most in serve(candidates, self.limit, self.turn):
+            for _ in range(min(most, room, len(self.waiting[slot]))):
+                self.longest[slot] = max(self.longest[slot], int(self.now - self.waiting[slot].popleft()))
+                self.served[slot] += 1
+                room -= 1
+        self.turn += 1
+        self.now += self.per_step
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100, 500])
+def test_the_lowest_priority_moves_through_an_hour_in_which_the_highest_is_saturated(limit):
+    world = World(limit=limit, per_step=1.0)
+    high, low = world.add(1, 1), world.add(100, 2, due=10_000)
+    moved, last = [], 0
+    while world.now < 3600:
+        world.fill(high, limit)  # as much as all claims can take
+        world.claim()
+        if world.served[low] > last:
+            moved.append(world.now)
+            last = world.served[low]
+    assert moved[0] <= 2 * AGEING
+    assert max(after - before for before, after in itertools.pairwise(moved)) <= AGEING
+    assert world.served[high] >= 0.85 * 3600 * limit
+
+
+def test_every_priority_moves_while_the_highest_is_saturated():
+    world = World(limit=100, per_step=1.0)
+    high = world.add(1, 1)
+    others = [world.add(priority, priority, due=2000) for priority in (5, 10, 50, 100)]
+    while world.now < 3600:
+        world.fill(high, 100)
+        world.claim()
+    assert all(world.served[slot] > 0 for slot in others)
+
+
+def test_a_fresh_urgent_mail_has_its_half_of_a_claim_however_old_the_others_are():
+    old, fresh = Candidate(0, 100, 2, 1, 7200.0), Candidate(1, 1, 1, 1, 0.0)
+    for turn in range(20):
+        assert dict(serve([old, fresh], 100, turn))[1] >= 50
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_claim_of_few_emails_is_not_all_for_the_oldest(limit):
+    old, fresh = Candidate(0, 100, 2, 1, 100.0), Candidate(1, 1, 1, 1, 0.0)
+    first = Counter(serve([old, fresh], limit, turn)[0][0] for turn in range(100))
+    assert first[1] >= 70
+
+
+def test_queues_of_one_priority_share_by_weight():
+    world = World(limit=100, per_step=0.1)
+    heavy, light = world.add(10, 1, weight=3, due=100_000), world.add(10, 2, due=100_000)
+    for _ in range(400):
+        world.claim()
+    assert 2.7 <= world.served[heavy] / world.served[light] <= 3.3

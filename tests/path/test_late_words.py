@@ -1,0 +1,75 @@
+"""What is said between claim and ask counts, where more than a second lies between: suppressed, cancelled, paused."""
+
+import time
+
+import pytest
+from conftest_path import count, drained
+from factories import insert, insert_many, payload, state_of, uid_of
+from ledger import asked
+from waiting import until
+
+from outboxd.sink.options import Fault
+
+pytestmark = pytest.mark.path
+
+
+@pytest.fixture
+def in_hand(conn, sink, daemon):
+    """Ten emails that a daemon has claimed and may not ask for: the provider said to wait. Their ids, and the sink."""
+    running = sink()
+    running.provider.control({"faults": (Fault("429", argument=4),)})
+    conn.execute("update outboxd.queue set batch = false")
+    daemon(running.url, OUTBOXD_SENDER__THREADS="1", OUTBOXD_SENDER__LEASE="60s")
+    insert_many(conn, 1, to="first@example.org")
+    until(lambda: running.provider.verdicts["fault"] == 1, what="the provider to hold everything back")
+    ids = [insert(conn, body=payload(to=f"r{n}@example.org")) for n in range(10)]
+    until(lambda: count(conn, "lease", f"ids && '{{{','.join(map(str, ids))}}}'") > 0, what="emails in hand")
+    running.provider.control({"faults": ()})
+    held = [id_ for (id_,) in conn.execute("select unnest(ids) from outboxd.lease").fetchall() if id_ in ids]
+    assert held
+    return held, ids, running
+
+
+def asked_late(conn, running, ids, said_at: float) -> list[str]:
+    """Of these emails, those asked for more than a second after something was said about them."""
+    uids = {str(uid_of(conn, id_)) for id_ in ids}
+    return [uid for entry in asked(running) if entry.at > said_at + 1.0 for uid in entry.uids if uid in uids]
+
+
+def test_who_is_suppressed_after_the_claim_is_not_asked_for(conn, in_hand):
+    held, ids, running = in_hand
+    for n, id_ in enumerate(ids):
+        if id_ in held:
+            conn.execute(
+                "select outboxd.suppress(%s, 'spam_complaint', 'all', 'test')", (f"r{n}@example.org",)
+            )
+    said_at = time.time()
+    until(lambda: drained(conn), within=30, what="all to end")
+    assert {state_of(conn, id_) for id_ in held} == {"suppressed"}
+    assert asked_late(conn, running, held, said_at) == []
+
+
+def test_what_is_cancelled_after_the_claim_is_not_asked_for(conn, in_hand):
+    held, _, running = in_hand
+    for id_ in held:
+        conn.execute("select outboxd.cancel(%s)", (uid_of(conn, id_),))
+    said_at = time.time()
+    until(lambda: drained(conn), within=30, what="all to end")
+    assert {state_of(conn, id_) for id_ in held} == {"cancelled"}
+    assert asked_late(conn, running, held, said_at) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("queue", "transactional"), ("type", "welcome"), ("account", "default")]
+)
+def test_what_is_paused_after_the_claim_waits_until_it_is_resumed(conn, in_hand, kind, key):
+    _, ids, running = in_hand
+    conn.execute("select outboxd.pause(%s, %s, 'a test')", (kind, key))
+    said_at = time.time()
+    until(lambda: count(conn, "lease") == 0, within=30, what="all to go back")
+    until(lambda: time.time() > said_at + 5, what="the time that the provider wanted")
+    assert asked_late(conn, running, ids, said_at) == []
+    assert count(conn, "progress", "attempts > 0") == 0
+    conn.execute("select outboxd.resume(%s, %s)", (kind, key))
+    until(lambda: drained(conn), within=30, what="all to go")
+    assert {state_of(conn, id_) for id_ in ids} == {"sent"}
