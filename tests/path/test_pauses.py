@@ -5,6 +5,8 @@ from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload
 from waiting import until
 
+from outboxd.sink.options import Fault
+
 pytestmark = pytest.mark.path
 
 
@@ -119,3 +121,11 @@ def test_an_account_is_probed_with_a_suspect_where_nothing_else_waits(conn, sink
     daemon(running.url)
     until(lambda: count(conn, "delivery") == 1, what="the probe")
     assert paused(conn) == []
+
+
+def test_a_429_that_names_no_rate_does_not_lift_the_pace(conn, sink, daemon):
+    running = sink(faults=(Fault("429-bare", 1.0),))
+    insert(conn)
+    daemon(running.url)
+    until(lambda: count(conn, "account", "overran_at is not null") == 1, what="the overrun to be known")
+    assert conn.execute("select rate from outboxd.account").fetchone() == (10.0,)
