@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "sink": "Run the local Resend: accepts emails, shows them in the browser, sends none.",
     "enqueue": "Insert one email.",
     "emails": "List, show and cancel emails.",
+    "explain": "Say why an email has not left, and when it can.",
     "dead": "List and show dead letters.",
     "adopt": "Let a restored or copied database send.",
     "accounts": "Look at provider accounts, and resume them.",

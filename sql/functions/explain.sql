@@ -32,12 +32,7 @@ begin
         'this database is a copy, or failed over: see outboxd adopt'),
       (3, 'due time', case when fact.due_at > instant then 'hold' end, fact.due_at,
         coalesce(format('attempt %s failed: %s', nullif(fact.attempts, 0), fact.last_error), 'scheduled')),
-      (6, 'lane', case when fact.closed_until > instant or exists (
-          select from closed where closed.kind = fact.lane_kind and fact.lane_key = any (closed.keys)) then 'hold' end,
-        (select case when bool_or(closed.until is null) then null
-            else greatest(max(closed.until), case when fact.closed_until > instant then fact.closed_until end) end
-          from (select closed.until from closed where closed.kind = fact.lane_kind and fact.lane_key = any (closed.keys)
-            union all select fact.closed_until where fact.closed_until > instant) as closed),
+      (6, 'lane', case when fact.lane_closed then 'hold' end, fact.lane_until,
         format('waits in the lane of %s %s', fact.lane_kind, fact.lane_key)),
       (7, 'accepted', case when fact.accepted then 'end' end, null, 'an ask of before was accepted: it ends as sent'),
       (8, 'cancel', case when fact.cancelled and not fact.finishes then 'end' end, null, 'taken back'),

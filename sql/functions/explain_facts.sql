@@ -6,7 +6,7 @@ returns table (
   recipients text[], ended text, in_hand_until timestamptz, batched boolean, waits boolean, due_at timestamptz, queue_id smallint,
   lane integer, priority smallint, attempts integer, last_error text, open boolean, finishes boolean,
   first_asked_at timestamptz, cancelled boolean, accepted boolean, unwanted text, taken_out text[], lane_kind text, lane_key text,
-  closed_until timestamptz)
+  lane_closed boolean, lane_until timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -35,7 +35,9 @@ select
   case when review.nobody_left or (progress.ambiguous and not review.taken_out <@ review.before)
     then (select format('%s (%s)', who.reason, who.scope) from outboxd.unwanted(
       email.recipients, email.queue, email.type, explain_facts.at) as who limit 1) end,
-  review.taken_out, lane.kind, lane.key, lane.closed_until
+  review.taken_out, lane.kind, lane.key,
+  coalesce(shut.key is not null or lane.closed_until > explain_facts.at, false),
+  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.closed_until) end
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -44,6 +46,8 @@ left join outboxd.batch on batch.batch_uid = member.batch_uid
 left join outboxd.ready on ready.id = email.id and member.id is null
 left join outboxd.progress on progress.id = email.id and member.id is null
 left join outboxd.lane on lane.id = coalesce(batch.lane, ready.lane)
+left join outboxd.pause as shut
+  on shut.kind = lane.kind and shut.key = lane.key and (shut.until is null or shut.until > explain_facts.at)
 left join lateral (
   select lease.lease_until from outboxd.lease where email.id = any (lease.ids) limit 1) as lease on true
 left join lateral (
