@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 4147dd2acac17319';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 6cb0a4c29bdc94a6';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -853,12 +853,7 @@ begin
         'this database is a copy, or failed over: see outboxd adopt'),
       (3, 'due time', case when fact.due_at > instant then 'hold' end, fact.due_at,
         coalesce(format('attempt %s failed: %s', nullif(fact.attempts, 0), fact.last_error), 'scheduled')),
-      (6, 'lane', case when fact.closed_until > instant or exists (
-          select from closed where closed.kind = fact.lane_kind and fact.lane_key = any (closed.keys)) then 'hold' end,
-        (select case when bool_or(closed.until is null) then null
-            else greatest(max(closed.until), case when fact.closed_until > instant then fact.closed_until end) end
-          from (select closed.until from closed where closed.kind = fact.lane_kind and fact.lane_key = any (closed.keys)
-            union all select fact.closed_until where fact.closed_until > instant) as closed),
+      (6, 'lane', case when fact.lane_closed then 'hold' end, fact.lane_until,
         format('waits in the lane of %s %s', fact.lane_kind, fact.lane_key)),
       (7, 'accepted', case when fact.accepted then 'end' end, null, 'an ask of before was accepted: it ends as sent'),
       (8, 'cancel', case when fact.cancelled and not fact.finishes then 'end' end, null, 'taken back'),
@@ -949,7 +944,7 @@ $$;
 -- Name: explain_facts(uuid, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.explain_facts(uid uuid, at timestamp with time zone) RETURNS TABLE(id bigint, queue text, type text, campaign text, tenant text, expires_at timestamp with time zone, senders text[], types text[], recipients text[], ended text, in_hand_until timestamp with time zone, batched boolean, waits boolean, due_at timestamp with time zone, queue_id smallint, lane integer, priority smallint, attempts integer, last_error text, open boolean, finishes boolean, first_asked_at timestamp with time zone, cancelled boolean, accepted boolean, unwanted text, taken_out text[], lane_kind text, lane_key text, closed_until timestamp with time zone)
+CREATE FUNCTION outboxd.explain_facts(uid uuid, at timestamp with time zone) RETURNS TABLE(id bigint, queue text, type text, campaign text, tenant text, expires_at timestamp with time zone, senders text[], types text[], recipients text[], ended text, in_hand_until timestamp with time zone, batched boolean, waits boolean, due_at timestamp with time zone, queue_id smallint, lane integer, priority smallint, attempts integer, last_error text, open boolean, finishes boolean, first_asked_at timestamp with time zone, cancelled boolean, accepted boolean, unwanted text, taken_out text[], lane_kind text, lane_key text, lane_closed boolean, lane_until timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -978,7 +973,9 @@ select
   case when review.nobody_left or (progress.ambiguous and not review.taken_out <@ review.before)
     then (select format('%s (%s)', who.reason, who.scope) from outboxd.unwanted(
       email.recipients, email.queue, email.type, explain_facts.at) as who limit 1) end,
-  review.taken_out, lane.kind, lane.key, lane.closed_until
+  review.taken_out, lane.kind, lane.key,
+  coalesce(shut.key is not null or lane.closed_until > explain_facts.at, false),
+  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.closed_until) end
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -987,6 +984,8 @@ left join outboxd.batch on batch.batch_uid = member.batch_uid
 left join outboxd.ready on ready.id = email.id and member.id is null
 left join outboxd.progress on progress.id = email.id and member.id is null
 left join outboxd.lane on lane.id = coalesce(batch.lane, ready.lane)
+left join outboxd.pause as shut
+  on shut.kind = lane.kind and shut.key = lane.key and (shut.until is null or shut.until > explain_facts.at)
 left join lateral (
   select lease.lease_until from outboxd.lease where email.id = any (lease.ids) limit 1) as lease on true
 left join lateral (
