@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 6cb0a4c29bdc94a6';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 77d3e404c1ed128d';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -

@@ -62,7 +62,7 @@ class World:
     lanes: dict[str, int] = field(default_factory=dict)
     ids: dict[int, str] = field(default_factory=dict)
 
-    def make(self, gate: str, others: list[str]) -> None:
+    def make(self, gate: str, others: list[str]) -> None:  # noqa: C901 - one branch per gate
         """One email that this gate stops, and some of those behind it as well."""
         n, wanted = len(self.ids), {gate, *others}
         own = f"d{n}.example"
@@ -135,7 +135,7 @@ class World:
             (id_, kind, "re_1" if kind == "accepted" else None),
         )
 
-    def suppress(self, id_: int, to: str) -> None:
+    def suppress(self, _id: int, to: str) -> None:
         self.conn.execute("select outboxd.suppress(%s, 'hard_bounce')", (to,))
 
 
