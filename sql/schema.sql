@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 12c59324011be13c';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract b95af1bf1cbdfb5e';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -

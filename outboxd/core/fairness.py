@@ -37,7 +37,10 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
     for _, group in groupby(ordered, key=_lifted):
         shares += _divided(list(group), limit, turn)
     first = {one.slot for one in candidates if one.priority == min(other.priority for other in candidates)}
-    behind = [one for one in candidates if one.slot not in first and one.waited >= AGEING]
+    top = min(map(_lifted, candidates))  # who is lifted as high as the first shares with them already
+    behind = [
+        one for one in candidates if one.slot not in first and one.waited >= AGEING and _lifted(one) > top
+    ]
     part = int(limit * LIFTED * (turn + 1)) - int(limit * LIFTED * turn)  # of a small claim: one now and then
     if behind and part > 0:
         oldest = max(behind, key=lambda one: one.waited)

@@ -158,6 +158,26 @@ def claim(
     )
 
 
+def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tuple[int, datetime, int]:
+    """Move a mailbox provider's emails into its lane, of the next `limit` behind the slot's watermark.
+
+    How many were looked at, whosever they were, and where the last of them stands.
+    """
+    values = {
+        "queue": slot.queue,
+        "priority": slot.priority,
+        "after_at": slot.after_at,
+        "after_id": slot.after_id,
+        "key": key,
+        "lane": lane,
+        "limit": limit,
+    }
+    with conn.transaction():
+        path_settings(conn)
+        row = conn.execute(query("ready/park"), values).fetchone()
+    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
+
+
 def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
     (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,

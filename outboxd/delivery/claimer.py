@@ -24,6 +24,7 @@ from outboxd.db.wake import Doorbell
 from outboxd.delivery.gates import Stopped, cancel, judge, news
 from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
+from outboxd.delivery.parking import park
 from outboxd.delivery.sender import Result
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
         return
     hand_back_doubtful(claimer.leasing, conn)
     _recheck(claimer, conn)
+    if claimer.leasing.crowd is not None:
+        claimer.leasing.crowd = park(conn, claimer.leasing.crowd)
     room = claimer.leasing.hand.room()
     if room == 0:
         if time.monotonic() >= claimer.head_due:

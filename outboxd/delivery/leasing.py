@@ -22,6 +22,7 @@ from outboxd.delivery.admission import Admission
 from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import pack, repack
+from outboxd.delivery.parking import Crowd, crowd
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
 
@@ -30,7 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Leasing:
-    """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold."""
+    """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
+
+    `crowd` is what most of a claim was refused for, until all of it is parked.
+    """
 
     hand: Hand
     settler: Settler
@@ -39,6 +43,7 @@ class Leasing:
     home: Frozen
     ttl: timedelta
     doubtful: list[UUID] = field(default_factory=list)
+    crowd: Crowd | None = None
 
 
 def lease_emails(
@@ -146,6 +151,7 @@ def _admitted(
     if not parcels:
         return []
     go, held = leasing.admission.admit(conn, lease_id, parcels)
+    leasing.crowd = leasing.crowd or crowd(held, len(parcels))
     for parcel, stopped in held:
         _report(leasing, parcel, stopped, started, probe)
     return go

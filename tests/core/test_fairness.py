@@ -72,6 +72,11 @@ def test_a_fresh_urgent_mail_has_its_half_of_a_claim_however_old_the_others_are(
         assert dict(serve([old, fresh], 100, turn))[1] >= 50
 
 
+def test_who_is_lifted_as_high_as_the_first_leaves_no_part_of_a_claim_unused():
+    shares = serve([Candidate(0, 10, 2, 1, 700.0), Candidate(1, 1, 1, 1, 0.0)], 20, 3)
+    assert sum(most for _, most in shares) >= 20
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_a_claim_of_few_emails_is_not_all_for_the_oldest(limit):
     old, fresh = Candidate(0, 100, 2, 1, 100.0), Candidate(1, 1, 1, 1, 0.0)

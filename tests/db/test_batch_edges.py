@@ -177,3 +177,13 @@ def test_a_word_of_cancel_that_came_too_late_does_not_stay_beside_a_dead_letter(
     conn.execute("insert into outboxd.word (id, kind) values (%s, 'cancel')", (email.id,))
     word.apply(conn)
     assert count(conn, "word") == 0
+
+
+def test_a_member_that_left_its_lease_refuses_its_whole_batch(conn):
+    for _ in range(2):
+        insert(conn)
+    emails = claim(conn)
+    settle_parcel(conn, Parcel((emails[0],)), NO)
+    parcel = Parcel(tuple(emails), Batch(uuid4(), b"[{},{}]", HOME))
+    assert batch.repack(conn, emails[0].lease_id, [parcel]) == set()
+    assert count(conn, "batch_member") == 0

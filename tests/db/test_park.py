@@ -1,0 +1,55 @@
+"""Parking in bulk: whose emails move, how far one statement looks, and what it leaves alone."""
+
+from factories import insert, payload, slot
+
+from outboxd.db import lease, pause
+
+
+def put(conn, *domains: str, **columns) -> list[int]:
+    return [insert(conn, body=payload(to=f"u{n}@{domain}"), **columns) for n, domain in enumerate(domains)]
+
+
+def lanes(conn) -> dict[int, int]:
+    return dict(conn.execute("select id, lane from outboxd.ready").fetchall())
+
+
+def test_all_domains_of_a_group_move_and_no_others_do(conn):
+    ids = put(conn, "gmail.com", "googlemail.com", "gmail.com.evil.example", "yahoo.fr", "shop.example")
+    lane = pause.lane(conn, "provider", "gmail")
+    seen, *_ = lease.park(conn, slot(), "gmail", lane, limit=100)
+    assert seen == 5
+    assert [lanes(conn)[id_] for id_ in ids] == [lane, lane, 0, 0, 0]
+
+
+def test_a_domain_in_no_group_is_its_own(conn):
+    ids = put(conn, "shop.example", "other.example")
+    lane = pause.lane(conn, "provider", "shop.example")
+    lease.park(conn, slot(), "shop.example", lane, limit=100)
+    assert [lanes(conn)[id_] for id_ in ids] == [lane, 0]
+
+
+def test_it_goes_on_where_it_was_and_keeps_every_place(conn):
+    put(conn, *["shop.example"] * 25)
+    places = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
+    lane, at, seen = pause.lane(conn, "provider", "shop.example"), slot(), []
+    while not seen or seen[-1] == 10:
+        count, after_at, after_id = lease.park(conn, at, "shop.example", lane, limit=10)
+        seen.append(count)
+        at = lease.Slot(1, 0, 1, after_at, after_id)
+    assert seen == [10, 10, 5]
+    assert set(lanes(conn).values()) == {lane}
+    assert conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall() == places
+
+
+def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
+    first, second = put(conn, "shop.example", "shop.example")
+    other = connect()
+    with other.transaction():
+        other.execute("select from outboxd.ready where id = %s for update", (first,))
+        lane = pause.lane(conn, "provider", "shop.example")
+        lease.park(conn, slot(), "shop.example", lane, limit=10)
+    assert lanes(conn) == {first: 0, second: lane}
+
+
+def test_nothing_behind_the_watermark_is_nothing_seen(conn):
+    assert lease.park(conn, slot(), "shop.example", 7, limit=10) == (0, slot().after_at, 0)

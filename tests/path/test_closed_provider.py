@@ -1,0 +1,156 @@
+"""One provider is closed and has most of what is due: the others do not feel it, and parking touches each row once."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from conftest_path import count
+from factories import HOME, payload
+from ledger import percentile
+from waiting import until
+
+from outboxd.db import lease
+from outboxd.db.lease import Slot
+
+pytestmark = pytest.mark.path
+CLOSED, OTHERS = "closed.example", 1000
+BULK = """
+insert into outboxd.email (type, payload)
+select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('u' || n || '@' || %s::text || n %% %s || '.example'))
+from generate_series(1, %s) as n
+"""
+WATCH = """
+create table public.touched (operation text, n bigint);
+create function public.note_touched() returns trigger language plpgsql security definer as $$
+begin
+  insert into public.touched select tg_op, count(*) from rows;
+  return null;
+end $$;
+create trigger i after insert on outboxd.ready referencing new table as rows
+for each statement execute function public.note_touched();
+create trigger u after update on outboxd.ready referencing new table as rows
+for each statement execute function public.note_touched();
+create trigger d after delete on outboxd.ready referencing old table as rows
+for each statement execute function public.note_touched();
+"""
+
+
+def put(conn, domain: str, emails: int, *, domains: int = 1) -> None:
+    conn.execute(BULK, (json.dumps(payload()), domain, domains, emails))
+
+
+def close(conn) -> None:
+    conn.execute(
+        "insert into outboxd.provider_override (provider, suspended_until, reason, who) "
+        "values ('closed0.example', clock_timestamp() + interval '1 h', 'deferrals', 'ada')"
+    )
+
+
+def writes(conn) -> tuple[int, ...]:
+    """Rows inserted into, updated in and deleted from `ready`."""
+    found = dict(conn.execute("select operation, sum(n)::bigint from public.touched group by 1").fetchall())
+    return tuple(found.get(operation, 0) for operation in ("INSERT", "UPDATE", "DELETE"))
+
+
+@contextmanager
+def timed_claims(database: str) -> Iterator[list[float]]:
+    """Milliseconds of claims of a hundred beside the daemon's, rolled back."""
+    import psycopg
+
+    found: list[float] = []
+    done = threading.Event()
+
+    def work() -> None:
+        with psycopg.connect(database, autocommit=True) as conn:
+            while not done.wait(0.05):
+                wanted = [Slot(one.queue, one.lane, one.priority) for one in lease.slots(conn, "default")
+                    if one.due_in <= 0 and one.lane >= 0]  # fmt: skip
+                with conn.transaction(force_rollback=True):
+                    started = time.perf_counter()
+                    lease.claim(conn, wanted, lease_id=uuid4(), worker=uuid4(), frozen=HOME,
+                        ttl=timedelta(seconds=60), limit=100)  # fmt: skip
+                    found.append((time.perf_counter() - started) * 1000)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+
+
+def others_leave(running, *, within: float) -> float:
+    """Seconds until all of the other providers' emails were accepted."""
+    started = time.monotonic()
+    until(lambda: len(running.provider.accepted_by_uid) >= OTHERS, within=within, what="the others to leave")
+    return time.monotonic() - started
+
+
+def test_what_is_inserted_after_its_provider_closed_costs_the_others_nothing(database, conn, sink, daemon):
+    enqueued_behind_a_lane(database, conn, sink, daemon, emails=50_000, slowest=8 * 5)
+
+
+@pytest.mark.long
+def test_a_million_inserted_after_their_provider_closed_cost_the_others_nothing(database, conn, sink, daemon):
+    enqueued_behind_a_lane(database, conn, sink, daemon, emails=1_000_000, slowest=5)
+
+
+def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest: float) -> None:
+    running = sink()
+    conn.execute(WATCH)
+    close(conn)
+    conn.execute(
+        "insert into outboxd.lane (kind, key, closed_until) "
+        "values ('provider', 'closed0.example', clock_timestamp() + interval '1 h')"
+    )
+    put(conn, "closed", emails)
+    assert count(conn, "ready", "lane > 0") == emails
+    put(conn, "open", OTHERS, domains=100)
+    daemon(running.url, limits=True)
+    with timed_claims(database) as claims:
+        seconds = others_leave(running, within=30)
+        until(lambda: len(claims) >= 50, what="claims to be timed")
+    print(f"\nthe others left in {seconds:.2f} s; claims p99 {percentile(claims, 0.99):.1f} ms")
+    until(lambda: count(conn, "lease") == 0, what="the last to be settled")
+    inserted, updated, deleted = writes(conn)
+    assert (inserted, updated, deleted) == (emails + OTHERS, 0, OTHERS)
+    assert seconds <= 5
+    assert percentile(claims, 0.9) <= slowest
+
+
+def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon):
+    parked_in_bulk(database, conn, sink, daemon, emails=50_000, within=30)
+
+
+@pytest.mark.long
+def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(database, conn, sink, daemon):
+    parked_in_bulk(database, conn, sink, daemon, emails=1_000_000, within=120)
+
+
+def parked_in_bulk(database, conn, sink, daemon, *, emails: int, within: float) -> None:
+    running = sink()
+    conn.execute(WATCH)
+    put(conn, "closed", emails)
+    put(conn, "open", OTHERS, domains=100)
+    close(conn)
+    daemon(running.url, limits=True)
+    with timed_claims(database) as claims:
+        seconds = others_leave(running, within=within)
+        until(lambda: count(conn, "ready", "lane = 0") == 0, within=within, what="all to be parked")
+        until(lambda: count(conn, "lease") == 0, what="what was claimed to be back")
+    inserted, updated, deleted = writes(conn)
+    print(
+        f"\nthe others left in {seconds:.2f} s; claims p99 {percentile(claims, 0.99):.1f} ms; "
+        f"{updated} parked in bulk, {deleted - OTHERS} by settling"
+    )
+    assert count(conn, "ready", "lane > 0") == emails
+    assert inserted - deleted == emails
+    claimed = deleted - OTHERS  # of the closed provider, until the crowd was seen and while it was parked
+    assert updated + claimed <= emails * 1.02
+    assert claimed <= emails / 2
