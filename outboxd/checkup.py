@@ -42,7 +42,7 @@ def findings(config: Config) -> Iterator[Finding]:
         if not reachable:
             break
     if reachable:
-        for look in (_pooler, _schema, _grants, _listener):
+        for look in (_pooler, _schema, _grants, _pauses, _listener):
             yield _guarded(look.__name__[1:], look, config)
     yield _guarded("provider", _provider, config)
 
@@ -111,6 +111,18 @@ def _grants(config: Config) -> Finding:
         return Finding("grants", "ok", f"{role} may do what the daemon does")
     return Finding(
         "grants", "FAIL", f"{role} lacks {', '.join(missing)}", "run as a role that has the daemon's rights"
+    )
+
+
+def _pauses(config: Config) -> Finding:
+    found = probe.pauses(config.database.url.reveal())
+    if not found:
+        return Finding("pauses", "ok", "nothing is paused")
+    return Finding(
+        "pauses",
+        "note",
+        "; ".join(found),
+        "outboxd probes its own pauses; `outboxd accounts resume` ends one at once",
     )
 
 

@@ -32,13 +32,14 @@ from outboxd.db.session import Session
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.brake import Brake
+from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.claimer import Claimer, claim_all
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
-from outboxd.delivery.sender import Result, Sending, send_all
+from outboxd.delivery.sender import UNTIL_PAUSED, Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
@@ -72,6 +73,8 @@ class Daemon:
     give_up: threading.Event
     bell: Doorbell
     hand: Hand
+    brake: Brake
+    slow: SlowStart
     settler: Settler
     claimer: Claimer
     pacer: Pacer
@@ -117,12 +120,13 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     providers = Providers(resolve_mx)
     admission = Admission(policies, providers.provider_of)
     bell = Doorbell(listen_url, stop=stop)
-    hand = Hand(config.sender.threads)
+    hand, brake, slow = Hand(config.sender.threads), Brake(), SlowStart(config.sender.threads)
     settler = Settler(
         session=Session(url, "settler", stop=give_up),
         policies=policies,
         admission=admission,
         pauses=Pauses(config.resend.account),
+        breakers=Breakers(config.resend.account, lambda: brake.hold(UNTIL_PAUSED)),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
         wake=bell.ring,
@@ -144,6 +148,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
         fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
+        on_ill=slow.start_over,
     )
     reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies)
     keeper = Keeper(
@@ -155,26 +160,25 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         providers=providers,
     )
     return Daemon(
-        config, live, who, stop, give_up, bell, hand, settler, claimer, pacer, reclaimer, keeper,
+        config, live, who, stop, give_up, bell, hand, brake, slow, settler, claimer, pacer, reclaimer, keeper,
         time_scale=time_scale,
     )  # fmt: skip
 
 
 def start(daemon: Daemon) -> None:
     """Open the clients and start every thread."""
-    brake, need = Brake(), daemon.claimer.need
     daemon.path.append(_spawn(daemon, "settler", lambda: settle_all(daemon.settler)))
     tls = shared_ssl_context(daemon.config.resend.ca_file)
     _spawn(daemon, "watchdog", lambda: _watch(daemon))
     sending = Sending(
         hand=daemon.hand,
-        brake=brake,
+        brake=daemon.brake,
         pacer=daemon.pacer,
         home=daemon.claimer.leasing.home,
         report=daemon.settler.report,
         stop=daemon.stop,
-        need=need,
-        slow=SlowStart(daemon.config.sender.threads),
+        need=daemon.claimer.need,
+        slow=daemon.slow,
     )
     for number in range(daemon.config.sender.threads):
         client = _client(daemon.live, tls)
@@ -325,5 +329,7 @@ def _ready(daemon: Daemon) -> Report:
     if daemon.claimer.fence.problem:
         problems.append(daemon.claimer.fence.problem)
     detail: dict[str, object] = {name: session.connected.is_set() for name, session in sessions.items()}
+    ill = ("breaker", daemon.config.resend.account) in daemon.claimer.paused
+    detail["breaker"] = "open" if ill else "closed"
     detail["pauses"] = [f"{kind} {key}" for kind, key in sorted(daemon.claimer.paused)]
     return Report(not problems, problems, detail)

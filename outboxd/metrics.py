@@ -28,6 +28,12 @@ paused = _meter.create_counter(
     "outboxd.paused", "{request}", "Requests refused for the account's or domain's sake"
 )
 pauses = _meter.create_counter("outboxd.pauses", "{pause}", "Pauses that began, by kind and reason")
+breaker_openings = _meter.create_counter(
+    "outboxd.breaker.openings", "{opening}", "Openings of the breaker that this daemon's answers caused"
+)
+expired_keys = _meter.create_counter(
+    "outboxd.keys.expired", "{email}", "Emails that ended as unknown, 23 hours after an ask without an answer"
+)
 loop_errors = _meter.create_counter("outboxd.loop.errors", "{round}", "Rounds that failed, by loop")
 reconnects = _meter.create_counter(
     "outboxd.reconnects", "{attempt}", "Attempts to reconnect to Postgres, by connection"

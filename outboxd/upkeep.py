@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from uuid import UUID
 
-from outboxd.db import latency, limit, worker
+from outboxd.db import hold, latency, limit, worker
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.providers import Providers
 
@@ -30,7 +30,7 @@ class Keeper:
     providers: Providers
 
     def round(self) -> None:
-        """Every ten seconds: beat, keep partitions ahead, old figures and counts few."""
+        """Every ten seconds: beat, keep partitions ahead, old figures, counts and histories few."""
         self.run(self._round)
 
     def learn(self) -> None:
@@ -61,3 +61,4 @@ class Keeper:
             log.info("made partitions", extra={"tables": made})
         latency.prune(conn)
         limit.prune(conn)
+        hold.prune(conn)

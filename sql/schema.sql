@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 211287b733077376';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 77d3e404c1ed128d';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -821,6 +821,358 @@ end
 $$;
 
 --
+-- Name: explain(uuid, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain(uid uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(step bigint, gate text, verdict text, holds boolean, free_at timestamp with time zone, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  instant constant timestamptz := coalesce(explain.at, clock_timestamp());
+  fact record;
+begin
+  select * into fact from outboxd.explain_facts(explain.uid, instant);
+  if not found then
+    raise exception 'uid: there is no email with this uid' using errcode = '22023';
+  elsif fact.ended is not null or fact.in_hand_until is not null or not fact.waits then
+    return query select * from outboxd.explain_end(fact.ended, fact.in_hand_until);
+    return;
+  end if;
+  return query
+  with closed as materialized (
+    select * from outboxd.explain_pauses(fact.queue, fact.types, fact.senders, fact.recipients, instant)
+  ), given as (
+    select * from (values
+      (1, 'state', 'pass', null::timestamptz, case
+        when fact.lane < 0 and fact.lane <> -1000 then 'waits, to be asked alone: it was in hand at a crash'
+        when fact.batched then 'waits in a batch that was asked for'
+        else 'waits' end),
+      (2, 'held back', case when fact.lane = -1000 or fact.due_at >= '9999-01-01 utc' then 'hold' end, null,
+        'this database is a copy, or failed over: see outboxd adopt'),
+      (3, 'due time', case when fact.due_at > instant then 'hold' end, fact.due_at,
+        coalesce(format('attempt %s failed: %s', nullif(fact.attempts, 0), fact.last_error), 'scheduled')),
+      (6, 'lane', case when fact.lane_closed then 'hold' end, fact.lane_until,
+        format('waits in the lane of %s %s', fact.lane_kind, fact.lane_key)),
+      (7, 'accepted', case when fact.accepted then 'end' end, null, 'an ask of before was accepted: it ends as sent'),
+      (8, 'cancel', case when fact.cancelled and not fact.finishes then 'end' end, null, 'taken back'),
+      (9, 'expiry', case when fact.expires_at <= instant and not fact.finishes then 'end' end, null,
+        'expires_at has passed'),
+      (10, 'suppression', case when not fact.finishes and fact.unwanted is not null then 'end' end, null, fact.unwanted),
+      (11, 'key life', case when fact.open and fact.first_asked_at + interval '23 h' <= instant then 'end' end, null,
+        'an ask of 23 hours ago is still open: it ends as unknown')
+    ) as said (step, gate, verdict, free_at, detail)
+    union all
+    select kind.step, kind.name || ' pause', case when closed.kind is not null then 'hold' end, closed.until, closed.detail
+    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
+    left join closed on closed.kind = kind.name
+    union all
+    select 100 + ours.place, ours.kind || ' limit', case when ours.held then 'hold' end, ours.free_at,
+      format('%s of %s in %s for %s', ours.used, coalesce(ours.most::text, 'any'), ours.per, ours.key)
+    from outboxd.explain_limits(
+      fact.id, fact.queue, fact.type, fact.campaign, fact.tenant, fact.recipients, instant) as ours
+    union all
+    select 1000, 'account pace', case when min(account.next_at) > instant then 'hold' end, min(account.next_at),
+      'the next request of the account may leave then'
+    from outboxd.account
+  ), judged as materialized (
+    select row_number() over (order by given.step) as step, given.gate, coalesce(given.verdict, 'pass') as verdict,
+      case when given.verdict = 'hold' then given.free_at end as free_at,
+      case when given.verdict is not null or given.step = 1 or given.step between 100 and 999 then given.detail end as detail,
+      given.step between 100 and 999 as limits
+    from given
+  ), stopped as materialized (
+    select judged.step, judged.gate, judged.verdict, judged.detail
+    from judged
+    where judged.verdict <> 'pass'
+    order by judged.limits and judged.step > (select min(one.step) from judged as one where one.verdict <> 'pass'
+        and not one.limits), case when judged.limits then 1000 else judged.step end, judged.free_at desc, judged.step
+    limit 1
+  ), answer as (
+    select max(judged.step) as step, bool_or(judged.verdict = 'end') as ends,
+      case when not bool_or(judged.verdict = 'end' or judged.verdict = 'hold' and judged.free_at is null)
+        then coalesce(max(judged.free_at), instant) end as earliest,
+      string_agg(judged.gate, ', ' order by judged.step) filter (where judged.verdict = 'end') as ended_by
+    from judged
+  )
+  select judged.step, judged.gate, judged.verdict, coalesce(judged.step = stopped.step, false), judged.free_at, judged.detail
+  from judged
+  left join stopped on true
+  union all
+  select answer.step + 1, 'place', 'pass', false, null, case when fact.batched then 'batches are asked in the order in which they fall due'
+    else outboxd.explain_place(fact.id, fact.queue_id, fact.lane, fact.priority, fact.due_at) end
+  from answer
+  union all
+  select answer.step + 2, 'answer', coalesce(stopped.verdict, 'pass'), false,
+    case when answer.earliest < least(fact.expires_at,
+        case when fact.open then fact.first_asked_at + interval '23 h' end) is not false then answer.earliest end,
+    case
+      when stopped.step is null then 'may go now'
+      when stopped.verdict = 'end' then format('is not sent: %s', stopped.gate)
+      else format('held by %s', stopped.gate) || case
+        when answer.ends then format(', and then not sent: %s', answer.ended_by)
+        when answer.earliest >= fact.expires_at and not fact.finishes then ', and expires before that'
+        when fact.open and answer.earliest >= fact.first_asked_at + interval '23 h' then ', and its key''s life ends before that'
+        else '' end
+    end
+  from answer
+  left join stopped on true
+  order by 1;
+end
+$$;
+
+--
+-- Name: explain_end(text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_end(ended text, in_hand_until timestamp with time zone) RETURNS TABLE(step bigint, gate text, verdict text, holds boolean, free_at timestamp with time zone, detail text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select row_number() over (), row.gate, said.verdict, said.verdict <> 'pass' and row.gate = 'state', null::timestamptz,
+  said.detail
+from (values ('state'), ('answer')) as row (gate)
+cross join (
+  select
+    case when ended is not null then 'end' when in_hand_until is not null then 'pass' else 'hold' end as verdict,
+    coalesce(ended, format('in a daemon''s hands, at most until %s', in_hand_until),
+      'in no table of a state: see outboxd rebuild') as detail) as said
+$$;
+
+--
+-- Name: explain_facts(uuid, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_facts(uid uuid, at timestamp with time zone) RETURNS TABLE(id bigint, queue text, type text, campaign text, tenant text, expires_at timestamp with time zone, senders text[], types text[], recipients text[], ended text, in_hand_until timestamp with time zone, batched boolean, waits boolean, due_at timestamp with time zone, queue_id smallint, lane integer, priority smallint, attempts integer, last_error text, open boolean, finishes boolean, first_asked_at timestamp with time zone, cancelled boolean, accepted boolean, unwanted text, taken_out text[], lane_kind text, lane_key text, lane_closed boolean, lane_until timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+return query
+select
+  email.id, email.queue, email.type, email.campaign, email.tenant, email.expires_at, mates.senders, mates.types,
+  case when finishes.yes then mates.recipients else array(
+    select mailbox.address
+    from unnest(email.recipients) with ordinality as mailbox (address, place)
+    where mailbox.address <> all (review.taken_out)
+    order by mailbox.place) end,
+  case
+    when delivery.id is not null then
+      delivery.state || coalesce(': ' || delivery.reason, '') || to_char(delivery.at, ' "at" YYYY-MM-DD HH24:MI:SSOF')
+    when dead_letter.id is not null then
+      case dead_letter.certainty when 'not_accepted' then 'dead: ' else 'unknown: ' end || dead_letter.message
+  end,
+  lease.lease_until, batch.batch_uid is not null, ready.id is not null or batch.due_at is not null,
+  coalesce(batch.due_at, ready.scheduled_at), coalesce(ready.queue, batch.queue), coalesce(batch.lane, ready.lane),
+  coalesce(ready.priority, email.priority), coalesce(batch.attempts, progress.attempts, 0)::integer,
+  coalesce(batch.last_error, progress.last_error), coalesce(batch.ambiguous, progress.ambiguous, false), finishes.yes,
+  coalesce(batch.first_asked_at, progress.first_asked_at),
+  coalesce(said.cancelled, false), coalesce(said.accepted, false),
+  case when review.nobody_left or (progress.ambiguous and not review.taken_out <@ review.before)
+    then (select format('%s (%s)', who.reason, who.scope) from outboxd.unwanted(
+      email.recipients, email.queue, email.type, explain_facts.at) as who limit 1) end,
+  review.taken_out, lane.kind, lane.key,
+  coalesce(shut.key is not null or lane.closed_until > explain_facts.at, false),
+  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.closed_until) end
+from outboxd.email
+left join outboxd.delivery on delivery.id = email.id
+left join outboxd.dead_letter on dead_letter.id = email.id
+left join outboxd.batch_member as member on member.id = email.id
+left join outboxd.batch on batch.batch_uid = member.batch_uid
+left join outboxd.ready on ready.id = email.id and member.id is null
+left join outboxd.progress on progress.id = email.id and member.id is null
+left join outboxd.lane on lane.id = coalesce(batch.lane, ready.lane)
+left join outboxd.pause as shut
+  on shut.kind = lane.kind and shut.key = lane.key and (shut.until is null or shut.until > explain_facts.at)
+left join lateral (
+  select lease.lease_until from outboxd.lease where email.id = any (lease.ids) limit 1) as lease on true
+left join lateral (
+  select bool_or(word.kind = 'cancel') as cancelled, bool_or(word.kind = 'accepted') as accepted
+  from outboxd.word
+  where word.id = email.id) as said on true
+cross join lateral (select coalesce(batch.ambiguous, false) as yes) as finishes
+cross join lateral (
+  select coalesce(found.addresses, '{}') as now, known.before,
+    email.recipients[1 : case jsonb_typeof(email.payload -> 'to')
+      when 'array' then jsonb_array_length(email.payload -> 'to') else 1 end] <@ coalesce(found.addresses, '{}')
+      as nobody_left,
+    case when progress.first_asked_at is null then coalesce(found.addresses, '{}')
+      else coalesce(found.addresses, '{}') || known.before end as taken_out
+  from (select array_agg(who.address) as addresses
+    from outboxd.unwanted(email.recipients, email.queue, email.type, explain_facts.at) as who) as found
+  cross join (
+    select array(select jsonb_array_elements_text(coalesce(progress.frozen -> 'removed', '[]'))) as before) as known
+) as review
+cross join lateral (
+  select array_agg(distinct one.type) as types,
+    array_agg(distinct lower(regexp_replace(rtrim(one.payload ->> 'from', '> '), '^.*@', ''))) as senders,
+    (select array_agg(distinct address) from unnest(array_agg(one.recipients::text)) as packed (list)
+      cross join lateral unnest(packed.list::text[]) as address) as recipients
+  from outboxd.email as one
+  where one.id = email.id
+    or finishes.yes and one.id in (select other.id from outboxd.batch_member as other where other.batch_uid = member.batch_uid)
+) as mates
+where email.uid = explain_facts.uid;
+end
+$$;
+
+--
+-- Name: explain_limits(bigint, text, text, text, text, text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_limits(id bigint, queue text, type text, campaign text, tenant text, recipients text[], at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+return query
+with mailbox as (
+  select given.address, min(given.place) as place
+  from unnest(recipients) with ordinality as given (address, place)
+  group by given.address
+), provider as (
+  select coalesce(listed.name, of_domain.domain) as name,
+    max(coalesce(listed.name, domain_mx.provider, of_domain.domain)) as shaped_by,
+    sum(of_domain.units)::integer as units, min(of_domain.place) as place
+  from (
+    select split_part(mailbox.address, '@', 2) as domain, count(*) as units, min(mailbox.place) as place
+    from mailbox
+    group by split_part(mailbox.address, '@', 2)) as of_domain
+  cross join lateral (select outboxd.provider_of(of_domain.domain) as name) as listed
+  left join outboxd.domain_mx
+    on domain_mx.domain = of_domain.domain and listed.name is null and domain_mx.expires_at > explain_limits.at
+  group by coalesce(listed.name, of_domain.domain)
+), wanted as (
+  select 'recipient' as kind, mailbox.address as key, null as shaped_by, 1 as units, mailbox.place
+  from mailbox
+  union all
+  select given.kind, given.key, null, 1, 100 + given.place
+  from (values ('queue', queue, 1), ('type', type, 2), ('campaign', campaign, 3), ('tenant', tenant, 4))
+    as given (kind, key, place)
+  where given.key <> ''
+  union all
+  select given.kind, provider.name, provider.shaped_by, provider.units, 200 + 2 * provider.place + given.place
+  from provider
+  cross join (values ('provider_minute', 0), ('provider_day', 1)) as given (kind, place)
+), ruled as (
+  select wanted.kind, wanted.key, wanted.shaped_by, wanted.units, wanted.place, rule.most, rule.per,
+    rule.per + interval '1.005 s' as reach, slowed.rate_factor,
+    case when slowed.suspended_until > explain_limits.at then slowed.suspended_until end as closed
+  from wanted
+  left join lateral (
+    select limit_rule.most, limit_rule.per
+    from (
+      select named.most, named.per, named.options
+      from outboxd.limit_rule as named
+      where named.kind = wanted.kind
+        and (named.key is null or wanted.kind <> 'recipient' and named.key = wanted.key)
+      order by named.key is null
+      limit 1) as limit_rule
+    where limit_rule.most is not null
+      and not coalesce(limit_rule.options -> 'exempt_types' ? explain_limits.type, false)) as rule on true
+  left join outboxd.provider_override as slowed on slowed.provider = wanted.shaped_by
+  where rule.most is not null or slowed.suspended_until > explain_limits.at
+), counted as (
+  select ruled.kind, ruled.key, ruled.place, ruled.per, ruled.reach, ruled.closed,
+    ruled.kind = 'recipient' and mine.already as moves,
+    case when ruled.rate_factor is null or ruled.most is null then ruled.most
+      else greatest(1, floor(ruled.most * ruled.rate_factor))::integer end as most,
+    case when ruled.kind = 'recipient' then mine.others else known.used end as used,
+    ruled.units
+  from ruled
+  left join lateral (
+    select count(*) filter (where entry.email <> explain_limits.id)::integer as others,
+      coalesce(bool_or(entry.email = explain_limits.id), false) as already
+    from outboxd.recipient_count
+    cross join lateral unnest(recipient_count.emails, recipient_count.at) as entry (email, at)
+    where recipient_count.key = outboxd.recipient_key(ruled.key) and entry.at > explain_limits.at - ruled.reach
+  ) as mine on ruled.kind = 'recipient'
+  left join lateral (
+    select coalesce(sum(entry.n), 0)::integer as used
+    from outboxd.window_count
+    cross join lateral unnest(window_count.at, window_count.n) as entry (at, n)
+    where window_count.kind = ruled.kind and window_count.key = ruled.key
+      and entry.at > explain_limits.at - ruled.reach) as known on ruled.kind <> 'recipient'
+)
+select counted.place, counted.kind, counted.key, counted.used, counted.most, counted.per,
+  not counted.moves and (counted.closed is not null or coalesce(over.excess > 0, false)),
+  case
+    when counted.closed is not null then counted.closed
+    when counted.moves or over.excess is null or over.excess <= 0 then null
+    when counted.kind = 'recipient' then counted.reach + coalesce(
+      outboxd.mailbox_free_at(outboxd.recipient_key(counted.key), explain_limits.id, explain_limits.at - counted.reach,
+        counted.most), explain_limits.at)
+    else counted.reach + coalesce(
+      outboxd.window_free_at(counted.kind, counted.key, explain_limits.at - counted.reach, over.excess),
+      explain_limits.at)
+  end
+from counted
+cross join lateral (select counted.used + least(counted.units, counted.most) - counted.most as excess) as over;
+end
+$$;
+
+--
+-- Name: explain_pauses(text, text[], text[], text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_pauses(queue text, types text[], senders text[], recipients text[], at timestamp with time zone) RETURNS TABLE(kind text, keys text[], until timestamp with time zone, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+return query
+with active as (
+  select pause.kind, pause.key, pause.reason, coalesce(pause.until, 'infinity') as until
+  from outboxd.pause
+  where pause.until is null or pause.until > explain_pauses.at
+), provider as (
+  select coalesce(listed.name, of_domain.domain) as name, coalesce(listed.name, domain_mx.provider) as shaped_by
+  from (select distinct split_part(address, '@', 2) as domain from unnest(recipients) as address) as of_domain
+  cross join lateral (select outboxd.provider_of(of_domain.domain) as name) as listed
+  left join outboxd.domain_mx on domain_mx.domain = of_domain.domain and domain_mx.expires_at > explain_pauses.at
+  where exists (select from active where active.kind = 'provider')
+)
+select active.kind, array_agg(active.key),
+  nullif(case when active.kind = 'account' then min(active.until) else max(active.until) end, 'infinity'),
+  string_agg(format('%s: %s', active.key, active.reason), '; ' order by active.key)
+from active
+where case active.kind
+    when 'account' then not exists (
+      select from outboxd.account
+      where not exists (select from active as other where other.kind = 'account' and other.key = account.name))
+    when 'queue' then active.key = explain_pauses.queue
+    when 'type' then active.key = any (types)
+    when 'domain' then active.key = any (senders)
+    when 'provider' then exists (select from provider where active.key in (provider.name, provider.shaped_by))
+  end
+group by active.kind;
+end
+$$;
+
+--
+-- Name: explain_place(bigint, smallint, integer, smallint, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_place(id bigint, queue_id smallint, lane integer, priority smallint, due_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select format('%s before it in queue %s, lane %s, priority %s',
+  case when count(*) > 10000 then 'more than 10000' else count(*)::text end,
+  (select queue.name from outboxd.queue where queue.id = queue_id), lane, priority)
+from (
+  select
+  from outboxd.ready
+  where ready.queue = queue_id and ready.lane = explain_place.lane and ready.priority = explain_place.priority
+    and (ready.scheduled_at, ready.id) < (due_at, explain_place.id)
+  limit 10001) as before
+$$;
+
+--
 -- Name: extend_partitions(bigint, integer); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -1045,6 +1397,31 @@ CREATE FUNCTION outboxd.gravity(reason text) RETURNS integer
     RETURN array_position(ARRAY['gdpr'::text, 'fraud'::text, 'spam_complaint'::text, 'feedback_loop'::text, 'unsubscribe'::text, 'hard_bounce'::text, 'admin'::text, 'soft_bounce_persistent'::text], reason);
 
 --
+-- Name: keep_hold(); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.keep_hold() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  over timestamptz := clock_timestamp();
+begin
+  if tg_table_name = 'breaker' then
+    insert into outboxd.hold (kind, key, reason, detail, since, until)
+    select 'breaker', old.account, 'provider_ill', old.cause, old.opened_at, over
+    where over > old.opened_at;
+    perform pg_notify('outboxd', '');
+  else
+    insert into outboxd.hold (kind, key, reason, detail, since, until)
+    select old.kind, old.key, old.reason, old.detail, old.since, least(old.until, over)
+    where least(old.until, over) > old.since;
+  end if;
+  return null;
+end
+$$;
+
+--
 -- Name: keep_operator_log(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -1242,10 +1619,10 @@ CREATE FUNCTION outboxd.pause(kind text, key text, reason text, until timestamp 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  wanted text := case when pause.kind = 'domain' then lower(pause.key) else pause.key end;
+  wanted text := case when pause.kind in ('domain', 'provider') then lower(pause.key) else pause.key end;
 begin
-  if pause.kind is null or pause.kind not in ('account', 'queue', 'type', 'domain') then
-    raise exception 'kind: must be account, queue, type or domain' using errcode = '22023';
+  if pause.kind is null or pause.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain') then
+    raise exception 'kind: must be queue, type, campaign, provider, account or domain' using errcode = '22023';
   elsif wanted is null or wanted = '' or length(wanted) > 255 then
     raise exception 'key: must be 1 to 255 characters' using errcode = '22023';
   elsif pause.reason is null or pause.reason = '' or length(pause.reason) > 500 then
@@ -1255,12 +1632,17 @@ begin
     raise exception 'until: lies in the past' using errcode = '22023';
   elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
     raise exception 'key: there is no queue of this name' using errcode = '22023';
+  elsif pause.kind = 'provider' and outboxd.provider_of(wanted) is not null then
+    raise exception 'key: this domain is listed under a provider' using errcode = '22023',
+      hint = format('Pause the provider: %s.', outboxd.provider_of(wanted));
   end if;
   insert into outboxd.pause as known (kind, key, reason, until, by)
   values (pause.kind, wanted, pause.reason, pause.until, session_user)
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.note_action(
+    'pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end
 $$;
 
@@ -1686,13 +2068,21 @@ CREATE FUNCTION outboxd.resume(kind text, key text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+  wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
-  delete from outboxd.pause
-  where pause.kind = resume.kind
-    and pause.key = case when resume.kind = 'domain' then lower(resume.key) else resume.key end;
+  if resume.kind = 'breaker' then
+    update outboxd.breaker
+    set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
+    where breaker.account = wanted and breaker.state <> 'closed';
+  else
+    delete from outboxd.pause
+    where pause.kind = resume.kind and pause.key = wanted;
+  end if;
   if not found then
     return false;
   end if;
+  perform outboxd.note_action('resume', resume.kind, wanted);
   perform pg_notify('outboxd', '');
   return true;
 end
@@ -2020,6 +2410,30 @@ CREATE TABLE outboxd.batch_member (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_vacuum_insert_scale_factor='0', autovacuum_vacuum_insert_threshold='50000');
 
 --
+-- Name: breaker; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.breaker (
+    account text NOT NULL,
+    state text DEFAULT 'closed'::text NOT NULL,
+    failed_at timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    opened_at timestamp with time zone,
+    probe_at timestamp with time zone,
+    cause text,
+    probes integer DEFAULT 0 NOT NULL,
+    threshold smallint DEFAULT 10 NOT NULL,
+    span interval DEFAULT '00:01:00'::interval NOT NULL,
+    open_for interval DEFAULT '00:00:30'::interval NOT NULL,
+    CONSTRAINT breaker_check CHECK (((state = 'closed'::text) OR (opened_at IS NOT NULL))),
+    CONSTRAINT breaker_check1 CHECK (((state = 'closed'::text) OR (probe_at IS NOT NULL))),
+    CONSTRAINT breaker_open_for_check CHECK ((open_for > '00:00:00'::interval)),
+    CONSTRAINT breaker_span_check CHECK ((span > '00:00:00'::interval)),
+    CONSTRAINT breaker_state_check CHECK ((state = ANY (ARRAY['closed'::text, 'open'::text, 'half_open'::text]))),
+    CONSTRAINT breaker_threshold_check CHECK (((threshold >= 1) AND (threshold <= 1000)))
+)
+WITH (fillfactor='50');
+
+--
 -- Name: dead_letter; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -2129,7 +2543,7 @@ CREATE TABLE outboxd.pause (
     probe_at timestamp with time zone,
     probe_every interval,
     by text NOT NULL,
-    CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'domain'::text, 'queue'::text, 'type'::text])))
+    CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'domain'::text, 'queue'::text, 'type'::text, 'campaign'::text, 'provider'::text])))
 )
 WITH (fillfactor='50');
 
@@ -2138,16 +2552,27 @@ WITH (fillfactor='50');
 --
 
 CREATE VIEW outboxd.pauses AS
- SELECT kind,
-    key,
-    reason,
-    detail,
-    since,
-    until,
-    probe_at,
-    by
+ SELECT pause.kind,
+    pause.key,
+    pause.reason,
+    pause.detail,
+    pause.since,
+    pause.until,
+    pause.probe_at,
+    pause.by
    FROM outboxd.pause
-  WHERE ((until IS NULL) OR (until > clock_timestamp()));
+  WHERE ((pause.until IS NULL) OR (pause.until > clock_timestamp()))
+UNION ALL
+ SELECT 'breaker'::text AS kind,
+    breaker.account AS key,
+    'provider_ill'::text AS reason,
+    breaker.cause AS detail,
+    breaker.opened_at AS since,
+    NULL::timestamp with time zone AS until,
+    breaker.probe_at,
+    'outboxd'::text AS by
+   FROM outboxd.breaker
+  WHERE (breaker.state <> 'closed'::text);
 
 --
 -- Name: progress; Type: TABLE; Schema: outboxd; Owner: -
@@ -2231,7 +2656,7 @@ CREATE VIEW outboxd.email_status AS
      LEFT JOIN outboxd.lane ON ((lane.id = ready.lane)))
      LEFT JOIN LATERAL ( SELECT pauses.key AS id
            FROM outboxd.pauses
-          WHERE ((pauses.kind = 'account'::text) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+          WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
          LIMIT 1) closed ON (true))
      LEFT JOIN LATERAL ( SELECT email.id
            FROM outboxd.lease
@@ -2653,6 +3078,44 @@ CREATE TABLE outboxd.attempt_default (
     message text,
     provider_id text
 );
+
+--
+-- Name: hold; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.hold (
+    kind text NOT NULL,
+    key text NOT NULL,
+    reason text NOT NULL,
+    detail text,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    CONSTRAINT hold_check CHECK ((until > since))
+);
+
+--
+-- Name: breaker_status; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.breaker_status AS
+ SELECT account,
+    state,
+    (( SELECT count(*) AS count
+           FROM unnest(breaker.failed_at) failure(at)
+          WHERE (failure.at > (clock_timestamp() - breaker.span))))::integer AS failures,
+    opened_at,
+    probe_at,
+    probes,
+    cause,
+    COALESCE(( SELECT jsonb_agg(jsonb_build_object('opened_at', past.since, 'closed_at', past.until, 'cause', past.detail) ORDER BY past.until DESC) AS jsonb_agg
+           FROM ( SELECT hold.since,
+                    hold.until,
+                    hold.detail
+                   FROM outboxd.hold
+                  WHERE ((hold.kind = 'breaker'::text) AND (hold.key = breaker.account))
+                  ORDER BY hold.until DESC
+                 LIMIT 20) past), '[]'::jsonb) AS history
+   FROM outboxd.breaker;
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: outboxd; Owner: -
@@ -3117,7 +3580,7 @@ CREATE VIEW outboxd.queue_status AS
    FROM ((((((outboxd.queue
      LEFT JOIN LATERAL ( SELECT string_agg(format('%s %s: %s'::text, pauses.kind, pauses.key, pauses.reason), '; '::text ORDER BY pauses.kind) AS reason
            FROM outboxd.pauses
-          WHERE ((pauses.kind = 'account'::text) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
+          WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
             count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((closed.id IS NOT NULL) AND (ready.scheduled_at <= clock_timestamp())))) AS blocked,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
@@ -3351,6 +3814,13 @@ ALTER TABLE ONLY outboxd.batch_member
 
 ALTER TABLE ONLY outboxd.batch
     ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_uid);
+
+--
+-- Name: breaker breaker_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
+--
+
+ALTER TABLE ONLY outboxd.breaker
+    ADD CONSTRAINT breaker_pkey PRIMARY KEY (account);
 
 --
 -- Name: dead_letter dead_letter_pkey; Type: CONSTRAINT; Schema: outboxd; Owner: -
@@ -3591,6 +4061,12 @@ ALTER TABLE ONLY outboxd.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker);
 
 --
+-- Name: batch_ambiguous; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX batch_ambiguous ON outboxd.batch USING btree (first_asked_at) WHERE ambiguous;
+
+--
 -- Name: batch_due; Type: INDEX; Schema: outboxd; Owner: -
 --
 
@@ -3645,10 +4121,28 @@ CREATE INDEX email_uid ON ONLY outboxd.email USING btree (uid);
 CREATE INDEX email_default_uid_idx ON outboxd.email_default USING btree (uid);
 
 --
+-- Name: hold_kind_key_until; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX hold_kind_key_until ON outboxd.hold USING btree (kind, key, until);
+
+--
+-- Name: hold_until; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX hold_until ON outboxd.hold USING btree (until);
+
+--
 -- Name: operator_log_at; Type: INDEX; Schema: outboxd; Owner: -
 --
 
 CREATE INDEX operator_log_at ON outboxd.operator_log USING btree (at);
+
+--
+-- Name: progress_ambiguous; Type: INDEX; Schema: outboxd; Owner: -
+--
+
+CREATE INDEX progress_ambiguous ON outboxd.progress USING btree (first_asked_at) WHERE ambiguous;
 
 --
 -- Name: ready_claim; Type: INDEX; Schema: outboxd; Owner: -
@@ -3715,6 +4209,24 @@ ALTER INDEX outboxd.email_uid ATTACH PARTITION outboxd.email_default_uid_idx;
 --
 
 CREATE TRIGGER accept_email BEFORE INSERT ON outboxd.email FOR EACH ROW EXECUTE FUNCTION outboxd.accept_email();
+
+--
+-- Name: breaker keep_hold; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold AFTER UPDATE ON outboxd.breaker FOR EACH ROW WHEN (((old.state <> 'closed'::text) AND (new.state = 'closed'::text))) EXECUTE FUNCTION outboxd.keep_hold();
+
+--
+-- Name: pause keep_hold; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold AFTER DELETE ON outboxd.pause FOR EACH ROW EXECUTE FUNCTION outboxd.keep_hold();
+
+--
+-- Name: pause keep_hold_of_replaced; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER keep_hold_of_replaced AFTER UPDATE ON outboxd.pause FOR EACH ROW WHEN ((old.since <> new.since)) EXECUTE FUNCTION outboxd.keep_hold();
 
 --
 -- Name: operator_log keep_operator_log; Type: TRIGGER; Schema: outboxd; Owner: -

@@ -89,6 +89,7 @@ def settler_without_thread() -> Any:
     from outboxd.db.policy import Policies
     from outboxd.db.session import Session
     from outboxd.delivery.admission import Admission
+    from outboxd.delivery.breakers import Breakers
     from outboxd.delivery.pauses import Pauses
     from outboxd.delivery.settler import Settler
 
@@ -99,6 +100,7 @@ def settler_without_thread() -> Any:
         policies=policies,
         admission=Admission(policies, lambda domain: Provider(domain, domain)),
         pauses=Pauses(HOME.account),
+        breakers=Breakers(HOME.account, lambda: None),
         give_up=stop,
         inbox=queue.SimpleQueue(),
         wake=lambda: None,

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
+KEY_DATA = b"K\x00\x00\x00\x0c"  # BackendKeyData: process id, secret
 NO_ENCRYPTION = {80877103, 80877104}  # requests for TLS and GSS
 
 
@@ -23,6 +24,12 @@ def read_startup(client: socket.socket) -> bytes:
         if struct.unpack("!I", packet[4:8])[0] not in NO_ENCRYPTION:
             return packet
         client.sendall(b"N")
+
+
+def with_own_process_id(greeting: bytes) -> bytes:
+    """A pooler answers the handshake with a process id of its own, as pgbouncer does."""
+    place = greeting.index(KEY_DATA) + len(KEY_DATA)
+    return greeting[:place] + struct.pack("!I", 1) + greeting[place + 4 :]
 
 
 class Stub:
@@ -96,7 +103,7 @@ class Pooler(Stub):
     def serve(self, client: socket.socket) -> None:
         startup = read_startup(client)
         self._give_back(self._lend(startup))
-        client.sendall(self._greeting)
+        client.sendall(with_own_process_id(self._greeting))
         server, tail = None, b""
         while not self.stopped.is_set():
             waiting = [client] if server is None else [client, server]

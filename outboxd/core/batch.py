@@ -16,7 +16,7 @@ from uuid import UUID
 from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Failure, Outcome, Rejected, Returned, SentAll
-from outboxd.core.retry import KEY_LIFE, Policy, Step, decide
+from outboxd.core.retry import KEY_LIFE, Policy, Step, decide, decide_probe
 
 MOST: Final = 100  # emails in one request, by Resend's contract
 MOST_BYTES: Final = 4 * 1024 * 1024  # of one request for many
@@ -76,9 +76,12 @@ class Parcel:
 def may_travel(email: Claimed, policy: Policy) -> bool:
     """Whether it may share a request: without attachments or the provider's own schedule, and nothing open.
 
-    What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged.
+    What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged. So does
+    what goes without some of its recipients: news of a member's recipients takes a batch apart.
     """
     if not policy.batch or email.alone or email.ambiguous or email.lane < 0 or email.crash_streak:
+        return False
+    if email.suppressed or email.frozen.removed:
         return False
     return email.expires_at is None or email.expires_at > email.claimed_at + KEY_LIFE
 
@@ -138,6 +141,7 @@ def decide_together(
     now: datetime,
     asked_at: datetime | None,
     draw: Callable[[], float],
+    probing: bool = False,
 ) -> list[Step]:
     """One step per member. `asked_at` is when the ask began, None where none did; both are the database's clock."""
     batch = parcel.batch
@@ -156,7 +160,7 @@ def decide_together(
         ambiguous=batch.ambiguous,
         transient=batch.transient,
     )
-    step = decide(outcome, stand_in, policy, now=now, draw=draw)
+    step = (decide_probe if probing else decide)(outcome, stand_in, policy, now=now, draw=draw)
     return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
 
 
@@ -171,7 +175,7 @@ def _kept(batch: Batch, due_in: timedelta, failure: Failure | None = None, *, re
 
 
 def _apart(batch: Batch) -> Step:
-    return Step("again", 0, ambiguous=False, transient=batch.transient)
+    return Step("again", batch.attempts, ambiguous=False, transient=batch.transient)
 
 
 def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: datetime | None) -> Step:
@@ -181,12 +185,6 @@ def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: da
         if (asked_at or now) < settled_at:
             return _kept(batch, max(settled_at - now, timedelta()), failure)
     return _kept(batch, timedelta(), failure, rejected=True)
-
-
-def outcome_of_members(parcel: Parcel, verdicts: Sequence[Outcome | None]) -> list[Outcome]:
-    """For a batch that is taken apart unasked: each stopped member's own outcome, and Returned for the others."""
-    assert len(verdicts) == len(parcel.emails)
-    return [Returned() if verdict is None else verdict for verdict in verdicts]
 
 
 def accepted(parcel: Parcel) -> SentAll | None:

@@ -119,6 +119,19 @@ def decide(
             assert_never(outcome)
 
 
+def decide_probe(
+    outcome: Outcome, email: Claimed, policy: Policy, *, now: datetime, draw: Callable[[], float]
+) -> Step:
+    """The same for an email that was asked as a probe: its failure burns nothing and ends nothing; it waits on."""
+    match outcome:
+        case Failed(failure, after, transient=True):
+            return _unburned(email, failure, after or AT_ONCE)
+        case Ambiguous(failure, after):
+            return replace(_unburned(email, failure, after or AT_ONCE), ambiguous=True)
+        case _:
+            return decide(outcome, email, policy, now=now, draw=draw)
+
+
 def key_has_expired(email: Claimed, *, now: datetime) -> bool:
     """Whether asking again could be a second email: an open answer older than the provider's memory of the key."""
     return email.ambiguous and email.first_asked_at is not None and now >= email.first_asked_at + KEY_LIFE

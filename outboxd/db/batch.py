@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -14,6 +14,7 @@ from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import pause
 from outboxd.db.lease import frozen_from
+from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -48,7 +49,7 @@ def claim(
     ttl: timedelta,
     limit: int,
     streaks: tuple[int, int] = (0, 0),
-    probing: bool = False,
+    probe: Probe | None = None,
     only_lane: int | None = None,
     now: datetime | None = None,
 ) -> tuple[list[Parcel], pause.Paused]:
@@ -61,7 +62,8 @@ def claim(
         "limit": limit,
         "least": streaks[0],
         "most": streaks[1],
-        "probing": probing,
+        "probed_kind": probe and probe.kind,
+        "probed_key": probe and probe.key,
         "only_lane": only_lane,
         "now": now,
     }
@@ -130,7 +132,7 @@ def _parcel(rows: list[DictRow], lease_id: UUID) -> Parcel:
 
 
 def _member(row: DictRow, batch: Batch, lease_id: UUID) -> Claimed:
-    """A member carries no totals of its own: they are the batch's."""
+    """A member carries the totals of its batch, with which it goes on alone; key and recipients are its own."""
     return Claimed(
         id=row["id"],
         uid=row["uid"] or NOBODY,
@@ -148,17 +150,17 @@ def _member(row: DictRow, batch: Batch, lease_id: UUID) -> Claimed:
         trace=row["trace"],
         sender=row["sender"],
         alone=False,
-        attempts=0,
+        attempts=batch.attempts,
         crash_streak=0,
-        first_asked_at=None,
-        first_failed_at=None,
+        first_asked_at=row["alone_first_asked_at"],
+        first_failed_at=batch.first_failed_at,
         ambiguous=False,
-        transient=True,
+        transient=batch.transient,
         cancelled=bool(row["cancelled"]),
         accepted_as=row["accepted_as"],
         ended=False,
-        generation=1,
-        frozen=replace(batch.frozen),
+        generation=row["generation"],
+        frozen=frozen_from(row["member_frozen"]),
         tenant=row["tenant"] or "",
         campaign=row["campaign"],
         recipients=tuple(row["recipients"] or ()),

@@ -1,4 +1,4 @@
-"""Emails as a person asks for them: list, show, cancel, enqueue, rebuild."""
+"""Emails as a person asks for them: list, show, explain, cancel, enqueue, rebuild."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -21,6 +21,25 @@ def listing(url: str, *, limit: int, **filters: str | None) -> list[DictRow]:
 def show(url: str, uid: UUID) -> DictRow:
     """Everything about one email but its payload. Raises `NotFoundError`."""
     return _one(rows(url, query("email/show"), {"uid": uid}), "email", uid)
+
+
+def explain(url: str, uid: UUID) -> dict[str, Any]:
+    """Which gate holds it, when it can go at the earliest, its place in the queue, and `gates`: each in its order.
+
+    `verdict` is pass, hold or end. `earliest` is None where it needs a person, or is not sent. Raises `DatabaseError` for
+    an unknown uid.
+    """
+    *gates, answer = rows(url, query("email/explain"), {"uid": uid})
+    place = next((gates.pop(at)["detail"] for at, row in enumerate(gates) if row["gate"] == "place"), None)
+    return {
+        "uid": uid,
+        "verdict": answer["verdict"],
+        "held_by": next((row["gate"] for row in gates if row["holds"]), None),
+        "earliest": answer["free_at"],
+        "answer": answer["detail"],
+        "place": place,
+        "gates": gates,
+    }
 
 
 def cancel(url: str, uid: UUID) -> bool:

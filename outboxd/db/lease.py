@@ -18,6 +18,7 @@ from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
 from outboxd.db import pause
+from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -92,11 +93,22 @@ class Settlement:
     undecided: bool = False
 
 
-def slots(conn: Connection, account: str, *, now: datetime | None = None) -> list[Waiting]:
-    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row."""
+def slots(
+    conn: Connection, account: str, *, probe: Probe | None = None, now: datetime | None = None
+) -> list[Waiting]:
+    """Every slot that has rows, in serving order. A plain read: takes no lock and skips no locked row.
+
+    What `probe` goes in spite of closes none of them.
+    """
+    values = {
+        "now": now,
+        "account": account,
+        "probed_kind": probe and probe.kind,
+        "probed_key": probe and probe.key,
+    }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        cursor = conn.execute(query("ready/slots"), {"now": now, "account": account}, prepare=True)
+        cursor = conn.execute(query("ready/slots"), values, prepare=True)
     return [Waiting(*row) for row in cursor.fetchall()]
 
 
@@ -114,7 +126,7 @@ def claim(
     frozen: Frozen,
     ttl: timedelta,
     limit: int,
-    probing: bool = False,
+    probe: Probe | None = None,
     now: datetime | None = None,
 ) -> Claim:
     """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free.
@@ -133,7 +145,7 @@ def claim(
         "worker": worker,
         "frozen": json.dumps(asdict(frozen)),
         "ttl": ttl,
-        "probing": probing,
+        "probed_kind": probe and probe.kind,
         "now": now,
     }
     with conn.pipeline(), conn.transaction():
@@ -235,6 +247,9 @@ def settle_if_leased(
         "leads": [s.leads for s in settlements],
         "rejected": [s.step.rejected for s in settlements],
         "first_asked_at": [s.batch.first_asked_at if s.batch else None for s in settlements],
+        "first_failed_at": [
+            s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
+        ],
         "undecided": [s.undecided for s in settlements],
         "now": now,
     }
@@ -271,7 +286,7 @@ def hand_back(conn: Connection, lease_id: UUID) -> int:
 
 
 def any_expired(conn: Connection, *, now: datetime | None = None) -> tuple[bool, int]:
-    """Whether there is anything for `reclaim` or for the sweep of words, and the version of policy.
+    """Whether there is anything for `reclaim` or for a sweep, and the version of policy.
 
     The cheap question that is asked each second.
     """

@@ -19,11 +19,12 @@ Paused = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One email may be asked although this is paused."""
+    """One email may be asked although this is paused. `detail` is what the provider said when it began."""
 
     kind: str
     key: str
     reason: str
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
-BY_HAND: Final = frozenset({"dead", "email", "policy", "schema", "suppression"})  # nouns of other commands
+BY_HAND: Final = frozenset(
+    {"dead", "email", "operation", "policy", "schema", "suppression"}
+)  # nouns of other commands
 DAEMONS_TOO: Final = (  # of these nouns
     "schema/extend_partitions", "policy/all", "policy/rules", "suppression/among", "suppression/take_out",
 )  # fmt: skip

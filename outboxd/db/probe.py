@@ -36,6 +36,18 @@ def facts(url: str) -> Facts:
     return Facts(row[0], row[1], row[2] - middle, between)
 
 
+def pauses(url: str) -> list[str]:
+    """What is not asked for at present, one line each. Raises `DatabaseError`."""
+    try:
+        with connect(url, "check") as conn:
+            return [
+                f"{kind} {key} since {since:%Y-%m-%d %H:%M}{f' until {until:%Y-%m-%d %H:%M}' if until else ''}: {why}"
+                for kind, key, why, since, until in conn.execute(query("schema/pauses")).fetchall()
+            ]
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot read the pauses: {reason(error)}") from None
+
+
 def hears(listen_url: str, url: str, *, within: float = 2.0) -> bool:
     """Whether a NOTIFY through `url` reaches a LISTEN through `listen_url`; never tried through a pooler.
 

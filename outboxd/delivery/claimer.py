@@ -8,13 +8,14 @@ cost), at most every 2 s, and always before sleeping. Polling carries correctnes
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
 from outboxd.core.outcome import Returned
-from outboxd.db import batch, lease, pause, suppression, word
+from outboxd.db import batch, breaker, lease, pause, suppression, word
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
@@ -45,7 +46,8 @@ HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 class Claimer:
     """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
 
-    `probe_soon` is set where what paused the account may have been mended; `paused` is for people.
+    `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed;
+    `on_ill` hears of an open breaker.
     """
 
     session: Session
@@ -63,6 +65,7 @@ class Claimer:
     probe: Probe | None = None
     probe_soon: threading.Event = field(default_factory=threading.Event)
     paused: Paused = frozenset()
+    on_ill: Callable[[], object] = bool
     head_due: float = 0.0
     progress_at: float = field(default_factory=time.monotonic)
 
@@ -147,12 +150,29 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     claimer.seen = dict.fromkeys([*claimer.slots, *lease.usual(conn), *claimer.seen][:SEEN])
     claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*waiting, *batches]
+    probe_in: list[float] = []
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
-        claimer.probe = pause.take_probe(conn, account)
+        probe_in = _take_probe(claimer, conn)
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
-    return [one.due_in for one in both if not one.closed]
+    return [one.due_in for one in both if not one.closed] + probe_in
+
+
+def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
+    """Take what probe is due, if any. While the breaker is open, its own are the only ones, but for the account's.
+
+    Returns the seconds until the breaker's next, if it is open.
+    """
+    account = claimer.leasing.home.account
+    if ("breaker", account) not in claimer.paused or ("account", account) in claimer.paused:
+        claimer.probe = pause.take_probe(conn, account)
+        return []
+    claimer.on_ill()
+    due_in = breaker.probe_due_in(conn, account)
+    if due_in is not None and due_in <= 0:
+        claimer.probe = breaker.take_probe(conn, account)
+    return [] if due_in is None else [due_in]
 
 
 def _due(waiting: list[Waiting]) -> list[Slot]:
@@ -178,15 +198,22 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     probe, claimer.probe = claimer.probe, None
     if probe is None:
         return False
-    lane = None if probe.kind == "account" else pause.lane(conn, probe.kind, probe.key)
+    account = claimer.leasing.home.account
+    whole = probe.kind in {"account", "breaker"}
+    lane = None if whole else pause.lane(conn, probe.kind, probe.key)
+    open_ = lease.slots(conn, account, probe=probe)
     wanted = [
         Slot(slot.queue, slot.lane, slot.priority)
-        for slot in lease.slots(conn, claimer.leasing.home.account)
-        if slot.due_in <= 0 and slot.lane >= 0 and lane in {None, slot.lane}
+        for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
+        if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]
     if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
         return True
-    return lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe) > 0
+    if lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
+        return True
+    if probe.kind == "breaker":
+        breaker.release_probe(conn, account)
+    return False
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:
@@ -253,6 +280,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     if not old:
         return
     asked_at, home = time.monotonic(), claimer.leasing.home
+    provider_of = claimer.leasing.admission.provider_of
     ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
@@ -261,7 +289,7 @@ def _recheck(claimer: Claimer, conn: Connection) -> None:
     stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
 
     def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), probing=held.probe is not None)
+        found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
         if (
             found is None
             and not held.parcel.open

@@ -6,7 +6,7 @@ decided.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,10 +27,17 @@ from outboxd.core.outcome import (
     Suppressed,
     Unresolvable,
 )
+from outboxd.core.provider import Provider
 from outboxd.core.recipients import NobodyLeft, review
 from outboxd.core.retry import KEY_LIFE, key_has_expired
+from outboxd.db.pause import Paused, Probe
 
-Paused = frozenset[tuple[str, str]]
+ProviderOf = Callable[[str], Provider]
+
+
+def itself(domain: str) -> Provider:
+    """A domain as a provider of its own, for who has no pauses to look at."""
+    return Provider(domain, domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +48,63 @@ class Stopped:
     members: tuple[Outcome, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """What must not be asked for: the pauses, where this daemon asks, and which mailbox provider a domain has."""
+
+    home: Frozen
+    paused: Paused
+    provider_of: ProviderOf
+
+
+def closed_to(probe: Probe | None, paused: Paused) -> Paused:
+    """What is closed to a parcel: a probe goes in spite of its own pause, and an account's in spite of the breaker."""
+    if probe is None:
+        return paused
+    passed = {(probe.kind, probe.key), *([("breaker", probe.key)] if probe.kind == "account" else [])}
+    return paused - passed
+
+
 def judge(
-    parcel: Parcel, home: Frozen, paused: Paused, *, now: datetime, probing: bool = False
+    parcel: Parcel,
+    home: Frozen,
+    paused: Paused,
+    *,
+    now: datetime,
+    provider_of: ProviderOf = itself,
+    probe: Probe | None = None,
 ) -> Stopped | None:
-    """None where it may go. `home` is where this daemon asks; a probe goes in spite of pauses."""
-    closed = frozenset() if probing else paused
+    """None where it may go. `home` is where this daemon asks; a probe goes in spite of what it asks about."""
+    shut = Shut(home, closed_to(probe, paused), provider_of)
     if parcel.batch is not None:
-        return _judge_batch(parcel, parcel.batch, home, closed, now=now)
+        return _judge_batch(parcel, parcel.batch, shut, now=now)
     email = parcel.first
-    outcome = held_by(email, now=now) or _away(email, home) or _closed(email, home, closed)
+    outcome = held_by(email, now=now) or _away(email, home) or _closed(email, shut)
     return None if outcome is None else Stopped(outcome)
 
 
-def _judge_batch(
-    parcel: Parcel, batch: Batch, home: Frozen, paused: Paused, *, now: datetime
-) -> Stopped | None:
+def _judge_batch(parcel: Parcel, batch: Batch, shut: Shut, *, now: datetime) -> Stopped | None:
     """A batch with an open answer is finished unchanged, whatever became of its members; any other is taken apart."""
     if (evidence := accepted(parcel)) is not None:
         return Stopped(evidence)
-    closed = next((found for email in parcel.emails if (found := _closed(email, home, paused))), None)
+    closed = next((found for email in parcel.emails if (found := _closed(email, shut))), None)
     if batch.ambiguous:
-        if (batch.frozen.account, batch.frozen.api_url) != (home.account, home.api_url):
+        if (batch.frozen.account, batch.frozen.api_url) != (shut.home.account, shut.home.api_url):
             return Stopped(
                 Unresolvable(Failure("account_changed", "an ask at another account is still open"))
             )
         if batch.first_asked_at is not None and now >= batch.first_asked_at + KEY_LIFE:
             return Stopped(Unresolvable(Failure("key_expired", "an ask of 23 hours ago is still open")))
         return None if closed is None else Stopped(closed)
-    verdicts = [_member(email, home, paused, now=now) for email in parcel.emails]
+    verdicts = [_member(email, shut, now=now) for email in parcel.emails]
     if any(verdicts):
         return Stopped(Returned(), tuple(verdict or Returned() for verdict in verdicts))
     return None
 
 
-def _member(email: Claimed, home: Frozen, paused: Paused, *, now: datetime) -> Outcome | None:
+def _member(email: Claimed, shut: Shut, *, now: datetime) -> Outcome | None:
     """What stops one member of a batch that may be taken apart; one with news of its recipients is packed anew."""
-    verdict = held_by(email, now=now) or _closed(email, home, paused)
+    verdict = held_by(email, now=now) or _closed(email, shut)
     return verdict or (Returned() if email.suppressed else None)
 
 
@@ -131,13 +159,28 @@ def _away(email: Claimed, home: Frozen) -> Outcome | None:
     return None
 
 
-def _closed(email: Claimed, home: Frozen, paused: Paused) -> Outcome | None:
+def _closed(email: Claimed, shut: Shut) -> Outcome | None:
     """What it belongs to is paused: back to its place, or into the lane of what is paused."""
+    paused = shut.paused
     if not paused:
         return None
-    if ("account", home.account) in paused or ("queue", email.queue) in paused:
+    account = shut.home.account
+    if not paused.isdisjoint((("account", account), ("breaker", account), ("queue", email.queue))):
         return Returned()
     for kind, key in (("domain", sender_domain(email.sender)), ("type", email.type)):
         if (kind, key) in paused:
             return Parked(kind, key)
+    if any(kind == "provider" for kind, _ in paused):
+        return _closed_provider(email, shut)
+    return None
+
+
+def _closed_provider(email: Claimed, shut: Shut) -> Outcome | None:
+    """Some recipient's mailbox is at a paused provider, listed there or by its domain's exchangers."""
+    left = (address for address in email.recipients if address not in email.frozen.removed)
+    for domain in dict.fromkeys(address.rpartition("@")[2] for address in left):
+        provider = shut.provider_of(domain)
+        for name in (provider.name, provider.shaped_by):
+            if ("provider", name) in shut.paused:
+                return Parked("provider", name)
     return None

@@ -60,7 +60,7 @@ def lease_emails(
         frozen=leasing.home,
         ttl=leasing.ttl,
         limit=limit,
-        probing=probe is not None,
+        probe=probe,
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
@@ -99,7 +99,7 @@ def lease_batches(
         ttl=leasing.ttl,
         limit=limit,
         streaks=(0, 100) if probe else streaks,
-        probing=probe is not None,
+        probe=probe,
         only_lane=lane,
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
@@ -124,7 +124,14 @@ def _stop(
     """Settle what the gates stop; what may go."""
     go = []
     for parcel in parcels:
-        stopped = judge(parcel, leasing.home, paused, now=parcel.first.claimed_at, probing=probe is not None)
+        stopped = judge(
+            parcel,
+            leasing.home,
+            paused,
+            now=parcel.first.claimed_at,
+            provider_of=leasing.admission.provider_of,
+            probe=probe,
+        )
         if stopped is None:
             go.append(parcel)
         else:

@@ -11,11 +11,12 @@ from datetime import datetime
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
-from outboxd.core.outcome import Outcome, Paused, Rejected, Sent, SentAll
+from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Sent, SentAll
 from outboxd.core.pauses import Streak, after_error, after_success, plan
 from outboxd.core.retry import Step
 from outboxd.core.signature import signature
 from outboxd.db import pause
+from outboxd.db.pause import Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.sender import Result
 
@@ -42,7 +43,7 @@ class Pauses:
             outcome = self._suspected(result, outcome)
         if isinstance(outcome, Paused):
             self._begin(conn, result, outcome)
-        elif result.held.probe is not None and _says_well(outcome):
+        elif result.held.probe is not None and result.asked_at is not None and _says_well(outcome):
             self._lift(conn, result)
         return replace(result, outcome=outcome)
 
@@ -64,7 +65,7 @@ class Pauses:
         elif isinstance(outcome, Rejected) and outcome.failure.kind == "message":
             emails = frozenset(email.id for email in result.held.parcel.emails)
             self._streak = after_error(self._streak, signature(outcome.failure), emails)
-            if self._streak.enough:
+            if self._streak.enough or _one_more(result.held.probe, outcome.failure):
                 return Paused(outcome.failure, reason="message_errors")
         return outcome
 
@@ -90,6 +91,13 @@ class Pauses:
         paused = {(probe.kind, probe.key)}
         for kind, _ in pause.lift(conn, paused):
             log.warning("resumed: a probe was accepted", extra={"kind": kind, "reason": probe.reason})
+
+
+def _one_more(probe: Probe | None, failure: Failure) -> bool:
+    """Whether it is the error that a probe was to find gone, though another daemon may have counted the others."""
+    if probe is None or probe.reason != "message_errors" or probe.detail is None:
+        return False
+    return signature(failure) == signature(replace(failure, message=probe.detail))
 
 
 def _says_well(outcome: Outcome | SentAll) -> bool:

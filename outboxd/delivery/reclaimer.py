@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from outboxd import metrics
-from outboxd.db import lease, word
+from outboxd.db import lease, unanswered, word
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, Session
 
@@ -29,7 +29,7 @@ class Reclaimer:
     not_before: float = 0.0
 
     def round(self) -> None:
-        """Give back what ran out, apply words that crossed with a settle, and follow a change of policy."""
+        """Give back what ran out, hear words that crossed, end what got no answer in time, follow a change of policy."""
         try:
             self.session.run(self._reclaim)
         except ConnectionLostError:
@@ -41,6 +41,7 @@ class Reclaimer:
         if not anything or time.monotonic() < self.not_before:
             return
         word.apply(conn)
+        self._end_unanswered(conn)
         for email in lease.reclaim(conn, crash_limit=self.crash_limit):
             metrics.leases_reclaimed.add(1)
             log.warning(
@@ -49,3 +50,11 @@ class Reclaimer:
             )
             if email.taken == "unknown":
                 metrics.quarantined.add(1)
+
+    def _end_unanswered(self, conn: Connection) -> None:
+        ended = unanswered.end(conn)
+        if ended:
+            metrics.expired_keys.add(len(ended))
+            log.error(
+                "emails ended as unknown: asked 23 hours ago and never answered", extra={"emails": len(ended)}
+            )

@@ -74,10 +74,10 @@ def send_all(sending: Sending, client: Client) -> None:
 
 
 def _next(sending: Sending) -> Held | None:
-    """The next parcel, once the provider allows requests and there is a permit; None once the hand is closed."""
+    """The next parcel, once the provider allows requests and there is a permit; None at the stop."""
     if not sending.slow.enter(sending.stop):
         return None
-    while sending.hand.wait():
+    while not sending.stop.is_set() and sending.hand.wait():
         sending.stop.wait(sending.brake.rest())
         if sending.brake.rest() or not sending.pacer.take(PATIENCE):
             sending.hand.leave()
@@ -119,7 +119,11 @@ def _ask(client: Client, parcel: Parcel, body: bytes, sending: Sending) -> Outco
             answer = client.send_batch(body, batch.key)
             outcome = classify_batch(answer, len(parcel.emails), now=datetime.now(UTC))
     if isinstance(answer, Answer) and answer.status in TELLS_RATE:
-        sending.pacer.heard(named_rate(answer.headers))
+        rate = named_rate(answer.headers)
+        if rate is not None or not isinstance(
+            outcome, Throttled
+        ):  # a throttle without a figure is no "no limit"
+            sending.pacer.heard(rate)
     return outcome
 
 

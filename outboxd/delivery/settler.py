@@ -29,12 +29,13 @@ from outboxd.core.outcome import (
     Throttled,
     Unresolvable,
 )
-from outboxd.core.retry import Step, decide
+from outboxd.core.retry import Step, decide, decide_probe
 from outboxd.db import word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.pauses import Park, Pauses
 from outboxd.delivery.sender import Result
 
@@ -52,6 +53,7 @@ class Settler:
     policies: Policies
     admission: Admission
     pauses: Pauses
+    breakers: Breakers
     give_up: threading.Event
     inbox: "queue.SimpleQueue[Result | None]"
     wake: Callable[[], None]
@@ -110,17 +112,29 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
             if settler.give_up.wait(1.0):
                 return False
         else:
+            _tell(settler, batch)
             if again:
                 settler.wake()
             return True
     return True
 
 
+def _tell(settler: Settler, batch: Sequence[Result]) -> None:
+    """What the answers say of the provider; lost with the connection, the next failures or the next probe say it."""
+    try:
+        settler.session.run(lambda conn: settler.breakers.heard(conn, batch))
+    except (ConnectionLostError, StoppedError):
+        log.warning("the breaker did not hear of some answers")
+    except Exception:
+        log.exception("telling the breaker failed", extra={"outcomes": len(batch)})
+
+
 def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
     """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back."""
     started = time.monotonic()
     results = [settler.pauses.heard(conn, result) for result in batch]
-    decided = [_decided(result, settler.policies) for result in results]
+    patient = settler.breakers.forgiving(conn, results)
+    decided = [_decided(result, settler.policies) for result in patient]
     lanes = settler.pauses.lanes(conn, [step for steps in decided for step in steps])
     settlements = [
         settlement
@@ -162,11 +176,15 @@ def _decided(result: Result, policies: Policies) -> list[Step]:
             decide(outcome, email, policy, now=now, draw=random.random)
             for outcome, email in zip(result.members, parcel.emails, strict=True)
         ]
+    probing = result.held.probe is not None
     if parcel.batch is not None:
         asked_at = None if result.asked_at is None else now - timedelta(seconds=_ago(result))
-        return decide_together(result.outcome, parcel, policy, now=now, asked_at=asked_at, draw=random.random)
+        return decide_together(
+            result.outcome, parcel, policy, now=now, asked_at=asked_at, draw=random.random, probing=probing
+        )
     assert not isinstance(result.outcome, SentAll)
-    return [decide(result.outcome, parcel.first, policy, now=now, draw=random.random)]
+    decide_one = decide_probe if probing else decide
+    return [decide_one(result.outcome, parcel.first, policy, now=now, draw=random.random)]
 
 
 def _settlements(result: Result, steps: Sequence[Step], lanes: Mapping[Park, int]) -> Iterator[Settlement]:

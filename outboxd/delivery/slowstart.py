@@ -8,7 +8,7 @@ import threading
 from typing import Final
 
 from outboxd.core.outcome import Outcome, SentAll
-from outboxd.core.ramp import Ramp, after
+from outboxd.core.ramp import IN_A_ROW, Ramp, after
 
 LOOK: Final = 1.0  # seconds between two looks whether the daemon stops
 
@@ -30,6 +30,11 @@ class SlowStart:
                 self._changed.wait(LOOK)
             self._inside += 1
             return True
+
+    def start_over(self) -> None:
+        """The provider is known to be ill, if not from this daemon's own asks: begin with few."""
+        with self._changed:
+            self._ramp = Ramp(self._ramp.most, failures=IN_A_ROW)
 
     def leave(self, outcome: Outcome | SentAll) -> None:
         """One email has its outcome."""

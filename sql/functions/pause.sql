@@ -1,16 +1,17 @@
 -- Stop asking for something, for every daemon, until `until` or `resume`: within a second nothing of it is asked.
--- `kind` is account, queue, type or domain (of the sender). Emails keep their place and their attempts. An active
--- pause is replaced, so that a person's word stands above a daemon's, with its probes.
+-- `kind` is queue, type, campaign, provider (of the mailboxes, by its name or domain), account or domain (of the
+-- sender). Emails keep their place and their attempts. An active pause is replaced, so that a person's word stands above
+-- a daemon's, with its probes. The operators' log has it.
 create or replace function outboxd.pause(kind text, key text, reason text, until timestamptz default null)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  wanted text := case when pause.kind = 'domain' then lower(pause.key) else pause.key end;
+  wanted text := case when pause.kind in ('domain', 'provider') then lower(pause.key) else pause.key end;
 begin
-  if pause.kind is null or pause.kind not in ('account', 'queue', 'type', 'domain') then
-    raise exception 'kind: must be account, queue, type or domain' using errcode = '22023';
+  if pause.kind is null or pause.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain') then
+    raise exception 'kind: must be queue, type, campaign, provider, account or domain' using errcode = '22023';
   elsif wanted is null or wanted = '' or length(wanted) > 255 then
     raise exception 'key: must be 1 to 255 characters' using errcode = '22023';
   elsif pause.reason is null or pause.reason = '' or length(pause.reason) > 500 then
@@ -20,11 +21,16 @@ begin
     raise exception 'until: lies in the past' using errcode = '22023';
   elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
     raise exception 'key: there is no queue of this name' using errcode = '22023';
+  elsif pause.kind = 'provider' and outboxd.provider_of(wanted) is not null then
+    raise exception 'key: this domain is listed under a provider' using errcode = '22023',
+      hint = format('Pause the provider: %s.', outboxd.provider_of(wanted));
   end if;
   insert into outboxd.pause as known (kind, key, reason, until, by)
   values (pause.kind, wanted, pause.reason, pause.until, session_user)
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.note_action(
+    'pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end
 $$;

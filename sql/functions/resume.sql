@@ -1,15 +1,24 @@
--- Ask again for what was paused, by a person or by a daemon; true where there was a pause. Daemons are woken.
+-- Ask again for what was paused, by a person or by a daemon; true where there was a pause. Kind `breaker` closes the
+-- breaker of an account, whatever its probes say. Daemons are woken. The operators' log has it.
 create or replace function outboxd.resume(kind text, key text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
-  delete from outboxd.pause
-  where pause.kind = resume.kind
-    and pause.key = case when resume.kind = 'domain' then lower(resume.key) else resume.key end;
+  if resume.kind = 'breaker' then
+    update outboxd.breaker
+    set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
+    where breaker.account = wanted and breaker.state <> 'closed';
+  else
+    delete from outboxd.pause
+    where pause.kind = resume.kind and pause.key = wanted;
+  end if;
   if not found then
     return false;
   end if;
+  perform outboxd.note_action('resume', resume.kind, wanted);
   perform pg_notify('outboxd', '');
   return true;
 end

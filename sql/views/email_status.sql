@@ -42,6 +42,6 @@ left join outboxd.lane on lane.id = ready.lane
 left join lateral (
   select pauses.key as id
   from outboxd.pauses
-  where pauses.kind = 'account' or (pauses.kind, pauses.key) in (('queue', email.queue), (lane.kind, lane.key))
+  where pauses.kind in ('account', 'breaker') or (pauses.kind, pauses.key) in (('queue', email.queue), (lane.kind, lane.key))
   limit 1) as closed on true
 left join lateral (select email.id from outboxd.lease where email.id = any (lease.ids) limit 1) as held on true;

@@ -19,7 +19,7 @@ from outboxd.queue
 left join lateral (
   select string_agg(format('%s %s: %s', pauses.kind, pauses.key, pauses.reason), '; ' order by pauses.kind) as reason
   from outboxd.pauses
-  where pauses.kind = 'account' or (pauses.kind = 'queue' and pauses.key = queue.name)) as stopped on true
+  where pauses.kind in ('account', 'breaker') or (pauses.kind = 'queue' and pauses.key = queue.name)) as stopped on true
 left join (
   select
     ready.queue,

@@ -53,6 +53,7 @@ def bare_client_rate(url: str, requests: int, threads: int) -> float:
 def test_throughput_of_single_requests(conn, daemon, bare, keep, short):
     emails = 1280 if short else 12_800
     client = bare_client_rate(bare, emails, 64)
+    conn.execute("update outboxd.queue set batch = false")
     insert_many(conn, emails)
     daemon(bare, OUTBOXD_SENDER__THREADS="64", **RUN)
     until(lambda: drained(conn), within=120, what="the queue to drain")

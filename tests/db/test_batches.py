@@ -19,6 +19,7 @@ from outboxd.core.outcome import (
     Throttled,
 )
 from outboxd.db import batch, lease
+from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
 from outboxd.delivery.packer import repack
 
@@ -232,14 +233,21 @@ class TestRule21LateFirstAsk:
         assert conn.execute("select rejected from outboxd.batch").fetchone() == (True,)
 
 
-def test_a_paused_queue_and_account_leave_batches_alone_but_a_probe_takes_one(conn, connect):
+def test_a_paused_queue_or_account_leaves_batches_alone_and_a_probe_passes_the_accounts_pause_only(
+    conn, connect
+):
     parcel = batched(conn, connect(), 2)
     settle_parcel(conn, parcel, Throttled(Failure("throttle", "429"), timedelta()))
     make_due(conn)
     conn.execute("select outboxd.pause('queue', 'transactional', 'test')")
     assert claim_batches(conn) == []
     assert [(one.closed, one.due_in <= 0) for one in batch.waiting(conn, "default")] == [(True, True)]
-    assert len(claim_batches(conn, probing=True)) == 1
+    assert claim_batches(conn, probe=Probe("account", "default", "key")) == []
+    conn.execute(
+        "select outboxd.resume('queue', 'transactional'), outboxd.pause('account', 'default', 'test')"
+    )
+    assert claim_batches(conn) == []
+    assert len(claim_batches(conn, probe=Probe("account", "default", "key"))) == 1
 
 
 def test_a_batch_in_hand_is_one_parcel(conn, connect):

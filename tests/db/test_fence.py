@@ -264,6 +264,6 @@ class TestAdopt:
         conn.execute("update outboxd.ready set lane = %s", (HELD,))
         plan = conn.execute(
             "explain (analyze, buffers, format json) " + query("ready/slots"),
-            {"now": None, "account": "default"},
+            {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
         ).fetchone()
         assert plan[0][0]["Plan"]["Shared Hit Blocks"] < 50

@@ -96,7 +96,7 @@ CLAIM = {
     "queues": [1, 2, 3], "lanes": [0, 0, 0], "priorities": [1, 5, 10], "after_at": [datetime(1970, 1, 1, tzinfo=UTC)] * 3,
     "after_id": [0] * 3, "mosts": [None] * 3, "limit": BATCH, "lease_id": uuid4(), "worker": uuid4(),
     "frozen": json.dumps({"serialiser": 1, "tag": "t", "account": "a", "api_url": "u"}), "ttl": timedelta(seconds=60),
-    "probing": False, "now": None,
+    "probed_kind": None, "now": None,
 }  # fmt: skip
 LEASE = uuid4()
 SETTLE = {
@@ -105,13 +105,13 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "undecided": [False] * BATCH,
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH,
 }  # fmt: skip
 
 
 STATEMENTS = {
     "lease/claim": CLAIM,
-    "ready/slots": {"now": None, "account": "default"},
+    "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
 }

@@ -9,17 +9,22 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
-from factories import batched, claim, claim_batches, insert, payload, settle, settlement
+from factories import batched, claim, claim_batches, held, insert, payload, settle, settlement
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from outboxd.core.outcome import Sent
-from outboxd.db import account, batch, lease, pause, word, worker
+from outboxd.core.breaker import after_probe
+from outboxd.core.outcome import Ambiguous, Failure, Sent
+from outboxd.db import account, batch, breaker, hold, lease, pause, unanswered, word, worker
 from outboxd.db.email import listing, rebuild, show
+from outboxd.db.hold import Waiter
 from outboxd.db.migrate import check, migrate, roles
 from outboxd.db.probe import lacking
+from outboxd.delivery.breakers import Breakers
+from outboxd.delivery.sender import Result
 
 GOLDEN = Path(__file__).with_name("grants.golden")
+AMBIGUOUS = Ambiguous(Failure("ambiguous", "no answer"))
 ACL = """
 with object as (
   select relname as name, coalesce(relacl, acldefault('r', relowner)) as acl, relowner as owner
@@ -209,6 +214,20 @@ class TestDaemon:
         assert claim_batches(daemon) == []
         assert lease.hand_back(daemon, uuid4()) == 0
         worker.forget(daemon, me)
+
+    def test_every_statement_of_the_breaker_is_permitted(self, acting, conn):
+        insert(conn)
+        daemon = acting("daemon")
+        (email,) = claim(daemon)
+        Breakers("default", lambda: None).heard(daemon, [Result(held(email), AMBIGUOUS, 0.0)] * 10)
+        conn.execute("update outboxd.breaker set probe_at = clock_timestamp()")
+        assert breaker.probe_due_in(daemon, "default") <= 0
+        assert breaker.take_probe(daemon, "default")
+        breaker.release_probe(daemon, "default")
+        breaker.change(daemon, "default", lambda known, at: after_probe(known, Sent("re_1"), now=at))
+        assert hold.held_since(daemon, "default", [Waiter(email.claimed_at, "", "", "")])
+        assert hold.prune(daemon) == 0
+        assert unanswered.end(daemon) == []
 
     def test_it_lacks_nothing_that_the_statements_need(self, database):
         assert lacking(f"{database}&options=-c%20role%3Doutboxd_daemon")[1] == []

@@ -44,7 +44,19 @@ def grades(found: dict[str, Finding]) -> dict[str, str]:
 
 def test_all_is_well_and_no_email_was_sent(check, sink):
     assert grades(check()) == dict.fromkeys(
-        ["config", "database", "version", "clock", "pooler", "schema", "grants", "listener", "provider"], "ok"
+        [
+            "config",
+            "database",
+            "version",
+            "clock",
+            "pooler",
+            "schema",
+            "grants",
+            "pauses",
+            "listener",
+            "provider",
+        ],
+        "ok",
     )
     assert sink.provider.summary()["accepted"] == 0
     assert [entry.verdict for entry in sink.provider.entries] == ["refused"]
@@ -138,6 +150,14 @@ def test_a_direct_listen_url_beside_the_pooler_is_well(check, pooler, database):
     assert (found["listener"].grade, found["pooler"].remedy) == ("ok", "")
 
 
+def test_what_is_paused_is_noted_with_its_reason(check, conn):
+    conn.execute("select outboxd.pause('queue', 'marketing', 'the campaign is wrong')")
+    found = check()["pauses"]
+    assert found.grade == "note"
+    assert found.detail.startswith("queue marketing since 20")
+    assert found.detail.endswith(": the campaign is wrong")
+
+
 def test_a_listener_that_hears_nothing(check, pooler, empty_database):
     for deaf in (pooler, empty_database):
         found = check(OUTBOXD_DATABASE__LISTEN_URL=deaf)
@@ -179,7 +199,7 @@ def run_check(**environ: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_a_line_each_and_exits_0(database, sink):
     done = run_check(DATABASE_URL=database, RESEND_API_KEY=KEY, RESEND_API_URL=sink.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\nok") == 8
+    assert done.stdout.count("\nok") == 9
     assert done.stdout.endswith("ready to send\n")
     assert KEY not in done.stdout + done.stderr
 

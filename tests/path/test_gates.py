@@ -89,3 +89,17 @@ def test_a_recipient_gets_three_an_hour_and_a_reset_is_never_the_fourth(conn, si
     assert all(3500 < wait[0].total_seconds() < 3700 for wait in waits)
     assert {state_of(conn, id_) for id_ in letters} == {"sent", "scheduled"}
     assert conn.execute("select count(*) from outboxd.progress").fetchone() == (0,)
+
+
+def test_an_email_without_a_suppressed_copy_goes_alone_and_its_neighbours_together(conn, sink, daemon):
+    running = sink()
+    conn.execute("select outboxd.suppress('no@example.org', 'unsubscribe', 'marketing', 'test')")
+    with conn.transaction():
+        for n in range(6):
+            cc = ["no@example.org"] if n % 3 == 0 else None
+            insert(conn, type="newsletter", body=payload(to=f"r{n}@example.org", cc=cc))
+    daemon(running.url)
+    until(lambda: count(conn, "delivery", "state = 'sent'") == 6, what="all to go")
+    assert sorted(entry.items or 1 for entry in running.provider.entries) == [1, 1, 4]
+    assert not any("no@example.org" in entry.to for entry in running.provider.entries)
+    assert only_once(running)["accepted"] == 6

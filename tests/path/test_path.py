@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from conftest_path import count, drained, only_once
+from conftest_path import count, drained, only_once, singly
 from factories import insert, insert_many, payload, state_of, uid_of
 from waiting import until
 
@@ -137,6 +137,7 @@ def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
     running = sink(think_time=0.02)
     daemon(running.url, url=local_server.url, OUTBOXD_SENDER__CRASH_LIMIT="0")
     with psycopg.connect(local_server.url, autocommit=True) as app:
+        singly(app)
         insert_many(app, 2000)
     until(lambda: len(running.provider.entries) > 100, what="requests")
     local_server.stop("immediate")
@@ -207,6 +208,7 @@ def test_an_outage_longer_than_all_attempts_is_retried_until_give_up_after(conn,
 
 
 def test_sigterm_finishes_what_is_on_the_wire_and_returns_the_rest(conn, sink, daemon):
+    singly(conn)
     running = sink(think_time=1.0)
     one = daemon(running.url, OUTBOXD_SENDER__THREADS="4")
     insert_many(conn, 40)
@@ -220,6 +222,7 @@ def test_sigterm_finishes_what_is_on_the_wire_and_returns_the_rest(conn, sink, d
 
 
 def test_a_second_sigterm_hurries(conn, sink, daemon):
+    singly(conn)
     running = sink(think_time=30.0)
     one = daemon(
         running.url, OUTBOXD_RESEND__DEADLINE="40s", OUTBOXD_SENDER__LEASE="60s", OUTBOXD_SENDER__THREADS="2"
@@ -243,6 +246,7 @@ def test_cancel_and_expiry_are_checked_before_the_ask(conn, sink, daemon):
 
 
 def test_a_cancel_after_the_claim_stops_the_ask(conn, sink, daemon):
+    singly(conn)
     running = sink()
     running.provider.control({"faults": (Fault("429", argument=4),)})
     daemon(
@@ -273,6 +277,7 @@ def test_a_scheduled_email_waits_and_goes_when_it_falls_due(conn, sink, daemon):
 
 
 def test_a_mail_that_kills_its_worker_is_quarantined_and_its_neighbours_go_out(conn, sink, daemon):
+    singly(conn)
     running = sink(think_time=0.05)
     poison = insert(conn, body=payload(to="fault+accept-hang@example.org"))
     others = [insert(conn, body=payload(to=f"u{n}@example.org")) for n in range(30)]

@@ -5,6 +5,8 @@ from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload
 from waiting import until
 
+from outboxd.sink.options import Fault
+
 pytestmark = pytest.mark.path
 
 
@@ -87,3 +89,66 @@ def test_five_equal_message_errors_of_different_emails_pause_until_a_probe_says_
     conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
     until(lambda: drained(conn) and count(conn, "dead_letter") == 12, what="the bad ones to end")
     assert paused(conn) == []
+
+
+def test_a_probe_leaves_the_mail_of_a_queue_that_a_person_paused(conn, sink, daemon):
+    running = sink()
+    first = insert(conn, type="newsletter")
+    conn.execute("select outboxd.pause('queue', 'marketing', 'a person said so')")
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by, probe_at, probe_every) "
+        "values ('account', 'default', 'key', 'outboxd', clock_timestamp(), '1 s')"
+    )
+    daemon(running.url)
+    probed = "select probe_every > interval '1 s' from outboxd.pause where kind = 'account'"
+    until(lambda: conn.execute(probed).fetchone() == (True,), what="the probe to be taken")
+    insert(conn)
+    probe_now(conn)
+    until(lambda: count(conn, "delivery") == 1, what="the other queue's email")
+    assert paused(conn) == [("queue", "marketing", "a person said so")]
+    assert count(conn, "delivery", f"id = {first}") == 0
+    assert len(running.provider.entries) == 1
+
+
+def test_an_account_is_probed_with_a_suspect_where_nothing_else_waits(conn, sink, daemon):
+    running = sink()
+    insert(conn)
+    conn.execute("update outboxd.ready set lane = -1")
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by, probe_at, probe_every) "
+        "values ('account', 'default', 'key', 'outboxd', clock_timestamp(), '1 s')"
+    )
+    daemon(running.url)
+    until(lambda: count(conn, "delivery") == 1, what="the probe")
+    assert paused(conn) == []
+
+
+def test_a_429_that_names_no_rate_does_not_lift_the_pace(conn, sink, daemon):
+    running = sink(faults=(Fault("429-bare", 1.0),))
+    insert(conn)
+    daemon(running.url)
+    until(lambda: count(conn, "account", "overran_at is not null") == 1, what="the overrun to be known")
+    assert conn.execute("select rate from outboxd.account").fetchone() == (10.0,)
+
+
+def test_a_mailbox_provider_that_is_paused_while_its_mail_is_in_hand_gets_no_more_of_it(conn, sink, daemon):
+    """The provider is held back by a slow answer, so that the hand is full when the pause is committed."""
+    running = sink(think_time=0.3)
+    conn.execute("update outboxd.queue set batch = false")
+    insert_many(conn, 60, type="newsletter", to="ada@gmail.com")
+    daemon(running.url, OUTBOXD_SENDER__THREADS="2")
+    until(lambda: len(running.provider.entries) >= 2, what="sending")
+    conn.execute("select outboxd.pause('provider', 'gmail', 'deferrals')")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    asked = len(running.provider.entries)
+    assert asked <= 2 + 2 * 7, "two senders, a second and the ask that is on its way"
+    other = insert(conn, type="newsletter", body=payload(to="bob@elsewhere.example"))
+    until(lambda: count(conn, "delivery", f"id = {other}") == 1, what="another provider's mail")
+    lanes = "select distinct lane.kind, lane.key from outboxd.ready left join outboxd.lane on lane.id = ready.lane"
+    until(lambda: conn.execute(lanes).fetchall() == [("provider", "gmail")], what="all to be parked")
+    assert len(running.provider.entries) == asked + 1
+    assert conn.execute("select outboxd.resume('provider', 'gmail')").fetchone() == (True,)
+    until(lambda: drained(conn), within=30, what="all to go out")
+    assert only_once(running)["accepted"] == 61
+    log = "select action, kind, key from outboxd.operator_log order by id desc limit 2"
+    assert conn.execute(log).fetchall() == [("resume", "provider", "gmail"), ("pause", "provider", "gmail")]

@@ -1,5 +1,7 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
--- streak. What is paused is left alone, unless this is a probe (of one lane, where one is given). No row: none was due.
+-- streak. What is paused is left alone, and everything while the account's breaker is open, but for what is probed (in one
+-- lane, where one is given; an account's probe passes the breaker too). A batch without an open answer is asked at this
+-- daemon's account from now on. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), due as materialized (
@@ -10,19 +12,29 @@ with instant as materialized (
       select lane.closed_until from outboxd.lane where lane.id = batch.lane) <= (select instant.now from instant), true)
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
-    and (%(probing)s::boolean or not exists (
+    and not exists (
       select
       from outboxd.pause
       where (pause.until is null or pause.until > (select instant.now from instant))
+        and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
         and ((pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account')
           or (pause.kind = 'queue' and pause.key = (select queue.name from outboxd.queue where queue.id = batch.queue))
-          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))))
+          or (pause.kind, pause.key) = (select lane.kind, lane.key from outboxd.lane where lane.id = batch.lane))
+      union all
+      select
+      from outboxd.breaker
+      where breaker.account = %(frozen)s::jsonb ->> 'account' and breaker.state <> 'closed'
+        and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker'))
   order by batch.due_at
   limit %(limit)s::integer
   for update skip locked
 ), taken as (
   update outboxd.batch
-  set due_at = null
+  set due_at = null,
+    frozen = case
+      when batch.ambiguous then batch.frozen
+      else batch.frozen || jsonb_build_object(
+        'account', %(frozen)s::jsonb -> 'account', 'api_url', %(frozen)s::jsonb -> 'api_url') end
   where batch.batch_uid = any (array(select due.batch_uid from due))
   returning batch.*
 ), leased as (
@@ -41,6 +53,9 @@ select
   taken.transient, taken.rejected,
   batch_member.id, taken.queue, taken.lane, coalesce(email.priority, 100::smallint) as priority, email.scheduled_at,
   email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
+  progress.first_asked_at as alone_first_asked_at, coalesce(progress.generation, 1::smallint) as generation,
+  taken.frozen || coalesce(progress.frozen, '{}') || jsonb_build_object(
+    'account', taken.frozen -> 'account', 'api_url', taken.frozen -> 'api_url') as member_frozen,
   email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
   said.cancelled, said.accepted_as, email.tenant, email.campaign, email.recipients,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
@@ -50,6 +65,7 @@ from taken
 cross join leased
 join outboxd.batch_member on batch_member.batch_uid = taken.batch_uid
 left join outboxd.email on email.id = batch_member.id
+left join outboxd.progress on progress.id = batch_member.id
 left join lateral (
   select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
   from outboxd.word

@@ -1,5 +1,5 @@
--- When the first batch of each queue, lane and crash streak falls due, in seconds, and whether it is closed by a pause.
--- No row: none waits.
+-- When the first batch of each queue, lane and crash streak falls due, in seconds, and whether it is closed by a pause
+-- or the breaker. No row: none waits.
 select
   waiting.queue, waiting.lane, waiting.crash_streak,
   extract(epoch from greatest(waiting.due_at, lane.closed_until) - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
@@ -9,7 +9,11 @@ select
     where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
       and ((pause.kind = 'account' and pause.key = %(account)s)
         or (pause.kind = 'queue' and pause.key = queue.name)
-        or (pause.kind = lane.kind and pause.key = lane.key))) as closed
+        or (pause.kind = lane.kind and pause.key = lane.key))
+    union all
+    select
+    from outboxd.breaker
+    where breaker.account = %(account)s and breaker.state <> 'closed') as closed
 from (
   select batch.queue, batch.lane, batch.crash_streak, min(batch.due_at) as due_at
   from outboxd.batch

@@ -1,16 +1,21 @@
 -- Move due emails, slot by slot in the order given, from ready into one new lease; return what is needed to ask.
 -- Concurrent claims skip each other's rows. The ids come from the DELETE itself: a row that moved meanwhile is not
--- deleted and must not be leased. Rows come in no order. No row: nothing due was free, or the account is paused (and
--- this is no probe), and no lease was written.
+-- deleted and must not be leased. Rows come in no order. No row: nothing due was free, or the account is paused or
+-- its breaker open (and that is not what is probed), and no lease was written.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), head as materialized (
   select due.ctid
   from (
-    select where %(probing)s::boolean or not exists (
+    select where not exists (
       select from outboxd.pause
       where pause.kind = 'account' and pause.key = %(frozen)s::jsonb ->> 'account'
-        and (pause.until is null or pause.until > (select instant.now from instant)))) as allowed
+        and %(probed_kind)s::text is distinct from 'account'
+        and (pause.until is null or pause.until > (select instant.now from instant))
+      union all
+      select from outboxd.breaker
+      where breaker.account = %(frozen)s::jsonb ->> 'account' and breaker.state <> 'closed'
+        and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker'))) as allowed
   cross join unnest(
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[],
     %(after_at)s::timestamptz[], %(after_id)s::bigint[], %(mosts)s::integer[]

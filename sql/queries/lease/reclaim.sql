@@ -11,6 +11,7 @@ with instant as materialized (
   select
     left_over.id, gone.lease_id, gone.claimed_at, instant.now,
     case
+      when batch.batch_uid is not null then batch.frozen
       when progress.ambiguous then coalesce(nullif(progress.frozen, '{}'), gone.frozen)
       else gone.frozen || coalesce(progress.frozen, '{}') || jsonb_build_object(
         'account', gone.frozen -> 'account', 'api_url', gone.frozen -> 'api_url')
@@ -19,7 +20,12 @@ with instant as materialized (
     coalesce(queue.id, 1::smallint) as queue, coalesce(email.queue, queue.name, '') as queue_name,
     coalesce(email.priority, 100::smallint) as priority,
     coalesce(batch.attempts, progress.attempts, 0::smallint) as attempts,
-    coalesce(batch.first_asked_at, progress.first_asked_at, gone.claimed_at) as first_asked_at,
+    case
+      when coalesce(batch.ambiguous, progress.ambiguous)
+        or coalesce(batch.first_asked_at, progress.first_asked_at) >= gone.claimed_at - interval '23 h'
+        then coalesce(batch.first_asked_at, progress.first_asked_at, gone.claimed_at)
+      else gone.claimed_at
+    end as first_asked_at,
     coalesce(progress.generation, 1::smallint) as generation,
     coalesce(batch.crash_streak, progress.crash_streak, 0)
       + case when %(crash_limit)s::integer > 0 then 1 else 0 end as streak,
@@ -54,9 +60,10 @@ with instant as materialized (
   set due_at = stays.now, crash_streak = stays.streak,
     ambiguous = batch.ambiguous or not batch.rejected,
     last_ambiguous_at = case when batch.rejected then batch.last_ambiguous_at else stays.now end,
-    first_asked_at = coalesce(batch.first_asked_at, stays.claimed_at),
+    first_asked_at = stays.first_asked_at,
     last_error = 'its lease ended without an outcome'
-  from (select distinct decided.batch_uid, decided.now, decided.streak, decided.claimed_at
+  from (select distinct decided.batch_uid, decided.now, decided.streak,
+      min(decided.first_asked_at) over (partition by decided.batch_uid) as first_asked_at
     from decided
     where decided.taken = 'kept') as stays
   where batch.batch_uid = stays.batch_uid

@@ -8,9 +8,9 @@ with outcome as materialized (
     %(attempts)s::smallint[], %(ambiguous)s::boolean[], %(transient)s::boolean[], %(asked_ago)s::float8[],
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[], %(failures)s::jsonb[],
     %(batches)s::uuid[], %(leads)s::boolean[], %(rejected)s::boolean[], %(first_asked_at)s::timestamptz[],
-    %(undecided)s::boolean[]
+    %(first_failed_at)s::timestamptz[], %(undecided)s::boolean[]
   ) as given (lease_id, id, step, provider_id, due_in, attempts, ambiguous, transient, asked_ago,
-    queue, lane, priority, failure, batch_uid, leads, rejected, first_asked_at, undecided)
+    queue, lane, priority, failure, batch_uid, leads, rejected, first_asked_at, first_failed_at, undecided)
 ), instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), held as materialized (
@@ -50,7 +50,9 @@ with outcome as materialized (
     lane = greatest(held.lane, 0),
     attempts = held.attempts,
     crash_streak = case when held.asked_ago is null then batch.crash_streak else 0 end,
-    first_asked_at = coalesce(batch.first_asked_at, held.asked_at),
+    first_asked_at = case
+      when not batch.ambiguous and batch.first_asked_at < held.asked_at - interval '23 h' then held.asked_at
+      else coalesce(batch.first_asked_at, held.asked_at) end,
     first_failed_at = coalesce(batch.first_failed_at, case when held.attempts > 0 then held.asked_at end),
     last_ambiguous_at = case when held.undecided then held.now else batch.last_ambiguous_at end,
     ambiguous = batch.ambiguous or held.ambiguous,
@@ -84,11 +86,13 @@ with outcome as materialized (
 ), remembered as (
   insert into outboxd.progress as known
     (id, attempts, first_asked_at, first_failed_at, ambiguous, transient, frozen, last_error)
-  select held.id, held.attempts, held.asked_at, case when held.attempts > 0 then held.asked_at end, held.ambiguous,
+  select held.id, held.attempts, held.asked_at,
+    coalesce(held.first_failed_at, case when held.attempts > 0 then held.asked_at end), held.ambiguous,
     held.transient, held.frozen,
     held.failure ->> 'message'
   from held
-  where held.taken = 'again' and held.asked_ago is not null
+  where held.taken = 'again'
+    and (held.asked_ago is not null or (held.batch_uid is not null and held.attempts > 0))
   on conflict (id) do update
   set attempts = excluded.attempts,
     crash_streak = 0,
@@ -103,7 +107,7 @@ with outcome as materialized (
       when known.ambiguous then coalesce(nullif(known.frozen, '{}'), excluded.frozen)
       else excluded.frozen || known.frozen || jsonb_build_object(
         'account', excluded.frozen -> 'account', 'api_url', excluded.frozen -> 'api_url') end,
-    last_error = excluded.last_error
+    last_error = coalesce(excluded.last_error, known.last_error)
 ), recorded as (
   insert into outboxd.attempt (id, lease_id, outcome, asked_at, ended_at, fenced, http_status, error_name, message)
   select held.id, held.lease_id, held.failure ->> 'kind', held.asked_at, held.now, true,
@@ -133,12 +137,13 @@ with outcome as materialized (
         'asked_at', held.asked_at, 'ended_at', held.now, 'outcome', held.failure -> 'kind',
         'http_status', held.failure -> 'status', 'name', held.failure -> 'name',
         'message', held.failure -> 'message')) end,
-    coalesce(progress.generation, 1), coalesce(progress.first_asked_at, held.first_asked_at, held.asked_at),
-    coalesce(nullif(progress.frozen, '{}'), held.frozen), email.expires_at
+    coalesce(progress.generation, 1), coalesce(held.first_asked_at, progress.first_asked_at, held.asked_at),
+    coalesce(batch.frozen, nullif(progress.frozen, '{}'), held.frozen), email.expires_at
   from held
   join outboxd.queue on queue.id = held.queue
   left join outboxd.email on email.id = held.id
   left join outboxd.progress on progress.id = held.id
+  left join outboxd.batch on batch.batch_uid = held.batch_uid
   where held.taken in ('dead', 'unknown')
   on conflict do nothing
 ), forgotten as (

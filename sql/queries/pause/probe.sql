@@ -13,4 +13,4 @@ where (pause.kind, pause.key) = (
     order by due.probe_at
     limit 1
     for update skip locked)
-returning pause.kind, pause.key, pause.reason
+returning pause.kind, pause.key, pause.reason, pause.detail

@@ -1,6 +1,6 @@
--- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause.
--- One index descent per slot. A plain read without locks: what a rolling-back cancel holds is seen too. Lane -1000 is
--- held back. No row: nothing waits at all.
+-- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause or the
+-- breaker, but for what is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel
+-- holds is seen too. Lane -1000 is held back. No row: nothing waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -26,9 +26,14 @@ select
     select
     from outboxd.pause
     where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
+      and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
       and ((pause.kind = 'account' and pause.key = %(account)s)
         or (pause.kind = 'queue' and pause.key = queue.name)
-        or (pause.kind = lane.kind and pause.key = lane.key))) as closed,
+        or (pause.kind = lane.kind and pause.key = lane.key))
+    union all
+    select from outboxd.breaker
+    where breaker.account = %(account)s and breaker.state <> 'closed'
+      and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker')) as closed,
   extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as oldest_in,
   coalesce(queue.weight, 1) as weight,
   case when lane.closed_until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end

@@ -1,5 +1,5 @@
 -- Apply words that crossed with a settle: an accepted email that lies among the dead letters becomes sent; words whose
--- email has ended are removed. Bounded; returns the ids that became sent.
+-- email has ended are removed, so that a cancel that came too late does not meet a later replay. Bounded; returns the ids that became sent.
 with late as materialized (
   select word.id, word.provider_id from outboxd.word where word.kind = 'accepted' order by word.at limit %(limit)s::integer
 ), risen as (
@@ -20,5 +20,9 @@ with late as materialized (
     from (select word.id from outboxd.word order by word.at limit %(limit)s::integer) as stale
     where exists (select from outboxd.delivery where delivery.id = stale.id)
       or stale.id in (select risen.id from risen)))
+  or (word.kind = 'cancel' and word.id = any (array(
+    select buried.id
+    from (select word.id from outboxd.word order by word.at limit %(limit)s::integer) as stale
+    join outboxd.dead_letter as buried on buried.id = stale.id)))
 )
 select risen.id from risen

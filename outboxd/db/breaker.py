@@ -1,0 +1,56 @@
+"""The breaker of an account, shared by all daemons: one row, changed under its lock by what `core/breaker.py` decides."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from outboxd.core.breaker import Breaker, with_probe, without_probe
+from outboxd.db.pause import Probe
+from outboxd.db.query import query
+from outboxd.db.session import Connection, path_settings
+
+Decide = Callable[[Breaker, datetime], Breaker]
+
+
+def change(
+    conn: Connection, account: str, decide: Decide, *, now: datetime | None = None
+) -> tuple[Breaker, Breaker]:
+    """Let `decide` see the breaker and the database's clock, and write what it makes of it, in one transaction.
+
+    Returns what it was and what it is.
+    """
+    with conn.transaction():
+        path_settings(conn)
+        row = conn.execute(query("breaker/lock"), {"account": account, "now": now}).fetchone()
+        assert row is not None
+        at, state, failed_at, *others = row
+        before = Breaker(state, tuple(failed_at), *others)
+        after = decide(before, at)
+        if after != before:
+            values = {
+                "account": account,
+                "state": after.state,
+                "failed_at": list(after.failed_at),
+                "opened_at": after.opened_at,
+                "probe_at": after.probe_at,
+                "cause": after.cause,
+                "probes": after.probes,
+            }
+            conn.execute(query("breaker/save"), values)
+    return before, after
+
+
+def probe_due_in(conn: Connection, account: str, *, now: datetime | None = None) -> float | None:
+    """Seconds until the next probe, negative where it is overdue; None where the breaker is closed."""
+    row = conn.execute(query("breaker/due"), {"account": account, "now": now}).fetchone()
+    return None if row is None else float(row[0])
+
+
+def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
+    """The probe that is due, if this daemon is the first to take it."""
+    before, after = change(conn, account, lambda known, at: with_probe(known, now=at), now=now)
+    return Probe("breaker", account, "provider_ill") if after.probes > before.probes else None
+
+
+def release_probe(conn: Connection, account: str, *, now: datetime | None = None) -> None:
+    """The probe found nothing that it could ask for."""
+    change(conn, account, lambda known, at: without_probe(known, now=at), now=now)

@@ -1,0 +1,120 @@
+"""Probes: one request in spite of one pause, and of no other; only an answer says that a pause is over."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
+
+from outboxd.core.batch import Parcel
+from outboxd.core.outcome import Failure, Rejected, Returned, Sent, Throttled
+from outboxd.db import lease, pause
+from outboxd.db.pause import Probe
+from outboxd.delivery.gates import judge
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import settle
+
+KEY = Probe("account", "default", "key")
+WRONG = Failure("message", "Invalid `to` field.", "validation_error", 422)
+
+
+def begin(conn, reason: str = "key", *, kind: str = "account", key: str = "default") -> None:
+    assert pause.begin(
+        conn,
+        kind,
+        key,
+        reason=reason,
+        detail="Invalid `to` field.",
+        lasts=None,
+        probe_every=timedelta(minutes=1),
+    )
+
+
+def paused(conn) -> set:
+    return set(conn.execute("select kind, key from outboxd.pause").fetchall())
+
+
+def answered(conn, email, outcome, probe: Probe, *, asked: bool = True, settler=None) -> None:
+    holder = held(email)
+    holder.probe = probe
+    result = Result(holder, outcome, time.monotonic() if asked else None)
+    settle(settler or settler_without_thread(), conn, [result])
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Rejected(Failure("payload_missing", "the email's row is gone")),
+        Rejected(WRONG),
+        Sent("re_1"),
+        Returned(),
+    ],
+)
+def test_a_probe_that_asked_nothing_lifts_nothing(conn, outcome):
+    insert(conn)
+    begin(conn)
+    (email,) = claim(conn, probe=KEY)
+    answered(conn, email, outcome, KEY, asked=False)
+    assert paused(conn) == {("account", "default")}
+
+
+def test_a_probe_that_was_answered_lifts_its_pause(conn):
+    insert(conn)
+    begin(conn)
+    (email,) = claim(conn, probe=KEY)
+    answered(conn, email, Sent("re_1"), KEY)
+    assert paused(conn) == set()
+
+
+class TestEqualMessageErrors:
+    probe = Probe("account", "default", "message_errors", "Invalid `to` field.")
+
+    def test_one_more_of_them_is_no_proof_for_a_daemon_that_did_not_see_the_others(self, conn):
+        insert(conn)
+        begin(conn, "message_errors")
+        (email,) = claim(conn, probe=KEY)
+        answered(conn, email, Rejected(WRONG), self.probe)
+        assert paused(conn) == {("account", "default")}
+        assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (0,)
+
+    def test_another_error_is(self, conn):
+        insert(conn)
+        begin(conn, "message_errors")
+        (email,) = claim(conn, probe=KEY)
+        answered(conn, email, Rejected(replace(WRONG, message="Missing `html` field.")), self.probe)
+        assert paused(conn) == set()
+
+    def test_the_probe_that_is_taken_knows_the_error(self, conn):
+        begin(conn, "message_errors")
+        conn.execute("update outboxd.pause set probe_at = clock_timestamp()")
+        assert pause.take_probe(conn, "default") == self.probe
+
+
+class TestOtherPausesStand:
+    def test_a_probe_of_the_account_is_stopped_by_a_paused_queue_and_account(self, conn):
+        insert(conn)
+        (email,) = claim(conn)
+        both = frozenset({("account", "default"), ("queue", "transactional")})
+        assert judge(Parcel((email,)), HOME, both, now=email.claimed_at, probe=KEY) is not None
+        one = frozenset({("account", "default")})
+        assert judge(Parcel((email,)), HOME, one, now=email.claimed_at, probe=KEY) is None
+        domain = Probe("domain", "shop.example", "domain")
+        assert judge(Parcel((email,)), HOME, one, now=email.claimed_at, probe=domain) is not None
+
+    def test_a_probe_of_the_account_finds_no_slot_of_a_paused_queue(self, conn):
+        insert(conn)
+        begin(conn)
+        assert [one.closed for one in lease.slots(conn, "default")] == [True]
+        assert [one.closed for one in lease.slots(conn, "default", probe=KEY)] == [False]
+        conn.execute("select outboxd.pause('queue', 'transactional', 'a person said so')")
+        assert [one.closed for one in lease.slots(conn, "default", probe=KEY)] == [True]
+
+    def test_a_probe_of_the_account_takes_no_batch_of_a_paused_queue(self, conn, connect):
+        settle_parcel(conn, batched(conn, connect(), 2), Throttled(Failure("throttle", "429"), timedelta()))
+        conn.execute("update outboxd.batch set due_at = clock_timestamp()")
+        conn.execute("select outboxd.pause('queue', 'transactional', 'a person said so')")
+        begin(conn)
+        assert claim_batches(conn, probe=KEY) == []
+        conn.execute("select outboxd.resume('queue', 'transactional')")
+        assert len(claim_batches(conn, probe=KEY)) == 1

@@ -1,0 +1,96 @@
+"""An outage costs one request per pause of the breaker, no attempt and no email; what heals drains within seconds."""
+
+from itertools import pairwise
+
+import pytest
+from conftest_path import count, drained, only_once
+from factories import insert, insert_many, payload
+from waiting import until
+
+pytestmark = pytest.mark.path
+
+QUICK = "insert into outboxd.breaker (account, open_for) values ('default', '1 s')"
+
+
+def state(conn) -> str | None:
+    row = conn.execute("select state from outboxd.breaker").fetchone()
+    return row and row[0]
+
+
+def attempts(conn) -> list:
+    return conn.execute(
+        "select id, attempts from outboxd.progress union all"
+        " select member.id, batch.attempts from outboxd.batch"
+        " join outboxd.batch_member as member on member.batch_uid = batch.batch_uid order by 1"
+    ).fetchall()
+
+
+def failing(kind: str = "500") -> dict:
+    from outboxd.sink.options import Fault
+
+    return {"faults": (Fault(kind),)}
+
+
+@pytest.mark.parametrize("batches", [False, True], ids=["singly", "in batches"])
+def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(conn, sink, daemon, batches):
+    conn.execute(QUICK)
+    conn.execute("update outboxd.queue set batch = %s, max_attempts = 2, give_up_after = '0'", (batches,))
+    running = sink()
+    insert_many(conn, 3000, type="newsletter")
+    running.provider.control(failing())
+    for _ in range(2):
+        daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    before, asked = attempts(conn), len(running.provider.entries)
+    assert asked <= 10 + 2 * 8
+    until(lambda: len(running.provider.entries) >= asked + 5, what="five probes")
+    probes = [entry.at for entry in running.provider.entries][asked:]
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise(probes))
+    assert sum(n for _, n in attempts(conn)) == sum(n for _, n in before)
+    assert count(conn, "dead_letter") == 0
+    assert conn.execute("select pause_reason from outboxd.queue_status limit 1").fetchone() == (
+        "breaker default: provider_ill",
+    )
+    running.provider.control({"faults": ()})
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
+    conn.execute("update outboxd.batch set due_at = clock_timestamp() where due_at is not null")
+    until(lambda: drained(conn) and count(conn, "batch") == 0, what="all to go out")
+    assert only_once(running)["accepted"] == 3000
+    assert state(conn) == "closed"
+    assert conn.execute("select jsonb_array_length(history) from outboxd.breaker_status").fetchone() == (1,)
+
+
+def test_message_errors_never_open_it(conn, sink, daemon):
+    conn.execute("update outboxd.queue set batch = false")
+    running = sink()
+    with conn.transaction():
+        for n in range(60):
+            to = f"fault+422@bad-{n}.example" if n % 2 else f"good-{n}@example.org"
+            insert(conn, type="newsletter", body=payload(to=to))
+    daemon(running.url, OUTBOXD_SENDER__THREADS="1")
+    until(lambda: drained(conn) and count(conn, "delivery") == 30, what="the good ones to go")
+    assert count(conn, "dead_letter") == 30
+    assert count(conn, "breaker") == 0
+
+
+def test_an_email_that_waits_out_an_outage_longer_than_its_patience_goes_when_it_is_over(conn, sink, daemon):
+    conn.execute(QUICK)
+    conn.execute(
+        "update outboxd.queue set batch = false, max_attempts = 1, backoff = 'fixed', backoff_base = '200 ms',"
+        " give_up_after = '2 s'"
+    )
+    running = sink()
+    running.provider.control(failing())
+    insert_many(conn, 3)
+    daemon(running.url, OUTBOXD_SENDER__THREADS="2")
+    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    before = attempts(conn)
+    until(lambda: conn.execute("select probes from outboxd.breaker").fetchone()[0] >= 6, what="six probes")
+    assert attempts(conn) == before
+    assert count(conn, "dead_letter") == 0
+    running.provider.control({"faults": ()})
+    until(lambda: drained(conn), what="all to go out")
+    assert only_once(running)["accepted"] == 3
+    assert count(conn, "dead_letter") == 0
