@@ -135,9 +135,10 @@ def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
 ):
     migrate(local_server.url)
     running = sink(think_time=0.02)
-    daemon(running.url, url=local_server.url, OUTBOXD_SENDER__CRASH_LIMIT="0")
     with psycopg.connect(local_server.url, autocommit=True) as app:
         singly(app)
+    daemon(running.url, url=local_server.url, OUTBOXD_SENDER__CRASH_LIMIT="0")
+    with psycopg.connect(local_server.url, autocommit=True) as app:
         insert_many(app, 2000)
     until(lambda: len(running.provider.entries) > 100, what="requests")
     local_server.stop("immediate")
