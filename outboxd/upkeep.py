@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 from uuid import UUID
 
 from outboxd.db import hold, latency, limit, worker
@@ -16,6 +17,8 @@ from outboxd.db.session import Connection, ConnectionLostError, Session, Stopped
 from outboxd.providers import Providers
 
 log = logging.getLogger(__name__)
+
+TIDY: Final = 6  # rounds between two prunings
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Keeper:
     threads: int
     stop: threading.Event
     providers: Providers
+    rounds: int = 0
 
     def round(self) -> None:
         """Every ten seconds: beat, keep partitions ahead, old figures, counts and histories few."""
@@ -59,6 +63,8 @@ class Keeper:
         )
         if made := worker.extend_partitions(conn):
             log.info("made partitions", extra={"tables": made})
-        latency.prune(conn)
-        limit.prune(conn)
+        self.rounds += 1
+        if self.rounds % TIDY == 0:
+            latency.prune(conn)
+            limit.prune(conn)
         hold.prune(conn)

@@ -122,6 +122,7 @@ begin
       ('outboxd_daemon', 'select, update, delete', 'hold'),
       ('outboxd_daemon', 'select', 'policy_version'),
       ('outboxd_daemon', 'select', 'limit_rule'),
+      ('outboxd_daemon', 'select', 'provider_override'),
       ('outboxd_daemon', 'execute', 'extend_partitions'),
 
       -- Operators: see everything but bodies (those of dead letters excepted), act by functions, edit policy.

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract b95af1bf1cbdfb5e';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 68a26b7cdbd477c3';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -4258,6 +4258,12 @@ CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE
 --
 
 CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.limit_rule FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
+
+--
+-- Name: provider_override raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -
+--
+
+CREATE TRIGGER raise_policy_version AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.provider_override FOR EACH STATEMENT EXECUTE FUNCTION outboxd.raise_policy_version();
 
 --
 -- Name: queue raise_policy_version; Type: TRIGGER; Schema: outboxd; Owner: -

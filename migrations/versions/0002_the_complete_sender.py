@@ -58,7 +58,7 @@ create table outboxd.lane (
 
 -- What must not be asked for, until a time, a probe that succeeds, or a person. A row whose `until` passed is inert.
 create table outboxd.pause (
-  kind text not null check (kind in ('account', 'domain', 'queue', 'type')),
+  kind text not null check (kind in ('account', 'domain', 'queue', 'type', 'campaign', 'provider')),
   key text not null,
   reason text not null,
   detail text,

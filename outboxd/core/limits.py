@@ -89,9 +89,15 @@ def from_rule(
 
 
 class Limits:
-    """The limits in force, by kind and key. `time_scale` shortens every window, for tests."""
+    """The limits in force, by kind and key. `time_scale` shortens every window, for tests.
 
-    def __init__(self, rows: Iterable[Limit] = (), *, time_scale: float = 1.0) -> None:
+    `overrides`: some provider is slowed or suspended, so that it is asked about also where nothing is counted.
+    """
+
+    def __init__(
+        self, rows: Iterable[Limit] = (), *, time_scale: float = 1.0, overrides: bool = True
+    ) -> None:
+        self._overrides = overrides
         self._time_scale = time_scale
         self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
 
@@ -118,6 +124,8 @@ class Limits:
     def of_provider(self, provider: Provider, type_: str) -> list[Share]:
         """What an email needs of a mailbox provider for each recipient there."""
         limits = [limit for kind in BY_PROVIDER if (limit := self.of(kind, provider.name, type_))]
+        if not limits and not self._overrides:
+            return []
         if not limits:
             return [Share(BY_PROVIDER[0], provider.name, None, MINUTE, provider.shaped_by)]
         return [

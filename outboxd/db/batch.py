@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Final
 from uuid import UUID
 
-from psycopg.rows import DictRow, dict_row
+from psycopg import Cursor
+from psycopg.rows import DictRow, TupleRow, dict_row
 
 from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
@@ -36,8 +37,13 @@ def waiting(conn: Connection, account: str, *, now: datetime | None = None) -> l
     """What batches wait, by queue, lane and crash streak."""
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        cursor = conn.execute(query("batch/waiting"), {"account": account, "now": now}, prepare=True)
+        cursor = ask_waiting(conn, account, now=now)
     return [Waiting(*row) for row in cursor.fetchall()]
+
+
+def ask_waiting(conn: Connection, account: str, *, now: datetime | None = None) -> Cursor[TupleRow]:
+    """The same as a read in a pipeline of the caller's; each row is a `Waiting`."""
+    return conn.execute(query("batch/waiting"), {"account": account, "now": now}, prepare=True)
 
 
 def claim(

@@ -1,6 +1,6 @@
 """The clone fence: a restored or copied database does not send until `outboxd adopt`.
 
-The claimer asks `admits` in each round. The answer is looked up on every new connection, and again every ten seconds,
+The claimer asks `admits` in each round. The answer is looked up on every new connection, and again every thirty seconds,
 every second behind a pooler. Where the database is not the one that was recorded, the
 daemon observes: it runs, says so in one log line and in `/readyz`, and claims nothing. A promoted standby passes, with
 a log line; what fell due just before may be held back (`after_failover`). A key that is rotated in a running daemon
@@ -23,7 +23,7 @@ from outboxd.db.session import Connection
 
 log = logging.getLogger(__name__)
 
-LOOK_OPEN: Final = 10.0  # seconds between two looks while mail may go
+LOOK_OPEN: Final = 30.0  # seconds between two looks while mail may go
 LOOK_POOLED: Final = 1.0  # and while it may go through a pooler, behind which the server can change unseen
 LOOK_OBSERVING: Final = 1.0  # and while it may not
 BEFORE_RISE: Final = timedelta(minutes=10)  # how much of what fell due before a failover may have been sent

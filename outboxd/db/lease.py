@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg import Cursor
 from psycopg.rows import TupleRow, class_row
 
 from outboxd.core.batch import Batch
@@ -100,21 +101,28 @@ def slots(
 
     What `probe` goes in spite of closes none of them.
     """
+    with conn.pipeline(), conn.transaction():
+        path_settings(conn)
+        cursor = ask_slots(conn, account, probe=probe, now=now)
+    return [Waiting(*row) for row in cursor.fetchall()]
+
+
+def ask_slots(
+    conn: Connection, account: str, *, probe: Probe | None = None, now: datetime | None = None
+) -> Cursor[TupleRow]:
+    """The same as a read in a pipeline of the caller's; each row is a `Waiting`."""
     values = {
         "now": now,
         "account": account,
         "probed_kind": probe and probe.kind,
         "probed_key": probe and probe.key,
     }
-    with conn.pipeline(), conn.transaction():
-        path_settings(conn)
-        cursor = conn.execute(query("ready/slots"), values, prepare=True)
-    return [Waiting(*row) for row in cursor.fetchall()]
+    return conn.execute(query("ready/slots"), values, prepare=True)
 
 
-def usual(conn: Connection) -> list[Slot]:
-    """The slot of each queue's own priority outside all lanes, the most urgent first; whether it has rows or not."""
-    return [Slot(queue, 0, priority) for queue, priority in conn.execute(query("queue/usual")).fetchall()]
+def ask_usual(conn: Connection) -> Cursor[TupleRow]:
+    """The queue and priority of each queue's own slot, the most urgent first; whether it has rows or not."""
+    return conn.execute(query("queue/usual"), prepare=True)
 
 
 def claim(

@@ -40,7 +40,8 @@ class Policies:
     def refresh(self, conn: Connection) -> None:
         """Read them again, and the limits."""
         rules = [from_rule(*row) for row in conn.execute(query("policy/rules")).fetchall()]
-        self.limits = Limits(rules, time_scale=self.time_scale)
+        overrides = conn.execute(query("policy/overrides")).fetchone() == (True,)
+        self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides)
         self._known = {
             (queue, type_): Policy(
                 max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after, batch=may_share

@@ -13,7 +13,7 @@ BY_HAND: Final = frozenset(
     {"dead", "email", "operation", "policy", "schema", "suppression"}
 )  # nouns of other commands
 DAEMONS_TOO: Final = (  # of these nouns
-    "schema/extend_partitions", "policy/all", "policy/rules", "suppression/among", "suppression/take_out",
+    "schema/extend_partitions", "policy/all", "policy/overrides", "policy/rules", "suppression/among", "suppression/take_out",
 )  # fmt: skip
 WRITES: Final = re.compile(r"\b(insert into|delete from|update)\s+outboxd\.(\w+)")
 READS: Final = re.compile(r"(?<!delete )\b(?:from|join)\s+outboxd\.(\w+)\b(?!\s*\()")

@@ -15,7 +15,7 @@ from typing import Final
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
 from outboxd.core.outcome import Returned
-from outboxd.db import batch, breaker, lease, pause, suppression, word
+from outboxd.db import batch, breaker, lease, look, pause, suppression, word
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
@@ -143,13 +143,13 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     if claimer.probe_soon.is_set():
         claimer.probe_soon.clear()
         pause.probe_now(conn, account)
-    claimer.paused = pause.active(conn).read()
-    waiting, batches = lease.slots(conn, account), batch.waiting(conn, account)
-    claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in waiting}
-    claimer.slots = _due(waiting)
-    claimer.seen = dict.fromkeys([*claimer.slots, *lease.usual(conn), *claimer.seen][:SEEN])
-    claimer.batches = [one for one in batches if one.due_in <= 0 and not one.closed]
-    both: list[Waiting | batch.Waiting] = [*waiting, *batches]
+    seen = look.around(conn, account)
+    claimer.paused = seen.paused
+    claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in seen.waiting}
+    claimer.slots = _due(seen.waiting)
+    claimer.seen = dict.fromkeys([*claimer.slots, *seen.usual, *claimer.seen][:SEEN])
+    claimer.batches = [one for one in seen.batches if one.due_in <= 0 and not one.closed]
+    both: list[Waiting | batch.Waiting] = [*seen.waiting, *seen.batches]
     probe_in: list[float] = []
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
         probe_in = _take_probe(claimer, conn)

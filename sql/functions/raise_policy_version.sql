@@ -20,3 +20,7 @@ for each statement execute function outboxd.raise_policy_version();
 create or replace trigger raise_policy_version
 after insert or update or delete or truncate on outboxd.limit_rule
 for each statement execute function outboxd.raise_policy_version();
+
+create or replace trigger raise_policy_version
+after insert or update or delete or truncate on outboxd.provider_override
+for each statement execute function outboxd.raise_policy_version();
