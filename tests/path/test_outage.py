@@ -46,7 +46,10 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     assert asked <= 10 + 2 * 8
     until(lambda: len(running.provider.entries) >= asked + 5, what="five probes")
     probes = [entry.at for entry in running.provider.entries][asked:]
-    assert all(later - earlier >= 0.99 for earlier, later in pairwise(probes))
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
+    assert min(gaps) >= 0.9, (
+        gaps
+    )  # a second by the database's clock; seen by the provider's, after each one's way
     assert sum(n for _, n in attempts(conn)) == sum(n for _, n in before)
     assert count(conn, "dead_letter") == 0
     assert conn.execute("select pause_reason from outboxd.queue_status limit 1").fetchone() == (
