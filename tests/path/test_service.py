@@ -106,6 +106,7 @@ def test_a_provider_that_has_just_healed_is_not_met_by_every_thread(conn, sink, 
     conn.execute(
         "update outboxd.queue set backoff = 'fixed', backoff_base = '100 ms', max_attempts = 1, batch = false"
     )
+    conn.execute("insert into outboxd.breaker (account, open_for) values ('default', '1 s')")
     running = sink(think_time=0.15)
     daemon(running.url, OUTBOXD_SENDER__THREADS="32")
     insert_many(conn, 200)
@@ -113,7 +114,7 @@ def test_a_provider_that_has_just_healed_is_not_met_by_every_thread(conn, sink, 
     assert at_first(running, 0) <= 3
     running.provider.control({"faults": (Fault("503"),)})
     insert_many(conn, 100)
-    until(lambda: running.provider.verdicts["fault"] > 40, what="the outage to be noticed")
+    until(lambda: count(conn, "breaker", "probes > 1"), what="the outage to be noticed")
     running.provider.control({"faults": ()})
     before = running.provider.entries[-1].n
     until(lambda: drained(conn) and count(conn, "delivery") == 300, within=60, what="the rest to go")
