@@ -47,7 +47,7 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     assert asked <= 10 + 2 * 8
     until(lambda: len(running.provider.entries) >= asked + 6, what="five probes")
     late = opened + 1.0  # until then what was claimed before may still be asked for
-    probes = [entry.at for entry in running.provider.entries[asked:] if entry.at > late]
+    probes = [entry.at for entry in list(running.provider.entries)[asked:] if entry.at > late]
     gaps = [later - earlier for earlier, later in pairwise(probes)]
     assert min(gaps) >= 0.9, gaps
     assert sum(n for _, n in attempts(conn)) == sum(n for _, n in before)
