@@ -101,7 +101,7 @@ def watched(conn: psycopg.Connection, first: int) -> list[dict]:
     conn.execute("load 'auto_explain'")
     for name, value in {
         "log_min_duration": "0", "log_nested_statements": "on", "log_analyze": "on", "log_timing": "off",
-        "log_buffers": "on", "log_format": "json", "log_level": "notice", "log_parameter_max_length": "0",
+        "log_buffers": "on", "log_format": "json", "log_level": "notice",
     }.items():  # fmt: skip
         conn.execute(f"set auto_explain.{name} = {value}")
     conn.add_notice_handler(note)
