@@ -39,7 +39,9 @@ BUSY = Ambiguous(Failure("ambiguous", "in flight", status=409))
 NO = Rejected(Failure("message", "no", status=422))
 SLOW = Throttled(Failure("throttle", "slow", status=429), timedelta(seconds=1))
 SHUT = Paused(Failure("pause", "no key", status=401))
-ANSWERS = st.lists(st.sampled_from([ILL, ILL, AWAY, FINE, BUSY, NO, SLOW, SHUT, Returned()]), min_size=1, max_size=8)
+ANSWERS = st.lists(
+    st.sampled_from([ILL, ILL, AWAY, FINE, BUSY, NO, SLOW, SHUT, Returned()]), min_size=1, max_size=8
+)
 
 
 class OneBreaker(RuleBasedStateMachine):
@@ -143,4 +145,4 @@ class OneBreaker(RuleBasedStateMachine):
 
 
 TestOneBreaker = OneBreaker.TestCase
-TestOneBreaker.settings = settings(stateful_step_count=40, max_examples=150, deadline=None)
+TestOneBreaker.settings = settings(stateful_step_count=40, max_examples=60, deadline=None)

@@ -64,4 +64,4 @@ class Width(RuleBasedStateMachine):
 
 
 TestWidth = Width.TestCase
-TestWidth.settings = settings(stateful_step_count=40, max_examples=100, deadline=None)
+TestWidth.settings = settings(stateful_step_count=40, max_examples=60, deadline=None)
