@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 68a26b7cdbd477c3';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 29a304095b1cbb7d';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1236,7 +1236,7 @@ begin
     select greatest(0, slot.n - coalesce((
       select sum(gone.n)
       from unnest(freed.at, freed.n) as gone (at, n)
-      where gone.at <= slot.at and (slot.place = 1 or gone.at > known.at[slot.place - 1])), 0))::integer
+      where gone.at <= slot.at and gone.at > coalesce(known.at[slot.place - 1], slot.at - known.per / 40)), 0))::integer
     from unnest(known.at, known.n) with ordinality as slot (at, n, place)
     order by slot.place)
   from (

@@ -221,6 +221,13 @@ class TestMovingAndGivingBack:
         grant(conn, [subject(1, granted_at=first.granted_at)], minute, now=at(40))
         assert used(conn, "provider_minute", "example.org") == 3
 
+    def test_a_share_that_left_its_window_takes_none_of_a_newer_one_with_it(self, conn):
+        queue = Limit("queue", "transactional", 5, MINUTE)
+        (old,) = grant(conn, [subject(1)], queue, now=NOON)
+        grant(conn, [subject(2)], queue, now=at(3600))
+        give_back(conn, [subject(1, granted_at=old.granted_at)], queue)
+        assert used(conn, "queue", "transactional") == 1
+
 
 class TestOverrides:
     minute = Limit("provider_minute", None, 10, MINUTE)
