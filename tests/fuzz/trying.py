@@ -1,0 +1,59 @@
+"""How much is tried, and what one input may cost."""
+
+import os
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+TIMES: Final = int(os.environ.get("OUTBOXD_FUZZ", "1"))
+MOST_SECONDS: Final = 0.5  # of this thread's processor time for one long input; the usual is a hundredth
+JUNK: Final = (
+    "\x00\x01\x1b\r\n\t \"'\\<>()[]{},:;@.%=#`$\u0085\u200b\u2028\u202e\ud800\udfff\ufffd\U0001f600é̈ßıİ١"
+)
+LONG: Final = 200_000  # characters
+
+
+def many(examples: int) -> settings:
+    """Settings for this many examples, or as many times that as was asked for."""
+    return settings(max_examples=examples * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def hostile_text(most: int = 60) -> st.SearchStrategy[str]:
+    """Text of anything, surrogates and controls included, with what parsers stumble over."""
+    return st.text(st.one_of(st.sampled_from(JUNK), st.characters()), max_size=most)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | hostile_text(12).filter(lambda text: text.isprintable() or len(text) < 6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(hostile_text(8), inner, max_size=4),
+    max_leaves=12,
+)
+
+LONG_TEXTS: Final = [
+    "a" * LONG, " " * LONG, '"' * LONG, "\\" * LONG, "<" * LONG, ">" * LONG, "(" * LONG, "@" * LONG, "." * LONG,
+    "a." * (LONG // 2), "a@" * (LONG // 2), '\\"' * (LONG // 2), "é" * LONG, "a@b." + "c." * (LONG // 2) + "org",
+    '"' + "a " * (LONG // 2) + "<a@b.co>", "ü" * 60 + "@" + "ü." * 100 + "de", "xn--" * (LONG // 4), "[" * LONG,
+    '{"a":' * (LONG // 5), "9" * LONG, "1." + "0" * LONG, "\x00" * LONG, "\ud800" * LONG, "%" * LONG, "`" * LONG,
+]  # fmt: skip
+
+
+def cheaply(call: Callable[[], object], *, most_bytes: int = 30_000_000) -> None:
+    """Call it; fail where it took long or much, whatever it returned."""
+    tracemalloc.start()
+    try:
+        before = time.thread_time()
+        call()
+        spent = time.thread_time() - before
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert spent < MOST_SECONDS, f"{spent:.2f} s"
+    assert peak < most_bytes, f"{peak} bytes"
