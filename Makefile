@@ -3,7 +3,7 @@ BIN := .venv/bin
 JOBS ?= 2
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-host check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-host fuzz soak check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -25,6 +25,14 @@ test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …
 test-long: ## Run what takes minutes: Postgres away for a minute
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -m long -s --pg-version 18
+
+fuzz: ## Try fifty times as many inputs of strangers as the suite does
+	@scripts/bootstrap dev
+	OUTBOXD_FUZZ=50 $(BIN)/python -m pytest -n $(JOBS) tests/fuzz --pg-version 18
+
+soak: ## Run a daemon at half load for twenty minutes, and watch what it holds
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -m long -s tests/path/test_soak.py --pg-version 18
 
 check: ## Formatting, lint, types, import layers, migrations
 	@scripts/bootstrap dev

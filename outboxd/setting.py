@@ -46,7 +46,10 @@ def not_empty(value: str) -> str | None:
 
 def web_address(value: str) -> str | None:
     """A check for http(s) URLs without credentials."""
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError as error:
+        return f"is not a URL: {error}"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         return "must be a URL that begins with https:// (or http:// for a local one)"
     return "must not contain credentials" if parts.username or parts.password else None
@@ -68,7 +71,11 @@ def proxy_address(value: Secret) -> str | None:
 
 def duration(value: object) -> timedelta:
     """Read "20s", "500ms", "2m" or "1h". Raises ValueError that says so."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", value.strip()) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h)", value.strip())
+        if isinstance(value, str)
+        else None
+    )
     if match is None:
         raise ValueError(f'must be a duration like "20s", "500ms" or "2m", not {value!r}')
     return timedelta(seconds=float(match[1]) * UNITS[match[2]])

@@ -52,7 +52,7 @@ def load(text: str) -> Book:
     """The book in a TOML file. Raises `ConfigError` with every mistake; what settings mean is the database's to judge."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a whole number of 5,000 digits is a plain ValueError
         raise ConfigError([f"not TOML: {error}"]) from None
     mistakes = [
         f"{section}: is not a section of policy; those are {', '.join(SECTIONS)}"

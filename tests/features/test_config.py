@@ -1,5 +1,6 @@
 """Configuration: sources in order, every mistake at once, secrets never shown."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -79,3 +80,23 @@ def test_defaults_are_those_of_the_contract():
 def test_a_broken_file_is_named(file, text):
     with pytest.raises(ConfigError, match=r"outboxd\.toml|sender"):
         load(file(text), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("OUTBOXD_RESEND__API_URL", "http://[", "resend.api_url: is not a URL"),
+        ("OUTBOXD_SENDER__LEASE", "9" * 400 + "s", "sender.lease: must be a duration"),
+    ],
+)
+def test_a_value_that_no_parser_takes_is_a_mistake_and_no_traceback(name, value, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load(None, {name: value})
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, f"a = {'9' * 5000}"], ids=["deep", "many digits"])
+def test_a_file_that_no_parser_takes_is_a_mistake_and_no_traceback(tmp_path, text):
+    file = tmp_path / "outboxd.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(file, {})

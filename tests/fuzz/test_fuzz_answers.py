@@ -67,7 +67,7 @@ def storable(failure: Failure) -> bool:
     return "\x00" not in whole and len(whole) < 5_000 and whole.encode() is not None
 
 
-@many(1500)
+@many(800)
 @given(answers)
 def test_any_answer_is_an_outcome_that_can_be_stored(answer):
     outcome = classify(answer, now=NOW)
@@ -174,7 +174,7 @@ spoken = st.one_of(
 )
 
 
-@many(250)
+@many(60)
 @given(spoken)
 def test_any_bytes_on_the_wire_are_an_answer_or_a_failure_of_transport(says, raw):
     client = Client(
