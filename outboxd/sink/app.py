@@ -149,7 +149,10 @@ def _control_routes(provider: Provider) -> list[Route]:
         return JSONResponse(provider.summary())
 
     async def ledger(request: Request) -> Response:
-        after = int(request.query_params.get("after", "0"))
+        try:
+            after = int(request.query_params.get("after", "0"))
+        except ValueError:
+            return JSONResponse({"error": "after is a whole number"}, 400)
         return JSONResponse([entry.record() for entry in list(provider.entries) if entry.n > after])
 
     async def control(request: Request) -> Response:

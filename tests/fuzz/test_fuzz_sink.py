@@ -75,7 +75,9 @@ def test_any_request_is_answered(path, method, found, body, query):
         assert status == 200, answer
 
 
-@pytest.mark.parametrize("query", ["after=x", "after=%00", "after=" + "9" * 5000, "after=-1", "limit=x&after=1"])
+@pytest.mark.parametrize(
+    "query", ["after=x", "after=%00", "after=" + "9" * 5000, "after=-1", "limit=x&after=1"]
+)
 @pytest.mark.parametrize("path", ["/_sink/ledger", "/emails", "/", "/inbox"])
 def test_any_query_is_answered(path, query):
     usual = {"authorization": "Bearer re_test_0123456789", "user-agent": "test"}

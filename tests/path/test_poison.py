@@ -1,0 +1,151 @@
+"""Poison among good mail: the daemon lives, each bad row is parked with its reason, and good mail hardly notices.
+
+Poison cannot be inserted, so it is planted by a superuser after the checks: payloads of every wrong shape, fuzzed ones,
+and some that only the provider refuses.
+"""
+
+import json
+import random
+import threading
+import time
+from uuid import UUID
+
+import psycopg
+import pytest
+from conftest_path import drained, only_once
+from factories import HOME, payload
+from ledger import percentile
+from waiting import until
+
+from outboxd.core.wire import Unsendable, render
+
+pytestmark = pytest.mark.path
+
+LOT = 10  # rows in one transaction
+PER_SECOND = 100  # good emails
+NOISE = 0.1  # seconds that the machine may add to a p99
+SUPPRESSED = "gone@example.org"
+
+
+def nested(depth: int) -> str:
+    return '{"to":' + "[" * depth + "]" * depth + "}"
+
+
+SHAPES = [
+    "[]", "{}", "null", '"text"', "17", "[[]]", nested(50), nested(3_000), '{"to": 5}', '{"to": {"a": 1}}',
+    *(json.dumps(payload(**fields)) for fields in (
+        {"to": []}, {"to": ["a@b.example"] * 51}, {"to": "a@b@c"}, {"to": None}, {"to": [None]}, {"to": [["a@b.example"]]},
+        {"subject": "a\r\nBcc: x@y.example"}, {"subject": 5}, {"headers": ["X: y"]}, {"headers": {"X\n": "y"}},
+        {"headers": {"X": 5}}, {"attachments": "x"}, {"attachments": [5]}, {"attachments": [{"filename": "a\nb"}]},
+        {"tags": "x"}, {"tags": [{"name": "outboxd_uid", "value": "x"}]}, {"from": 7}, {"from": ["a@b.example"]},
+        {"reply_to": {}}, {"cc": "@"}, {"bcc": 1.5}, {"to": "a" * 300 + "@b.example"}, {"to": "\u202e@b.example"},
+    )),
+    '{"to": "a@b.example", "from": "a@b.example", "subject": "s", "html": ' + "9" * 5_000 + "}",
+]  # fmt: skip
+
+
+def fuzzed(chance: random.Random) -> str:
+    def value(depth: int) -> object:
+        kinds = [
+            None,
+            True,
+            chance.randrange(-9, 9),
+            chance.random(),
+            "".join(chance.choices('ab@.<>"\\é\n', k=5)),
+        ]
+        if depth and chance.random() < 0.5:
+            return [value(depth - 1) for _ in range(chance.randrange(4))]
+        if depth and chance.random() < 0.5:
+            return {chance.choice("abc"): value(depth - 1) for _ in range(chance.randrange(4))}
+        return chance.choice(kinds)
+
+    fields = chance.sample(["to", "from", "subject", "headers", "tags", "attachments", "cc", "html"], 2)
+    return json.dumps(payload() | {field: value(3) for field in fields})
+
+
+def unsendable(text: str) -> bool:
+    try:
+        render(text, UUID(int=1), HOME)
+    except Unsendable:
+        return True
+    return False
+
+
+class Poisoner:
+    """Keeps up its pace, whatever it inserts: `good` ids, and `bad` ones with what was planted."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.url, self.chance = url, random.Random(seed)
+        self.good: list[int] = []
+        self.bad: dict[int, str] = {}
+
+    def work(self, count: int, *, poison: bool) -> None:
+        with psycopg.connect(self.url) as conn:
+            begun = time.monotonic()
+            for n in range(0, count, LOT):
+                threading.Event().wait(max(0.0, begun + n / PER_SECOND - time.monotonic()))  # the pace
+                self.good += self.insert(conn, [payload(to=f"good-{n + i}@example.org") for i in range(LOT)])
+                if poison:
+                    self.plant(conn)
+                conn.commit()
+
+    def insert(self, conn: psycopg.Connection, items: list) -> list[int]:
+        values = [(json.dumps(item),) for item in items]
+        rows = [
+            conn.execute(
+                "insert into outboxd.email (type, payload) values ('welcome', %s) returning id", value
+            )
+            for value in values
+        ]
+        return [row.fetchone()[0] for row in rows]
+
+    def plant(self, conn: psycopg.Connection) -> None:
+        ids = self.insert(
+            conn, [payload(to=SUPPRESSED if i == 0 else f"bad-{i}@example.org") for i in range(LOT)]
+        )
+        for place, id_ in enumerate(ids):
+            text = self.chance.choice(SHAPES) if self.chance.random() < 0.7 else fuzzed(self.chance)
+            if place == LOT - 1:
+                text = json.dumps(payload(to=f"fault+422@bad-{id_}.example"))
+            conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
+            self.bad[id_] = text
+
+
+def latencies(conn: psycopg.Connection, ids: list[int]) -> list[float]:
+    rows = conn.execute(
+        "select extract(epoch from delivery.at - email.created_at)::float8 from outboxd.delivery"
+        " join outboxd.email using (id) where id = any (%s) and state = 'sent'",
+        (ids,),
+    ).fetchall()
+    assert len(rows) == len(ids), "a good email was not sent"
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(database, conn, sink, daemon, count):
+    running = sink(keep=count * 4)
+    one = daemon(running.url)
+    conn.execute("select outboxd.suppress(%s, 'admin')", (SUPPRESSED,))
+    alone, among = Poisoner(database, 1), Poisoner(database, 2)
+    alone.work(count, poison=False)
+    until(lambda: drained(conn), within=60, what="the good ones alone to go")
+    among.work(count, poison=True)
+    until(lambda: drained(conn), within=120, what="all to end")
+    before, after = (percentile(latencies(conn, ids.good), 0.99) for ids in (alone, among))
+    print(f"good ones' p99: {before:.3f} s alone, {after:.3f} s among {len(among.bad)} poison rows")
+
+    assert one.process.poll() is None
+    ended = dict(conn.execute("select id, message from outboxd.dead_letter").fetchall())
+    states = dict(conn.execute("select id, state from outboxd.delivery where state <> 'sent'").fetchall())
+    sent = {row[0] for row in conn.execute("select id from outboxd.delivery where state = 'sent'").fetchall()}
+    for id_, text in among.bad.items():
+        reason = ended.get(id_) or states.get(id_)
+        assert reason or id_ in sent, f"{text[:200]} has no end"
+        assert reason or not unsendable(text), f"{text[:200]} was sent"
+    assert not set(alone.good + among.good) & set(ended)
+    assert set(conn.execute("select distinct certainty from outboxd.dead_letter").fetchall()) == {
+        ("not_accepted",)
+    }
+    only_once(running)
+    assert "Traceback" not in one.log.read_text()
+    assert after <= max(1.2 * before, before + NOISE)
