@@ -128,8 +128,11 @@ def held_by(email: Claimed, *, now: datetime) -> Outcome | None:
 
 
 def _unwanted(email: Claimed) -> Outcome | None:
-    """Nobody is left to send to; or somebody else said no since an ask whose answer is open."""
-    verdict = review(json.loads(email.payload or "{}"), {address for address, _, _ in email.suppressed})
+    """Nobody is left to send to; or somebody else said no since an ask whose answer is open; or it cannot be read."""
+    try:
+        verdict = review(json.loads(email.payload or "{}"), {address for address, _, _ in email.suppressed})
+    except Exception as error:  # noqa: BLE001 - whatever an email does to who reads it stays that email's fault
+        return Rejected(Failure("message", f"{type(error).__name__}: {error}"[:500]))
     _, reason, scope = email.suppressed[0]
     if isinstance(verdict, NobodyLeft):
         return Suppressed(reason, scope)

@@ -486,3 +486,13 @@ class TestTheKeysLife:
         settle(a, (again, AGAIN))
         assert state_of(a, id_) == "unknown"
         assert settlement(again, AGAIN).step.name == "unknown"
+
+
+def test_a_payload_that_nobody_can_read_ends_alone_where_a_recipient_is_suppressed(conn):
+    """Planted after the checks: it must not stop the claim of all others."""
+    conn.execute("select outboxd.suppress('ada@example.org', 'admin')")
+    for text in ("[" * 3000 + "]" * 3000, "null", '{"to": ["a@b@c"]}'):
+        id_ = insert(conn)
+        conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
+    ends = [judged(email) for email in claim(conn)]
+    assert [type(end) for end in ends] == [Rejected] * 3
