@@ -23,6 +23,9 @@ pytestmark = pytest.mark.path
 
 LOT = 10  # rows in one transaction
 PER_SECOND = 100  # good emails
+REFUSED = (
+    0.05  # of the lots have one that the provider refuses; more in a row are taken for the account's fault
+)
 NOISE = 0.1  # seconds that the machine may add to a p99
 SUPPRESSED = "gone@example.org"
 
@@ -104,11 +107,14 @@ class Poisoner:
             conn, [payload(to=SUPPRESSED if i == 0 else f"bad-{i}@example.org") for i in range(LOT)]
         )
         for place, id_ in enumerate(ids):
-            text = self.chance.choice(SHAPES) if self.chance.random() < 0.7 else fuzzed(self.chance)
-            if place == LOT - 1:
+            text = self.chance.choice(SHAPES) if self.chance.random() < 0.7 else self.fuzzed()
+            if place == LOT - 1 and self.chance.random() < REFUSED:
                 text = json.dumps(payload(to=f"fault+422@bad-{id_}.example"))
             conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
             self.bad[id_] = text
+
+    def fuzzed(self) -> str:
+        return next(text for _ in range(1_000) if unsendable(text := fuzzed(self.chance)))
 
 
 def latencies(conn: psycopg.Connection, ids: list[int]) -> list[float]:
