@@ -1,0 +1,102 @@
+"""What a daemon holds over time: memory, threads, descriptors and connections, while it sends at half load."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest_path import count, drained, only_once
+from factories import payload
+from waiting import until
+
+pytestmark = pytest.mark.path
+
+PER_SECOND = 100  # emails: half of what the suite's machine does with one daemon and a busy neighbour
+LOT = 20
+GROWTH = 1024 * 1024 / 600  # bytes per second: 1 MB in ten minutes
+NOISE = 2 * 1024 * 1024  # bytes that an allocator may keep, in a run of seconds
+
+
+def holds(pid: int) -> dict[str, int]:
+    """Resident bytes, threads and descriptors of a process."""
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+    )
+    return {
+        "rss": int(status["VmRSS"].split()[0]) * 1024,
+        "threads": int(status["Threads"]),
+        "fds": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+    }
+
+
+def connections(conn: psycopg.Connection) -> int:
+    row = conn.execute(
+        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and backend_type = 'client backend' and application_name like 'outboxd%%'"
+    ).fetchone()
+    return row[0]
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """The least squares' rise per second."""
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+
+
+def trade(database: str, stop: threading.Event) -> None:
+    """Insert at the pace until the stop; one in a hundred fails once."""
+    with psycopg.connect(database, autocommit=True) as app:
+        begun, n = time.monotonic(), 0
+        while not stop.wait(max(0.0, begun + n / PER_SECOND - time.monotonic())):
+            for _ in range(LOT):
+                n += 1
+                to = "fault+500.1@example.org" if n % 100 == 0 else f"reader-{n % 5000}@example.org"
+                app.execute(
+                    "insert into outboxd.email (type, payload) values (%s, %s)",
+                    ("newsletter" if n % 2 else "welcome", json.dumps(payload(to=to))),
+                )
+
+
+@pytest.mark.parametrize(
+    ("warm", "seconds", "every"),
+    [(8, 12, 0.5), pytest.param(180, 1200, 5.0, marks=pytest.mark.long)],
+    ids=["seconds", "twenty minutes"],
+)
+def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, warm, seconds, every):
+    running = sink(keep=1000)
+    conn.execute("update outboxd.queue set backoff_base = '100 ms'")
+    one = daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    stop = threading.Event()
+    app = threading.Thread(target=trade, args=(database, stop))
+    app.start()
+    try:
+        tick = threading.Event()
+        tick.wait(warm)
+        begun, seen = time.monotonic(), []
+        while (passed := time.monotonic() - begun) < seconds:
+            seen.append((passed, holds(one.process.pid) | {"connections": connections(conn)}))
+            tick.wait(every)
+    finally:
+        stop.set()
+        app.join()
+    until(lambda: drained(conn), within=60, what="the rest to go")
+    grown = slope([(at, held["rss"]) for at, held in seen])
+    span = {
+        key: (min(held[key] for _, held in seen), max(held[key] for _, held in seen)) for key in seen[0][1]
+    }
+    sent = count(conn, "delivery", "state = 'sent'")
+    print(f"{sent} emails in {warm + seconds} s; rss {grown * 600 / 2**20:+.2f} MB per ten minutes; {span}")
+    assert sent == count(conn, "email")
+    assert sent > 0.8 * PER_SECOND * seconds, "less than the load was sent"
+    assert span["threads"][0] == span["threads"][1]
+    assert span["connections"][0] == span["connections"][1]
+    assert span["fds"][1] - span["fds"][0] <= 8, "one socket to the provider comes and goes with each thread"
+    assert grown * seconds <= max(GROWTH * seconds, NOISE if seconds < 600 else 0)
+    lines = [json.loads(line) for line in one.log.read_text().splitlines()]
+    assert [line for line in lines if line["level"] not in {"info", "debug"}] == []
+    assert running.provider.summary()["duplicates"] == 0
+    only_once(running)
