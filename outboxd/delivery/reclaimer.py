@@ -6,6 +6,7 @@ lost it waits, so that settlers can flush what they know first.
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,12 +22,13 @@ CALM: Final = 5.0  # seconds after a lost connection
 
 @dataclass(slots=True)
 class Reclaimer:
-    """One round at a time; `every` calls it."""
+    """One round at a time; `every` calls it. `wake` tells the claimer that something went back."""
 
     session: Session
     crash_limit: int
     policies: Policies
     not_before: float = 0.0
+    wake: Callable[[], object] = bool
 
     def round(self) -> None:
         """Give back what ran out, hear words that crossed, end what got no answer in time, follow a change of policy."""
@@ -42,7 +44,10 @@ class Reclaimer:
             return
         word.apply(conn)
         self._end_unanswered(conn)
-        for email in lease.reclaim(conn, crash_limit=self.crash_limit):
+        reclaimed = lease.reclaim(conn, crash_limit=self.crash_limit)
+        if any(email.taken in {"again", "kept"} for email in reclaimed):
+            self.wake()
+        for email in reclaimed:
             metrics.leases_reclaimed.add(1)
             log.warning(
                 "a lease ended without an outcome",
