@@ -150,7 +150,9 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
         on_ill=slow.start_over,
     )
-    reclaimer = Reclaimer(Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies, wake=bell.ring)
+    reclaimer = Reclaimer(
+        Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies, wake=bell.ring
+    )
     keeper = Keeper(
         session=Session(url, "keeper", stop=give_up),
         scout=Session(url, "scout", stop=stop),

@@ -2,6 +2,10 @@
 
 from typing import Final
 
+import psycopg
+
+UNREADABLE: Final = "the connection URL cannot be read; it looks like postgresql://user@host:5432/database"
+
 REMEDIES: Final = {
     "certificate verify failed": "the server's certificate is not signed by a CA that sslrootcert names",
     "does not match host name": "connect by a name that is in the server's certificate, or mend the certificate",
@@ -12,6 +16,8 @@ REMEDIES: Final = {
 
 def reason(error: BaseException) -> str:
     """The server's or libpq's own words, the cause before the list of attempts, and what to do where that is known."""
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return UNREADABLE  # libpq repeats the URL, and with it the password
     lines = [line.strip(" -\t") for line in str(error).strip().splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Multiple connection attempts"):
         lines = list(dict.fromkeys(lines[1:]))

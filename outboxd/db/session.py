@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 
 from outboxd import metrics
 from outboxd.db.query import query
+from outboxd.db.refusal import reason
 from outboxd.db.watched import Watched
 from outboxd.errors import DatabaseError
 
@@ -48,7 +49,10 @@ def connect(url: str, name: str) -> Watched:
 
     Through a pooler nothing is prepared by name: the next transaction may meet another backend.
     """
-    conn = Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+    try:
+        conn = Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
+    except psycopg.ProgrammingError as error:
+        raise psycopg.OperationalError(reason(error)) from None
     if pooled(conn):
         conn.prepare_threshold = None
     return conn

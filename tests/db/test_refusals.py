@@ -84,20 +84,23 @@ def test_every_statement_on_every_table_that_is_not_granted_is_refused(conn, rol
 def test_every_function_that_is_not_granted_is_refused(conn, role):
     grants = granted()
     functions = conn.execute(
-        "select proname, array(select format_type(one, null) from unnest(proargtypes::oid[]) with ordinality"
+        "select proname, provariadic <> 0, array(select format_type(one, null) from unnest(proargtypes::oid[]) with ordinality"
         " as given (one, place) order by place) from pg_proc"
         " where pronamespace = 'outboxd'::regnamespace and prorettype <> 'trigger'::regtype"
     ).fetchall()
     conn.execute(f"set session authorization outboxd_{role}")
     refused, passed = 0, []
-    for name, types in functions:
+    for name, variadic, types in functions:
         if "execute" in grants.get((f"{name}()", role), set()):
             continue
         names = [f"a{place}" for place in range(len(types))]
         given = (
             ", ".join(f"null::{type_} as {name_}" for type_, name_ in zip(types, names, strict=True)) or "1"
         )
-        call = f"outboxd.{name}({', '.join(f'given.{one}' for one in names)})"
+        passed_on = [f"given.{one}" for one in names]
+        if variadic:
+            passed_on[-1] = f"variadic {passed_on[-1]}"
+        call = f"outboxd.{name}({', '.join(passed_on)})"
         if is_refused(conn, f"select {call} from (select {given} offset 0) as given"):
             refused += 1
         else:

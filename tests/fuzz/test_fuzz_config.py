@@ -30,7 +30,7 @@ environments = st.dictionaries(
 )
 literals = st.one_of(
     st.integers().map(str), st.floats().map(str), st.booleans().map(str), hostile_text(20).map(lambda text: f'"{text}"'),
-    st.sampled_from(["[]", "{}", "[1, 'a']", "1979-05-27", "'''", "\"\\ud800\"", "nan", "[[", "{a = 1", "0x" + "f" * 9000]),
+    st.sampled_from(["[]", "{}", "[1, 'a']", "1979-05-27", "'''", '"\\ud800"', "nan", "[[", "{a = 1", "0x" + "f" * 9000]),
 )  # fmt: skip
 toml = st.one_of(
     hostile_text(200),

@@ -8,11 +8,11 @@ import pytest
 from factories import payload
 from hypothesis import given
 from hypothesis import strategies as st
+from test_fuzz_payloads import payloads
 from trying import LONG_TEXTS, cheaply, hostile_text, json_values, many
 
 from outboxd.sink.app import Sink
 from outboxd.sink.options import SinkOptions
-from test_fuzz_payloads import payloads
 
 PATHS = [
     "/emails", "/emails/", "/emails/batch", "/emails/x", "/emails/x/cancel", "/_sink/control", "/_sink/ledger",
