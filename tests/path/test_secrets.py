@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -57,6 +59,30 @@ def of_processes(pid: int) -> str:
     return found.decode(errors="replace")
 
 
+def much_fails(conn: psycopg.Connection) -> None:
+    for fault in FAULTS:
+        for _ in range(3):
+            to = [f"fault+{fault}@example.org", f"Canary Person <{ADDRESS}>"]
+            insert(conn, body=payload(to=to, subject=SUBJECT, html=f"<a href='{LINK}'>reset</a>"))
+    for text in ('{"to": "%s\\n"}', '{"to": ["%s"], "subject": 5}', '["%s"]', '{"to": {"%s": 1}}'):
+        id_ = insert(conn, body=payload(to=ADDRESS))
+        conn.execute("update outboxd.email set payload = %s where id = %s", (text % ADDRESS, id_))
+    conn.execute("select outboxd.suppress('gone@example.org', 'admin')")
+    id_ = insert(conn, body=payload(to=["gone@example.org"]))
+    conn.execute("update outboxd.email set payload = %s where id = %s", (f'{{"to": ["{ADDRESS}@x"]}}', id_))
+
+
+def of_health(port: int) -> str:
+    web = ""
+    for path in ("/livez", "/readyz", "/metrics"):
+        try:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                web += answer.read().decode()
+        except OSError as error:
+            web += str(error)
+    return web
+
+
 def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fails(
     database, conn, sink, daemon
 ):
@@ -82,26 +108,9 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        for fault in FAULTS:
-            for _ in range(3):
-                to = [f"fault+{fault}@example.org", f"Canary Person <{ADDRESS}>"]
-                insert(conn, body=payload(to=to, subject=SUBJECT, html=f"<a href='{LINK}'>reset</a>"))
-        for text in ('{"to": "%s\\n"}', '{"to": ["%s"], "subject": 5}', '["%s"]', '{"to": {"%s": 1}}'):
-            id_ = insert(conn, body=payload(to=ADDRESS))
-            conn.execute("update outboxd.email set payload = %s where id = %s", (text % ADDRESS, id_))
-        conn.execute("select outboxd.suppress('gone@example.org', 'admin')")
-        id_ = insert(conn, body=payload(to=["gone@example.org"]))
-        conn.execute(
-            "update outboxd.email set payload = %s where id = %s", (f'{{"to": ["{ADDRESS}@x"]}}', id_)
-        )
+        much_fails(conn)
         processes = of_processes(one.process.pid)
-        web = ""
-        for path in ("/livez", "/readyz", "/metrics"):
-            try:
-                with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                    web += answer.read().decode()
-            except OSError as error:
-                web += str(error)
+        web = of_health(port)
         conn.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'outboxd_canary'"
         )
@@ -124,10 +133,7 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     assert shown(web) == []
 
 
-def test_no_canary_is_in_the_error_of_a_daemon_that_cannot_start(database, tmp_path):
-    import subprocess
-    import sys
-
+def test_no_canary_is_in_the_error_of_a_daemon_that_cannot_start(database):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
     for wrong in (
         {"DATABASE_URL": f"postgresql://canary:{PASSWORD}@127.0.0.1:1/none"},
