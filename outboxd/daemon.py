@@ -39,7 +39,7 @@ from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
-from outboxd.delivery.sender import UNTIL_PAUSED, Result, Sending, send_all
+from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
@@ -126,7 +126,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         policies=policies,
         admission=admission,
         pauses=Pauses(config.resend.account),
-        breakers=Breakers(config.resend.account, lambda: brake.hold(UNTIL_PAUSED)),
+        breakers=Breakers(config.resend.account, brake.hold),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
         wake=bell.ring,

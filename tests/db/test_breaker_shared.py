@@ -34,7 +34,7 @@ PROBE = Probe("breaker", "default", "provider_ill")
 
 
 def breakers() -> Breakers:
-    return Breakers("default", lambda: None)
+    return Breakers("default", lambda _: None)
 
 
 def result(email, outcome, *, probe: Probe | None = None, asked: bool = True) -> Result:
@@ -76,7 +76,7 @@ def test_while_it_is_open_no_claim_finds_anything_and_the_slots_are_closed(conn,
 def test_another_accounts_breaker_closes_nothing(conn):
     insert(conn)
     (email,) = claim(conn, limit=1)
-    Breakers("other", lambda: None).heard(conn, [result(email, ILL)] * 10)
+    Breakers("other", lambda _: None).heard(conn, [result(email, ILL)] * 10)
     lease.hand_back(conn, email.lease_id)
     assert claim(conn)
 
@@ -85,8 +85,8 @@ def test_failures_of_two_daemons_count_together_and_who_opens_it_stops_asking(co
     insert(conn)
     (email,) = claim(conn, limit=1)
     stopped: list[str] = []
-    first = Breakers("default", lambda: stopped.append("first"))
-    second = Breakers("default", lambda: stopped.append("second"))
+    first = Breakers("default", lambda _: stopped.append("first"))
+    second = Breakers("default", lambda _: stopped.append("second"))
     first.heard(connect(), [result(email, ILL)] * 5)
     second.heard(connect(), [result(email, REFUSED)] * 4)
     assert (state(conn), stopped) == ("closed", [])
@@ -98,7 +98,7 @@ def test_ten_failures_told_by_two_daemons_at_once_open_it_once(conn, connect):
     insert(conn)
     (email,) = claim(conn, limit=1)
     opened: list[int] = []
-    daemons = [(Breakers("default", lambda: opened.append(1)), connect()) for _ in range(2)]
+    daemons = [(Breakers("default", lambda _: opened.append(1)), connect()) for _ in range(2)]
 
     def tell(one: Breakers, session: psycopg.Connection) -> None:
         for _ in range(10):

@@ -219,7 +219,7 @@ class TestDaemon:
         insert(conn)
         daemon = acting("daemon")
         (email,) = claim(daemon)
-        Breakers("default", lambda: None).heard(daemon, [Result(held(email), AMBIGUOUS, 0.0)] * 10)
+        Breakers("default", lambda _: None).heard(daemon, [Result(held(email), AMBIGUOUS, 0.0)] * 10)
         conn.execute("update outboxd.breaker set probe_at = clock_timestamp()")
         assert breaker.probe_due_in(daemon, "default") <= 0
         assert breaker.take_probe(daemon, "default")
