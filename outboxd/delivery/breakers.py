@@ -26,8 +26,10 @@ UNTIL_HEARD: Final = 2.0  # seconds until the claimer has surely seen that the b
 
 @dataclass(slots=True)
 class Breakers:
-    """For one account. `stop_asking(seconds)` keeps this daemon's senders quiet: until the claimer has heard of an
-    opening, but no longer than until the first probe, which would else leave beside the second.
+    """For one account.
+
+    `stop_asking(seconds)` keeps this daemon's senders quiet: until the claimer has heard of an opening, but no longer
+    than until the first probe, which would else leave beside the second.
     """
 
     account: str
