@@ -18,10 +18,10 @@ from psycopg.rows import TupleRow, class_row
 from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
-from outboxd.db import pause
+from outboxd.db.column import column
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection, one_statement, path_settings
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOBODY: Final = UUID(int=0)
@@ -156,13 +156,14 @@ def claim(
         "probed_kind": probe and probe.kind,
         "now": now,
     }
-    with conn.pipeline(), conn.transaction():
-        path_settings(conn)
+    with one_statement(conn):
         cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
-        paused = pause.active(conn, now=now)
-    emails = [_claimed(row, lease_id) for row in cursor.fetchall()]
+    rows = cursor.fetchall()
+    emails = [_claimed(row, lease_id, frozen) for row in rows]
+    closed = json.loads(rows[0][-1] or "[]") if rows else []
     return Claim(
-        sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)), paused.read()
+        sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)),
+        frozenset((kind, key) for kind, key in closed),
     )
 
 
@@ -186,10 +187,10 @@ def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tu
     return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
 
 
-def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
+def _claimed(row: TupleRow, lease_id: UUID, home: Frozen) -> Claimed:
     (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
-     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended, claimed_at) = row  # fmt: skip
+     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended, claimed_at, _) = row  # fmt: skip
     return Claimed(
         id=id_,
         uid=uid or NOBODY,
@@ -217,7 +218,7 @@ def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
         accepted_as=accepted_as,
         ended=ended,
         generation=generation or 1,
-        frozen=frozen_from(frozen),
+        frozen=frozen_from(frozen) if frozen else home,
         tenant=tenant or "",
         campaign=campaign,
         recipients=tuple(recipients or ()),
@@ -238,32 +239,33 @@ def settle_if_leased(
     An outcome that is missing in the answer belongs to a lost lease and changed nothing.
     """
     values = {
-        "lease_ids": [s.email.lease_id for s in settlements],
-        "ids": [s.email.id for s in settlements],
+        "lease_ids": column(s.email.lease_id for s in settlements),
+        "ids": column(s.email.id for s in settlements),
         "steps": [s.step.name for s in settlements],
         "provider_ids": [s.step.provider_id for s in settlements],
-        "due_in": [s.step.due_in.total_seconds() for s in settlements],
-        "attempts": [s.step.attempts for s in settlements],
-        "ambiguous": [s.step.ambiguous for s in settlements],
-        "transient": [s.step.transient for s in settlements],
-        "asked_ago": [s.asked_ago for s in settlements],
-        "queues": [s.email.queue_id for s in settlements],
-        "lanes": [s.lane for s in settlements],
-        "priorities": [s.email.priority for s in settlements],
+        "due_in": column(s.step.due_in.total_seconds() for s in settlements),
+        "attempts": column(s.step.attempts for s in settlements),
+        "ambiguous": column(s.step.ambiguous for s in settlements),
+        "transient": column(s.step.transient for s in settlements),
+        "asked_ago": column(s.asked_ago for s in settlements),
+        "queues": column(s.email.queue_id for s in settlements),
+        "lanes": column(s.lane for s in settlements),
+        "priorities": column(s.email.priority for s in settlements),
         "failures": [s.step.failure_json() for s in settlements],
-        "batches": [s.batch.uid if s.batch else None for s in settlements],
-        "leads": [s.leads for s in settlements],
-        "rejected": [s.step.rejected for s in settlements],
-        "first_asked_at": [s.batch.first_asked_at if s.batch else None for s in settlements],
-        "first_failed_at": [
+        "batches": column(s.batch.uid if s.batch else None for s in settlements),
+        "leads": column(s.leads for s in settlements),
+        "rejected": column(s.step.rejected for s in settlements),
+        "first_asked_at": column(s.batch.first_asked_at if s.batch else None for s in settlements),
+        "first_failed_at": column(
             s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
-        ],
-        "undecided": [s.undecided for s in settlements],
+        ),
+        "undecided": column(s.undecided for s in settlements),
+        "leases": column({s.email.lease_id for s in settlements}),
         "now": now,
     }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        conn.execute(query("lease/lock"), {"lease_ids": values["lease_ids"]}, prepare=True)
+        conn.execute(query("lease/lock"), {"lease_ids": values["leases"]}, prepare=True)
         cursor = conn.execute(query("lease/settle"), values, prepare=True)
     return {(lease_id, id_): taken for lease_id, id_, taken in cursor.fetchall()}
 

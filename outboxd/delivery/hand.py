@@ -49,6 +49,7 @@ class Hand:
         self._threads = threads
         self._waiting: collections.deque[Held] = collections.deque()
         self._emails = 0  # in the parcels that wait
+        self._expected = 0  # emails that are being bound
         self._coming = 0  # senders that wait for a permit to take one
         self._taken: dict[int, Held] = {}
         self._changed = threading.Condition()
@@ -72,15 +73,20 @@ class Hand:
     def room(self) -> int:
         """How many to claim now; 0 while half of the capacity still waits, so that claims stay few and large."""
         with self._changed:
-            waiting = self._emails
+            waiting = self._emails + self._expected
         capacity = self.capacity()
         return max(capacity, 1) - waiting if waiting <= capacity // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
         """Sleep until there may be room."""
         with self._changed:
-            if self._emails > self.capacity() // 2:
+            if self._emails + self._expected > self.capacity() // 2:
                 self._changed.wait(seconds)
+
+    def expect(self, emails: int) -> None:
+        """So many more will be put here soon; fewer than none: those are here now, or do not come."""
+        with self._changed:
+            self._expected += emails
 
     def put(self, parcels: Iterable[Held]) -> None:
         """Add claimed parcels, in the order to ask; more urgent ones go before what waits already."""
@@ -179,9 +185,9 @@ class Hand:
             return _priority(self._waiting[-1]) if self._waiting else 0
 
     def empty(self) -> bool:
-        """Whether nothing waits and nothing is being asked."""
+        """Whether nothing waits, nothing is expected and nothing is being asked."""
         with self._changed:
-            return not self._waiting and not self._taken
+            return not self._waiting and not self._expected and not self._taken
 
     def suspects(self) -> list[int]:
         """The lanes of the suspects in hand, waiting or asked."""

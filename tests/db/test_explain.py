@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from outboxd.core.outcome import (
 )
 from outboxd.db import lease
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing, lease_emails
 from outboxd.errors import DatabaseError
@@ -254,7 +256,9 @@ def sent_away(conn: psycopg.Connection) -> tuple[dict[int, Outcome], set[int]]:
     settler.policies.refresh(conn)
     hand = Hand(20)
     admission = Admission(settler.policies, providers(conn).provider_of)
-    leasing = Leasing(hand, settler, admission, uuid4(), HOME, timedelta(seconds=60))
+    binder = Binder(settler.session, hand, settler.report, [].append, 60.0, threading.Event())
+    ttl = timedelta(seconds=60)
+    leasing = Leasing(hand, settler, admission, uuid4(), HOME, ttl, lambda load: bind(binder, conn, load))
     wanted = [
         slot(one.queue, one.lane, one.priority)
         for one in lease.slots(conn, HOME.account)

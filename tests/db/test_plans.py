@@ -43,7 +43,9 @@ def plans(server: str, template: str) -> Iterator[dict[tuple[str, str], list[dic
 
 
 def fill(admin: psycopg.Connection) -> None:
-    """A million due emails, a million scheduled ones beside them in the same slot, four small slots, one lease."""
+    """A million due emails, a million scheduled ones beside them in the same slot, four small slots, one lease; and
+    twenty claims' worth of dead letters and of batches' members, none of them claimed.
+    """
     admin.execute("set session_replication_role = replica")
     admin.execute(
         "insert into outboxd.email (type, payload, queue, priority, recipients)"
@@ -59,6 +61,17 @@ def fill(admin: psycopg.Connection) -> None:
             "insert into outboxd.ready (id, queue, lane, priority, scheduled_at)"
             f" select n, 1, 0, {priority}, {at} from generate_series({first}, {first + count - 1}) n"
         )
+    admin.execute(
+        "insert into outboxd.dead_letter (id, uid, certainty, queue, type, created_at, died_at, error_class, message, signature, attempts)"
+        " select n, gen_random_uuid(), 'not_accepted', 'transactional', 'welcome', now(), now(), 'transient', '', '', 1"
+        " from generate_series(30000000, %s) n",
+        (30 * MILLION + 20 * BATCH,),
+    )
+    admin.execute(
+        "insert into outboxd.batch_member (id, batch_uid, place)"
+        " select n, gen_random_uuid(), 0 from generate_series(40000000, %s) n",
+        (40 * MILLION + 20 * BATCH,),
+    )
     admin.execute(
         "insert into outboxd.lease values (%s, %s, %s, %s, clock_timestamp(), clock_timestamp() - interval '1 s')",
         (LEASE, uuid4(), SETTLE["ids"], CLAIM["frozen"]),
@@ -105,7 +118,7 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH,
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE],
 }  # fmt: skip
 
 
@@ -151,7 +164,7 @@ def walk(node: dict) -> Iterator[dict]:
         yield from walk(child)
 
 
-BIG = re.compile(r"^(ready|email_p|delivery_p|attempt_p|progress|dead_letter)")
+BIG = re.compile(r"^(ready|email_p|delivery_p|attempt_p|progress|dead_letter|batch_member)")
 
 
 def assert_bounded(nodes: list[dict], *, buffers: int) -> None:

@@ -1,6 +1,7 @@
 -- End many attempts at once, each only if its email is still a member of its lease. Run after lease/lock.
 -- A batch is kept whole, or closed with an end for each member. Returns the email's id and the step that was taken;
--- an outcome without a row here belongs to a lost lease.
+-- an outcome without a row here belongs to a lost lease. Members are looked up in a hash, which `case` keeps the
+-- planner from turning into a join: to search each lease for each email is a square.
 with outcome as materialized (
   select *
   from unnest(
@@ -27,12 +28,16 @@ with outcome as materialized (
       else outcome.step
     end as taken
   from outcome
-  join outboxd.lease on lease.lease_id = outcome.lease_id and outcome.id = any (lease.ids)
+  join outboxd.lease on lease.lease_id = outcome.lease_id
   cross join instant
   left join lateral (
     select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
     from outboxd.word
     where word.id = outcome.id) as said on true
+  where case when (outcome.lease_id, outcome.id) in (
+    select member_of.lease_id, unnest(member_of.ids)
+    from outboxd.lease as member_of
+    where member_of.lease_id = any (%(leases)s::uuid[])) then true end
 ), removed as (
   select held.lease_id, array_agg(held.id) as ids from held group by held.lease_id
 ), shrunk as (
