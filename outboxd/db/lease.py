@@ -158,12 +158,23 @@ def claim(
     }
     with one_statement(conn):
         cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
-    rows = cursor.fetchall()
-    emails = [_claimed(row, lease_id, frozen) for row in rows]
-    closed = json.loads(rows[0][-1] or "[]") if rows else []
+    taken = {row[0]: row for row in cursor.fetchall()}
+    if not taken:
+        return Claim([], frozenset())
+    (*_, claimed_at, paused) = next(iter(taken.values()))
+    values = {
+        "ids": column(taken),
+        "first": min(taken),
+        "last": max(taken),
+        "frozen": values["frozen"],
+        "claimed_at": claimed_at,
+    }
+    with one_statement(conn):
+        cursor = conn.execute(query("lease/read"), values, prepare=True, binary=True)
+    emails = [_claimed(taken[row[0]], row, lease_id, frozen) for row in cursor.fetchall()]
     return Claim(
         sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)),
-        frozenset((kind, key) for kind, key in closed),
+        frozenset((kind, key) for kind, key in json.loads(paused or "[]")),
     )
 
 
@@ -187,10 +198,11 @@ def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tu
     return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
 
 
-def _claimed(row: TupleRow, lease_id: UUID, home: Frozen) -> Claimed:
-    (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
+def _claimed(taken: TupleRow, row: TupleRow, lease_id: UUID, home: Frozen) -> Claimed:
+    (id_, queue, lane, priority, scheduled_at, claimed_at, _) = taken
+    (_, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
-     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended, claimed_at, _) = row  # fmt: skip
+     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended) = row  # fmt: skip
     return Claimed(
         id=id_,
         uid=uid or NOBODY,
@@ -260,6 +272,8 @@ def settle_if_leased(
             s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
         ),
         "undecided": column(s.undecided for s in settlements),
+        "first": min((s.email.id for s in settlements), default=0),
+        "last": max((s.email.id for s in settlements), default=0),
         "leases": column({s.email.lease_id for s in settlements}),
         "now": now,
     }

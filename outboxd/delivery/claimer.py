@@ -323,16 +323,19 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
                 return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
             if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:
-                claimer.head_due = 0.0
-                _claim_where_it_was(claimer, conn)
+                if not _claim_where_it_was(claimer, conn):
+                    claimer.head_due = 0.0
                 return
     finally:
         claimer.bell.disarm()
 
 
-def _claim_where_it_was(claimer: Claimer, conn: Connection) -> None:
-    """After the ring, look first where the last emails were: that saves a round trip; the scan follows anyway."""
-    _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
+def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
+    """After the ring, look first where the last emails were: that saves a round trip. False where nothing was.
+
+    What else is due is found by the scan from the head, at the latest before the next sleep.
+    """
+    return _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
 
 
 def _nap(due_in: list[float], *, quiet: bool) -> float:

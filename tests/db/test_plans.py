@@ -118,12 +118,17 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE],
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE], "first": 1, "last": BATCH,
 }  # fmt: skip
 
 
+READ = {
+    "ids": list(range(BATCH + 1, 2 * BATCH + 1)), "first": BATCH + 1, "last": 2 * BATCH, "frozen": CLAIM["frozen"],
+    "claimed_at": datetime(2026, 1, 1, tzinfo=UTC),
+}  # fmt: skip
 STATEMENTS = {
     "lease/claim": CLAIM,
+    "lease/read": READ,
     "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
@@ -184,6 +189,15 @@ def test_a_claim_reads_rows_in_proportion_to_its_batch(plans, state):
     nodes = plans["lease/claim", state]
     assert nodes[0]["Actual Rows"] == BATCH
     assert_bounded(nodes, buffers=80 * BATCH)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_was_claimed_is_read_in_rows_and_partitions_that_its_ids_bound(plans, state):
+    nodes = plans["lease/read", state]
+    assert nodes[0]["Actual Rows"] == BATCH
+    assert_bounded(nodes, buffers=40 * BATCH)
+    opened = {node["Relation Name"] for node in nodes if node.get("Relation Name", "").startswith("email_")}
+    assert opened == {"email_p000000"}
 
 
 @pytest.mark.parametrize("state", STATES)
