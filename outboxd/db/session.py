@@ -55,7 +55,7 @@ def connect(url: str, name: str, *, path: bool = False) -> Watched:
     if pooled(conn):
         conn.prepare_threshold = None
     elif path:
-        conn.execute(query("schema/path_settings"), {"local": False})
+        _set_for_path(conn, local=False)
         conn.on_path = True
     return conn
 
@@ -151,7 +151,11 @@ def path_settings(conn: Connection) -> None:
     queue's tables were empty when they were last analysed, and a plan made or cached then must not scan a million.
     """
     if not on_path(conn):
-        conn.execute(query("schema/path_settings"), {"local": True}, prepare=True)
+        _set_for_path(conn, local=True)
+
+
+def _set_for_path(conn: Connection, *, local: bool) -> None:
+    conn.execute(query("schema/path_settings"), {"local": local}, prepare=True)
 
 
 def on_path(conn: Connection) -> bool:
