@@ -339,5 +339,5 @@ def test_nonsense_in_a_quota_is_refused_by_name(conn, settings, key):
 
 def test_a_queue_is_critical_or_not_and_nothing_else(conn):
     assert conn.execute("select queue from outboxd.queue_policy where critical").fetchall() == [(CRITICAL,)]
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="^critical: "):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"^critical: "):
         conn.execute("""select outboxd.set_queue('system', '{"critical": "very"}')""")
