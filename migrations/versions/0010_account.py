@@ -1,4 +1,4 @@
-"""The daily and monthly quota of a provider account, and which queues may use all of it."""
+"""Of a provider account: its quotas, which queues may use all of them, and the rate that its refusals taught."""
 
 from alembic import op
 
@@ -16,6 +16,11 @@ alter table outboxd.limit_rule add constraint limit_rule_kind_check check (kind 
   'tenant'));
 alter table outboxd.queue add column critical boolean not null default false;
 update outboxd.queue set critical = true where name = 'transactional';
+
+-- Requests per second that were let through when the provider refused one that its own figure allowed, or named none;
+-- raised slowly while it refuses nothing, null again at its figure. The lower of `rate` and `adapted` is obeyed.
+alter table outboxd.account add column adapted double precision check (adapted > 0);
+alter table outboxd.account add column adapted_at timestamptz;
 """
 
 
