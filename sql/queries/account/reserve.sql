@@ -1,6 +1,6 @@
--- Reserve requests of an account for one daemon: `grants` of at most `wanted`, the first of which may leave after
--- `due_in` seconds. At most max(1, 0.1 s of the rate) at a time, paced at the policy's share of it (else `share`): in any
--- t seconds at most share × rate × t + that capacity leave. Instants are taken after the row's lock. No row: unlimited.
+-- Reserve requests of an account for one daemon: `grants` of at most `wanted`, which may leave after `due_in` seconds, when
+-- the last of them may. At most max(1, 0.1 s of the rate) at a time, paced at the policy's share of it (else `share`): in
+-- any t seconds at most share × rate × t + that capacity leave. Instants are taken after the row's lock. No row: unlimited.
 with paced as materialized (
   select coalesce((
     select (limit_rule.options ->> 'pace')::float8
@@ -21,5 +21,4 @@ returning
   account.adapted,
   least(%(wanted)s::integer, greatest(1, floor(0.1 * least(account.rate, account.adapted))))::integer as grants,
   (extract(epoch from account.next_at - clock_timestamp())
-    - least(%(wanted)s::integer, greatest(1, floor(0.1 * least(account.rate, account.adapted))))
-      / (paced.share * least(account.rate, account.adapted)))::float8 as due_in
+    - 1 / (paced.share * least(account.rate, account.adapted)))::float8 as due_in
