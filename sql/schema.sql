@@ -3194,6 +3194,9 @@ CREATE TABLE outboxd.account (
     rate double precision DEFAULT 10,
     next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     overran_at timestamp with time zone,
+    adapted double precision,
+    adapted_at timestamp with time zone,
+    CONSTRAINT account_adapted_check CHECK ((adapted > (0)::double precision)),
     CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
 )
 WITH (fillfactor='50');

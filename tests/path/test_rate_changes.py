@@ -91,3 +91,31 @@ def test_a_provider_that_names_no_rate_is_found_out_by_its_refusals_and_not_aske
     assert first <= 2 * 8 + 4
     assert refused <= 2 * 8 + 4
     only_once(running)
+
+
+@pytest.mark.long
+def test_less_than_one_in_a_hundred_requests_is_refused_by_a_provider_that_names_no_rate(conn, sink, daemon):
+    """It allows 10 requests a second, 2, and 10 again, and says neither; the rate rises slowly."""
+    conn.execute("update outboxd.queue set batch = false")
+    insert_many(conn, 6000, type="newsletter")
+    running = sink(rate_limit=10, rate_headers=False)
+    daemon(running.url)
+    until(lambda: requests(running, time.time() - 3, time.time()) > 8.5, within=60, what="the pace of 10")
+    running.provider.verdicts["limited"], begun = 0, time.time()
+    passed(60)
+    running.provider.control({"rate_limit": 2})
+    passed(90)
+    low = requests(running, time.time() - 40, time.time())
+    running.provider.control({"rate_limit": 10})
+    until(
+        lambda: requests(running, time.time() - 5, time.time()) > 8.0, within=200, what="the pace of 10 again"
+    )
+    passed(60)
+    after = [entry for entry in asked(running) if entry.at >= begun]
+    refused = running.provider.verdicts["limited"]
+    print(
+        f"\n{refused} of {len(after)} requests refused; {low:.2f}/s at 2; {after[-1].at - begun:.0f} s in all"
+    )
+    assert 1.4 <= low <= 2.0
+    assert refused / len(after) < 0.01
+    only_once(running)
