@@ -6,6 +6,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update outboxd.lane set closed_until = null where lane.closed_until > clock_timestamp();
+  if found then
+    perform pg_notify('outboxd', '');
+  end if;
   return null;
 end
 $$;
