@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 99e4cd014c526cbc';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 6bf17dbfae64838a';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1727,6 +1727,9 @@ CREATE FUNCTION outboxd.open_lanes() RETURNS trigger
     AS $$
 begin
   update outboxd.lane set closed_until = null where lane.closed_until > clock_timestamp();
+  if found then
+    perform pg_notify('outboxd', '');
+  end if;
   return null;
 end
 $$;

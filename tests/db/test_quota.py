@@ -1,6 +1,7 @@
 """The daily and monthly quota of an account: counted by recipients, with a share kept for critical queues."""
 
 import json
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from outboxd.core.outcome import Limited
 from outboxd.db import lease, limit
 from outboxd.db.session import path_settings
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing, lease_emails
 from outboxd.delivery.settler import settle
@@ -202,7 +204,11 @@ def claim_everything(conn: psycopg.Connection) -> tuple[dict[int, Limited], set[
     settler.policies.refresh(conn)
     settler.admission = Admission(settler.policies, itself)
     hand = Hand(20)
-    leasing = Leasing(hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60))
+    binder = Binder(settler.session, hand, settler.report, [].append, 60.0, threading.Event())
+    ttl = timedelta(seconds=60)
+    leasing = Leasing(
+        hand, settler, settler.admission, uuid4(), HOME, ttl, lambda load: bind(binder, conn, load)
+    )
     open_ = [one for one in lease.slots(conn, HOME.account) if one.due_in <= 0 and not one.closed]
     wanted = [slot(one.queue, one.lane, one.priority) for one in open_]
     while wanted and lease_emails(leasing, conn, wanted, 500):
