@@ -45,6 +45,7 @@ SUSPECT: Final = timedelta(
 )  # for an email whose own error looks like its account's: others probe first
 
 PROVIDER_LIMITS: Final = ("provider_minute", "provider_day")
+QUOTAS: Final = ("account_day", "account_month")
 
 StepName = Literal["sent", "suppressed", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
 
@@ -191,6 +192,8 @@ def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step
         )
     if outcome.kind in PROVIDER_LIMITS and email.lane >= 0:
         return replace(step, park=("provider", outcome.key), free_at=outcome.free_at)
+    if outcome.kind in QUOTAS and email.lane >= 0:  # by queue: critical ones are free at another time
+        return replace(step, park=("quota", f"{outcome.key}/{email.queue}"), free_at=outcome.free_at)
     return replace(step, due_in=max(outcome.free_at - now, AT_ONCE))
 
 

@@ -41,7 +41,8 @@ class Policies:
         """Read them again, and the limits."""
         rules = [from_rule(*row) for row in conn.execute(query("policy/rules")).fetchall()]
         overrides = conn.execute(query("policy/overrides")).fetchone() == (True,)
-        self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides)
+        critical = {name for (name,) in conn.execute(query("policy/critical")).fetchall()}
+        self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides, critical=critical)
         self._known = {
             (queue, type_): Policy(
                 max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after, batch=may_share
