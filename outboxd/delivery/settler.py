@@ -131,8 +131,11 @@ def _tell(settler: Settler, batch: Sequence[Result]) -> None:
 
 def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
     """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back."""
+    return _settle_heard(settler, conn, [settler.pauses.heard(conn, result) for result in batch])
+
+
+def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result]) -> bool:
     started = time.monotonic()
-    results = [settler.pauses.heard(conn, result) for result in batch]
     patient = settler.breakers.forgiving(conn, results)
     decided = [_decided(result, settler.policies) for result in patient]
     lanes = settler.pauses.lanes(conn, [step for steps in decided for step in steps])
@@ -209,10 +212,10 @@ def _ago(result: Result) -> float:
 def _settle_in_halves(settler: Settler, conn: Connection, batch: Sequence[Result], error: DataError) -> bool:
     if len(batch) > 1:
         middle = len(batch) // 2
-        halves = [settle(settler, conn, half) for half in (batch[:middle], batch[middle:])]
+        halves = [_settle_heard(settler, conn, half) for half in (batch[:middle], batch[middle:])]
         return any(halves)
     log.error("an outcome's text cannot be stored; storing it without", extra={"sqlstate": error.sqlstate})
-    return settle(settler, conn, [_without_text(batch[0])])
+    return _settle_heard(settler, conn, [_without_text(batch[0])])
 
 
 def _without_text(result: Result) -> Result:
