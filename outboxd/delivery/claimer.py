@@ -160,7 +160,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
-    return [one.due_in for one in both if not one.closed] + probe_in
+    return [one.due_in for one in both if not one.closed] + probe_in + seen.ends_in
 
 
 def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:

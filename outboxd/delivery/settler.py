@@ -22,6 +22,7 @@ from outboxd.core.outcome import (
     Ambiguous,
     Failed,
     Failure,
+    Limited,
     Paused,
     Rejected,
     Sent,
@@ -30,7 +31,7 @@ from outboxd.core.outcome import (
     Unresolvable,
 )
 from outboxd.core.retry import Step, decide, decide_probe
-from outboxd.db import word
+from outboxd.db import hold, word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
@@ -158,8 +159,21 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
         else:
             _note(settlement, step, now)
     _lost(conn, lost)
+    _note_held(conn, results)
     settler.admission.give_back(conn, [email for result in results for email in _unused(result)])
     return not {"again", "kept"}.isdisjoint(taken.values())
+
+
+def _note_held(conn: Connection, results: Sequence[Result]) -> None:
+    """What failed before is not given up for the time that limits hold it; lost with the connection, it counts."""
+    held = [
+        hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch and parcel.batch.uid)
+        for result in results
+        for parcel in [result.held.parcel]
+        if isinstance(result.outcome, Limited) and (parcel.batch or parcel.first).first_failed_at
+    ]
+    if held:
+        hold.lengthen(conn, held)
 
 
 def _unused(result: Result) -> Iterable[Claimed]:

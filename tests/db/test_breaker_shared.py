@@ -280,7 +280,7 @@ class TestHeldTime:
             " values ('account', 'default', 'x', clock_timestamp() - interval '90 min', 'test')"
         )
         since = conn.execute("select clock_timestamp() - interval '210 min'").fetchone()[0]
-        (found,) = hold.held_since(conn, "default", [Waiter(since, "transactional", "welcome", "a.example")])
+        (found,) = hold.held_since(conn, "default", [Waiter(insert(conn), since, "a.example")])
         assert abs(found - timedelta(minutes=210)) < timedelta(seconds=5)
 
     def test_a_batch_is_given_the_time_back_too(self, conn, connect):
