@@ -48,7 +48,7 @@ from outboxd.delivery.leasing import Leasing, lease_emails
 from outboxd.errors import DatabaseError
 from outboxd.providers import Providers
 
-EACH = 116  # emails that are made for each gate to hold
+EACH = 126  # emails that are made for each gate to hold
 A_BIT = timedelta(milliseconds=20)  # the statement's own precision, and more
 HOUR = timedelta(hours=1)
 FAR = timedelta(days=300)
