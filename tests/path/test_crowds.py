@@ -66,3 +66,16 @@ def test_fifty_thousand_of_one_tenant_delay_the_others_by_what_one_claim_took(co
     print(f"\n{before} of {emails} went before the first of the others")
     assert before <= 2_500, "a claim, and what was in hand beside it"
     only_once(running)
+
+
+def test_a_limit_that_is_raised_lets_go_what_waits_in_its_lane_within_seconds(conn, sink, daemon):
+    running = sink()
+    limit(conn, "campaign", 1)
+    bulk(conn, 20, campaign="mine")
+    daemon(running.url, limits=True)
+    accepted = running.provider.accepted_by_uid
+    until(lambda: count(conn, "ready", "lane > 0") == 19, what="the others to be parked")
+    assert len(accepted) == 1
+    conn.execute("select outboxd.set_limit('mine', %s)", (Jsonb({"most": 100}),))
+    until(lambda: len(accepted) == 20, within=10, what="the others to go")
+    only_once(running)
