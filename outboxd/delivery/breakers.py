@@ -60,7 +60,7 @@ class Breakers:
         if not failed:
             return list(results)
         waiters = [
-            Waiter(first.id, since, sender_domain(first.sender), batch and batch.uid)
+            Waiter(first.id, since, sender_domain(first.sender), batch.uid if batch else None)
             for _, result, since in failed
             for first, batch in [(result.held.parcel.first, result.held.parcel.batch)]
         ]

@@ -167,7 +167,7 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
 def _note_held(conn: Connection, results: Sequence[Result]) -> None:
     """What failed before is not given up for the time that limits hold it; lost with the connection, it counts."""
     held = [
-        hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch and parcel.batch.uid)
+        hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch.uid if parcel.batch else None)
         for result in results
         for parcel in [result.held.parcel]
         if isinstance(result.outcome, Limited) and (parcel.batch or parcel.first).first_failed_at

@@ -13,6 +13,7 @@ from outboxd.core.outcome import Limited
 from outboxd.db import lease, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
+from outboxd.delivery.binder import Load
 from outboxd.delivery.claimer import Claimer, _fill, _scan_from_head
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing
@@ -40,7 +41,10 @@ class Daemon:
         settler = settler_without_thread()
         self.conn = conn
         self.hand = Hand(1000)
-        leasing = Leasing(self.hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60))
+        self.bound: list[int] = []
+        leasing = Leasing(
+            self.hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), self.bind
+        )
         stop = settler.give_up
         self.claimer = Claimer(
             session=Session("", "claimer", stop=stop),
@@ -63,8 +67,12 @@ class Daemon:
                 return list(dict(rows.fetchall()).values())
         raise AssertionError("nothing came")
 
+    def bind(self, load: Load) -> None:
+        self.bound += [email.id for group in load.groups for email in group]
+
     def taken(self) -> list[int]:
-        ids = [email.id for held in self.hand._waiting for email in held.parcel.emails]
+        ids = [email.id for held in self.hand._waiting for email in held.parcel.emails] + self.bound
+        self.bound = []
         self.hand._waiting.clear()
         self.hand._emails = 0
         return ids

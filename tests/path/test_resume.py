@@ -79,7 +79,7 @@ def test_the_end_of_a_pause_wakes_an_idle_daemon_at_once(database, conn, sink, d
         )
         uid = str(uid_of(conn, insert(conn, queue="system")))
         until(lambda: asleep(conn), what="the daemon to sleep")
-        assert accepted(running, uid) is None  # noqa: B023
+        assert accepted(running, uid) is None
         end(conn, database)
         ended = time.time()
         until(lambda: accepted(running, uid), what="the email to go")  # noqa: B023
