@@ -30,6 +30,7 @@ class Turns:
     """What this daemon remembers of tenants. `crowded` is the slot that is being looked through, and how far."""
 
     crowded: Slot | None = None
+    patience: float = PATIENCE
     _since: float = 0.0
     _recent: deque[Place] = field(default_factory=deque)
     _sizes: Counter[Place] = field(default_factory=Counter)
@@ -53,7 +54,7 @@ class Turns:
             crowded is not None
             and slot.lane >= 0
             and (slot.queue, slot.priority) == (crowded.queue, crowded.priority)
-            and time.monotonic() < self._since + PATIENCE
+            and time.monotonic() < self._since + self.patience
         )
 
     def part(self, conn: Connection) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -82,9 +83,12 @@ def test_a_hundred_thousand_of_one_tenant_delay_anothers_by_one_claim(conn, conn
     bulk(conn, "crowding", 100_000)
     ids = one(conn, "other"), one(conn, "another")
     daemon = Daemon(connect())
+    daemon.claimer.leasing.turns.patience = 60.0  # on a busy machine
     first = daemon.claim()
+    started = time.monotonic()
     assert set(first) == {"crowding"}
     second = daemon.claim()
+    print(f"\nparted in {time.monotonic() - started:.1f} s")
     assert {"other", "another"} <= set(second)
     assert ids
 

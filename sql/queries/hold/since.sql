@@ -24,8 +24,7 @@ select coalesce((
       union all
       select null, null, batch.held from outboxd.batch where batch.batch_uid = given.batch_uid
       union all
-      select null, null, progress.held from outboxd.progress where progress.id = given.id and given.batch_uid is null
-    ) as period
+      select null, null, progress.held from outboxd.progress where progress.id = given.id and given.batch_uid is null) as period
     where period.kind is null
       or (period.kind = any ('{account,breaker}') and period.key = %(account)s)
       or (period.kind, period.key) in (('queue', email.queue), ('type', email.type), ('campaign', email.campaign),
