@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 6bf17dbfae64838a';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract 866a97aedd8cd237';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -75,8 +75,8 @@ begin
   if new.guard is not null then
     raise exception 'guard: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
   end if;
-  if new.campaign is not null then
-    raise exception 'campaign: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
+  if new.campaign = '' or length(new.campaign) > 100 or new.campaign ~ '[[:cntrl:]]' then
+    raise exception 'campaign: must be 1 to 100 characters without control characters' using errcode = '22023';
   end if;
   return new;
 end
@@ -842,7 +842,15 @@ begin
   end if;
   return query
   with closed as materialized (
-    select * from outboxd.explain_pauses(fact.queue, fact.types, fact.senders, fact.recipients, instant)
+    select * from outboxd.explain_pauses(fact.queue, fact.types, array(
+        select one.campaign
+        from outboxd.email as one
+        where one.id = fact.id or fact.finishes and one.id in (
+          select other.id
+          from outboxd.batch_member as mine
+          join outboxd.batch_member as other on other.batch_uid = mine.batch_uid
+          where mine.id = fact.id)),
+      fact.senders, fact.recipients, instant)
   ), given as (
     select * from (values
       (1, 'state', 'pass', null::timestamptz, case
@@ -865,7 +873,7 @@ begin
     ) as said (step, gate, verdict, free_at, detail)
     union all
     select kind.step, kind.name || ' pause', case when closed.kind is not null then 'hold' end, closed.until, closed.detail
-    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
+    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'campaign'), (15, 'provider')) as kind (step, name)
     left join closed on closed.kind = kind.name
     union all
     select 4.5, 'breaker', case when bool_and(coalesce(breaker.state, 'closed') <> 'closed') then 'hold' end,
@@ -1125,10 +1133,10 @@ end
 $$;
 
 --
--- Name: explain_pauses(text, text[], text[], text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: explain_pauses(text, text[], text[], text[], text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.explain_pauses(queue text, types text[], senders text[], recipients text[], at timestamp with time zone) RETURNS TABLE(kind text, keys text[], until timestamp with time zone, detail text)
+CREATE FUNCTION outboxd.explain_pauses(queue text, types text[], campaigns text[], senders text[], recipients text[], at timestamp with time zone) RETURNS TABLE(kind text, keys text[], until timestamp with time zone, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1156,6 +1164,7 @@ where case active.kind
       where not exists (select from active as other where other.kind = 'account' and other.key = account.name))
     when 'queue' then active.key = explain_pauses.queue
     when 'type' then active.key = any (types)
+    when 'campaign' then active.key = any (campaigns)
     when 'domain' then active.key = any (senders)
     when 'provider' then exists (select from provider where active.key in (provider.name, provider.shaped_by))
   end
@@ -1488,12 +1497,12 @@ begin
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select 'breaker', old.account, 'provider_ill', old.cause, old.opened_at, over
     where over > old.opened_at;
-    perform pg_notify('outboxd', '');
   else
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select old.kind, old.key, old.reason, old.detail, old.since, least(old.until, over)
     where least(old.until, over) > old.since;
   end if;
+  perform pg_notify('outboxd', '');
   return null;
 end
 $$;
@@ -1518,6 +1527,33 @@ $$;
 CREATE FUNCTION outboxd.keyed_hash(address text, inner_pad bytea, outer_pad bytea) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(sha256((outer_pad || sha256((inner_pad || decode(address, 'escape'::text))))), 1, 16);
+
+--
+-- Name: lane_of(text, text, text, text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.lane_of(queue text, type text, campaign text, tenant text, recipient text) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  domain text := split_part(lane_of.recipient, '@', 2);
+begin
+  return coalesce((
+    select lane.id
+    from (values
+      ('tenant', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
+      ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
+    join outboxd.lane on lane.kind = mine.kind and lane.key = mine.key
+    left join outboxd.pause
+      on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
+    cross join lateral (
+      select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
+    where pause.key is not null or closed.at is not null or mine.kind = 'tenant'
+    order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
+    limit 1), 0);
+end
+$$;
 
 --
 -- Name: limit_key(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1718,23 +1754,6 @@ values (
 $$;
 
 --
--- Name: open_lanes(); Type: FUNCTION; Schema: outboxd; Owner: -
---
-
-CREATE FUNCTION outboxd.open_lanes() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  update outboxd.lane set closed_until = null where lane.closed_until > clock_timestamp();
-  if found then
-    perform pg_notify('outboxd', '');
-  end if;
-  return null;
-end
-$$;
-
---
 -- Name: pause(text, text, text, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -1875,13 +1894,12 @@ begin
   end if;
 
   insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
-  select added.id, queue.id, coalesce(lane.id, 0), added.priority, greatest(added.scheduled_at, clock_timestamp())
+  select added.id, queue.id,
+    case when exists (select from outboxd.lane)
+      then outboxd.lane_of(added.queue, added.type, added.campaign, added.tenant, added.recipients[1]) else 0 end,
+    added.priority, greatest(added.scheduled_at, clock_timestamp())
   from added
-  join outboxd.queue on queue.name = added.queue
-  left join outboxd.lane
-    on lane.kind = 'provider' and lane.key = case
-      when exists (select from outboxd.lane as any_lane where any_lane.kind = 'provider') then coalesce(
-        outboxd.provider_of(split_part(added.recipients[1], '@', 2)), split_part(added.recipients[1], '@', 2)) end;
+  join outboxd.queue on queue.name = added.queue;
 
   if current_setting('outboxd.doorbell', true) is distinct from 'off'
     and not pg_try_advisory_xact_lock_shared(7101, 1)
@@ -2208,7 +2226,6 @@ begin
     return false;
   end if;
   perform outboxd.note_action('resume', resume.kind, wanted);
-  perform pg_notify('outboxd', '');
   return true;
 end
 $$;
@@ -2565,7 +2582,8 @@ CREATE TABLE outboxd.batch (
     ambiguous boolean DEFAULT false NOT NULL,
     transient boolean DEFAULT true NOT NULL,
     rejected boolean DEFAULT false NOT NULL,
-    last_error text
+    last_error text,
+    held tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY outboxd.batch ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -2760,7 +2778,8 @@ CREATE TABLE outboxd.progress (
     transient boolean DEFAULT true NOT NULL,
     generation smallint DEFAULT 1 NOT NULL,
     frozen jsonb NOT NULL,
-    last_error text
+    last_error text,
+    held tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
@@ -4424,18 +4443,6 @@ CREATE TRIGGER keep_hold_of_replaced AFTER UPDATE ON outboxd.pause FOR EACH ROW 
 --
 
 CREATE TRIGGER keep_operator_log BEFORE DELETE OR UPDATE OR TRUNCATE ON outboxd.operator_log FOR EACH STATEMENT EXECUTE FUNCTION outboxd.keep_operator_log();
-
---
--- Name: limit_rule open_lanes; Type: TRIGGER; Schema: outboxd; Owner: -
---
-
-CREATE TRIGGER open_lanes AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON outboxd.limit_rule FOR EACH STATEMENT EXECUTE FUNCTION outboxd.open_lanes();
-
---
--- Name: queue open_lanes; Type: TRIGGER; Schema: outboxd; Owner: -
---
-
-CREATE TRIGGER open_lanes AFTER UPDATE OF critical ON outboxd.queue FOR EACH STATEMENT EXECUTE FUNCTION outboxd.open_lanes();
 
 --
 -- Name: email queue_emails; Type: TRIGGER; Schema: outboxd; Owner: -

@@ -178,13 +178,17 @@ def claim(
     )
 
 
-def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tuple[int, datetime, int]:
-    """Move a mailbox provider's emails into its lane, of the next `limit` behind the slot's watermark.
+def park(
+    conn: Connection, slot: Slot, key: str, lane: int, *, limit: int, kind: str = "provider"
+) -> tuple[int, datetime, int]:
+    """Move the emails of one thing into its lane, of the next `limit` behind the slot's watermark.
 
     How many were looked at, whosever they were, and where the last of them stands.
     """
     values = {
+        "kind": kind,
         "queue": slot.queue,
+        "from_lane": slot.lane,
         "priority": slot.priority,
         "after_at": slot.after_at,
         "after_id": slot.after_id,
@@ -195,6 +199,22 @@ def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tu
     with conn.transaction():
         path_settings(conn)
         row = conn.execute(query("ready/park"), values).fetchone()
+    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
+
+
+def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> tuple[int, datetime, int]:
+    """Move the emails of tenants that have at least `few`, or a lane, into their lanes; the answer is `park`'s."""
+    values = {
+        "queue": slot.queue,
+        "priority": slot.priority,
+        "after_at": slot.after_at,
+        "after_id": slot.after_id,
+        "few": few,
+        "limit": limit,
+    }
+    with conn.transaction():
+        path_settings(conn)
+        row = conn.execute(query("ready/part"), values).fetchone()
     return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
 
 

@@ -60,9 +60,9 @@ class Breakers:
         if not failed:
             return list(results)
         waiters = [
-            Waiter(since, first.queue, first.type, sender_domain(first.sender))
+            Waiter(first.id, since, sender_domain(first.sender), batch.uid if batch else None)
             for _, result, since in failed
-            for first in [result.held.parcel.first]
+            for first, batch in [(result.held.parcel.first, result.held.parcel.batch)]
         ]
         forgiven = list(results)
         for (place, result, since), held in zip(

@@ -26,6 +26,7 @@ from outboxd.delivery.packer import repack
 from outboxd.delivery.parking import Crowd, crowd
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
+from outboxd.delivery.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,11 @@ class Leasing:
     bind: Callable[[Load], None]
     doubtful: list[UUID] = field(default_factory=list)
     crowd: Crowd | None = None
+    turns: Turns = field(default_factory=Turns)
+
+    def parts(self) -> bool:
+        """Whether what waits is being moved into lanes: no time to sleep."""
+        return self.crowd is not None or self.turns.crowded is not None
 
 
 def lease_emails(
@@ -66,6 +72,7 @@ def lease_emails(
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
+    leasing.turns.saw(claim.emails)
     parcels = [Parcel((email,)) for email in claim.emails]
     go = _admitted(
         leasing, conn, lease_id, _stop(leasing, parcels, started, claim.paused, probe), started, probe

@@ -48,8 +48,9 @@ def fill(admin: psycopg.Connection) -> None:
     """
     admin.execute("set session_replication_role = replica")
     admin.execute(
-        "insert into outboxd.email (type, payload, queue, priority, recipients)"
-        " select 'welcome', '{}', 'transactional', 1, '{}' from generate_series(1, %s)",
+        "insert into outboxd.email (type, payload, queue, priority, recipients, tenant)"
+        " select 'welcome', '{}', 'transactional', 1, array['a@d' || n %% 3 || '.example'], 't' || n %% 3"
+        " from generate_series(1, %s) as n",
         (MILLION + BATCH,),
     )
     for first, count, priority, at in (
@@ -120,6 +121,9 @@ SETTLE = {
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
     "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE], "first": 1, "last": BATCH,
 }  # fmt: skip
+PARK = {
+    "queue": 1, "priority": 1, "after_at": datetime(1970, 1, 1, tzinfo=UTC), "after_id": 0, "limit": BATCH,
+}  # fmt: skip
 
 
 READ = {
@@ -130,6 +134,8 @@ STATEMENTS = {
     "lease/claim": CLAIM,
     "lease/read": READ,
     "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
+    "ready/park": PARK | {"from_lane": 0, "kind": "provider", "key": "d1.example", "lane": 77},
+    "ready/part": PARK | {"few": 20},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
 }
@@ -212,6 +218,18 @@ def test_finding_the_slots_costs_one_descent_each(plans, state):
     nodes = plans["ready/slots", state]
     assert nodes[0]["Actual Rows"] == 5
     assert_bounded(nodes, buffers=100)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", ["ready/park", "ready/part"])
+def test_parking_reads_rows_in_proportion_to_how_far_it_looks(plans, name, state):
+    nodes = plans[name, state]
+    assert nodes[0]["Actual Rows"] == 1
+    (moved,) = [
+        node for node in nodes if node["Node Type"] == "ModifyTable" and node["Relation Name"] == "ready"
+    ]
+    assert moved["Actual Loops"] == 1
+    assert_bounded(nodes, buffers=80 * BATCH)
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -15,6 +15,7 @@ from limiting import DAY, HOUR, NOON, SLACK, itself, most_within, subject
 from outboxd.core.limits import Limit, Limits, Subject, ask, from_rule
 from outboxd.core.outcome import Limited
 from outboxd.db import lease, limit
+from outboxd.db.policy import Policies
 from outboxd.db.session import path_settings
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
@@ -264,7 +265,7 @@ class TestThePath:
         critical = insert(conn, type="reset")
         assert claim_everything(conn)[1] == {critical}
 
-    def test_a_raised_quota_or_a_queue_made_critical_opens_the_lane_at_once(self, conn, kind):
+    def test_a_raised_quota_or_a_queue_made_critical_opens_the_lane(self, conn, kind):
         self.furnish(conn, kind)
         spent(conn, kind, 270)
         first, second = (insert(conn, queue="marketing", type=f"t{n}") for n in range(2))
@@ -273,13 +274,17 @@ class TestThePath:
             "update outboxd.ready set scheduled_at = clock_timestamp() + interval '1 d' where id = %s",
             (second,),
         )
+        policies = Policies()
+        policies.follow(conn, lease.any_expired(conn)[1])
         set_quota(conn, kind, most=305)
+        policies.follow(conn, lease.any_expired(conn)[1])
         assert claim_everything(conn)[1] == {first}
         conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() - interval '1 d'")
         spent_all = "update outboxd.window_count set n = array[290]"
         conn.execute(spent_all)
         assert set(claim_everything(conn)[0]) == {second}
         conn.execute("""select outboxd.set_queue('marketing', '{"critical": true}')""")
+        policies.follow(conn, lease.any_expired(conn)[1])
         assert claim_everything(conn)[1] == {second}
 
     def test_usage_is_shown(self, conn, kind):

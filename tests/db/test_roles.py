@@ -225,7 +225,7 @@ class TestDaemon:
         assert breaker.take_probe(daemon, "default")
         breaker.release_probe(daemon, "default")
         breaker.change(daemon, "default", lambda known, at: after_probe(known, Sent("re_1"), now=at))
-        assert hold.held_since(daemon, "default", [Waiter(email.claimed_at, "", "", "")])
+        assert hold.held_since(daemon, "default", [Waiter(email.id, email.claimed_at, "")])
         assert hold.prune(daemon) == 0
         assert unanswered.end(daemon) == []
 
