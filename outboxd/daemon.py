@@ -31,6 +31,7 @@ from outboxd.db.policy import Policies
 from outboxd.db.session import Session
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind_all
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.claimer import Claimer, claim_all
@@ -39,7 +40,7 @@ from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.reclaimer import Reclaimer
-from outboxd.delivery.sender import UNTIL_PAUSED, Result, Sending, send_all
+from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.loop import every, spawn
@@ -57,9 +58,7 @@ MARGIN: Final = timedelta(seconds=5)  # between an ask's deadline and the end of
 FLUSH: Final = timedelta(seconds=10)  # for the last settle, after the last answer
 WATCH: Final = timedelta(seconds=0.9)  # between two looks for expired leases and changed policy
 STUCK: Final = 30.0  # seconds without a round of the claimer
-STALLED: Final = (
-    20.0  # seconds without an answer to one statement; more than any statement_timeout of the path
-)
+STALLED: Final = 20.0  # seconds without an answer to a statement; more than any statement_timeout of the path
 
 
 @dataclass(slots=True)
@@ -72,16 +71,16 @@ class Daemon:
     stop: threading.Event
     give_up: threading.Event
     bell: Doorbell
-    hand: Hand
-    brake: Brake
-    slow: SlowStart
+    sending: Sending
     settler: Settler
     claimer: Claimer
+    binder: Binder
     pacer: Pacer
     reclaimer: Reclaimer
     keeper: Keeper
     senders: list[threading.Thread] = field(default_factory=list)
     loops: list[threading.Thread] = field(default_factory=list)
+    binding: list[threading.Thread] = field(default_factory=list)
     path: list[threading.Thread] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
@@ -122,16 +121,25 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     bell = Doorbell(listen_url, stop=stop)
     hand, brake, slow = Hand(config.sender.threads), Brake(), SlowStart(config.sender.threads)
     settler = Settler(
-        session=Session(url, "settler", stop=give_up),
+        session=Session(url, "settler", stop=give_up, path=True),
         policies=policies,
         admission=admission,
         pauses=Pauses(config.resend.account),
-        breakers=Breakers(config.resend.account, lambda: brake.hold(UNTIL_PAUSED)),
+        breakers=Breakers(config.resend.account, brake.hold),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
         wake=bell.ring,
     )
-    pacer = Pacer(Session(url, "pacer", stop=stop), config.resend.account, stop, hand.pace)
+    doubtful: list[UUID] = []
+    binder = Binder(
+        session=Session(url, "binder", stop=stop, path=True),
+        hand=hand,
+        report=settler.report,
+        doubtful=doubtful.append,
+        ttl=config.sender.lease.total_seconds(),
+        stop=stop,
+    )
+    pacer = Pacer(Session(url, "pacer", stop=stop, path=True), config.resend.account, stop, hand.pace)
     who = uuid4()
     leasing = Leasing(
         hand=hand,
@@ -140,9 +148,11 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         worker=who,
         home=Frozen(wire.LATEST, TAG, config.resend.account, config.resend.api_url),
         ttl=config.sender.lease,
+        bind=binder.take,
+        doubtful=doubtful,
     )
     claimer = Claimer(
-        session=Session(url, "claimer", stop=stop),
+        session=Session(url, "claimer", stop=stop, path=True),
         bell=bell,
         leasing=leasing,
         need=(config.resend.deadline + MARGIN).total_seconds(),
@@ -151,7 +161,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         on_ill=slow.start_over,
     )
     reclaimer = Reclaimer(
-        Session(url, "reclaimer", stop=stop), config.sender.crash_limit, policies, wake=bell.ring
+        Session(url, "reclaimer", stop=stop, path=True), config.sender.crash_limit, policies, wake=bell.ring
     )
     keeper = Keeper(
         session=Session(url, "keeper", stop=give_up),
@@ -161,8 +171,10 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         stop=stop,
         providers=providers,
     )
+    home, need = leasing.home, claimer.need
+    sending = Sending(hand, brake, pacer, home, settler.report, stop, need, slow)
     return Daemon(
-        config, live, who, stop, give_up, bell, hand, brake, slow, settler, claimer, pacer, reclaimer, keeper,
+        config, live, who, stop, give_up, bell, sending, settler, claimer, binder, pacer, reclaimer, keeper,
         time_scale=time_scale,
     )  # fmt: skip
 
@@ -170,23 +182,14 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
 def start(daemon: Daemon) -> None:
     """Open the clients and start every thread."""
     daemon.path.append(_spawn(daemon, "settler", lambda: settle_all(daemon.settler)))
+    daemon.binding.append(_spawn(daemon, "binder", lambda: bind_all(daemon.binder)))
     tls = shared_ssl_context(daemon.config.resend.ca_file)
     _spawn(daemon, "watchdog", lambda: _watch(daemon))
-    sending = Sending(
-        hand=daemon.hand,
-        brake=daemon.brake,
-        pacer=daemon.pacer,
-        home=daemon.claimer.leasing.home,
-        report=daemon.settler.report,
-        stop=daemon.stop,
-        need=daemon.claimer.need,
-        slow=daemon.slow,
-    )
     for number in range(daemon.config.sender.threads):
         client = _client(daemon.live, tls)
         daemon.clients.append(client)
         daemon.senders.append(
-            _spawn(daemon, f"sender {number}", functools.partial(send_all, sending, client))
+            _spawn(daemon, f"sender {number}", functools.partial(send_all, daemon.sending, client))
         )
     daemon.keeper.run(daemon.settler.policies.refresh)
     daemon.keeper.run(daemon.keeper.providers.refresh)
@@ -207,7 +210,9 @@ def drain(daemon: Daemon, alive: Callable[[], None]) -> bool:
     daemon.bell.close()
     daemon.pacer.close()
     _join(daemon.loops, deadline, alive)
-    for held in daemon.hand.close():
+    daemon.binder.finish()
+    _join(daemon.binding, deadline, alive)
+    for held in daemon.sending.hand.close():
         daemon.settler.report(Result(held, Returned(), None))
     _join(daemon.senders, deadline, alive, hurry=daemon.give_up)
     daemon.settler.finish()
@@ -256,7 +261,7 @@ def _status(daemon: Daemon) -> str:
     """The line in `systemctl status`."""
     if not daemon.claimer.session.connected.is_set():
         return "waits for Postgres"
-    return f"sends: {daemon.hand.asking()} being asked, threads {daemon.config.sender.threads}"
+    return f"sends: {daemon.sending.hand.asking()} being asked, threads {daemon.config.sender.threads}"
 
 
 def _stuck_for(daemon: Daemon) -> float:
@@ -277,7 +282,7 @@ def _cut_stalled(daemon: Daemon) -> None:
 
 
 def _sessions(daemon: Daemon) -> tuple[Session, ...]:
-    parts = (daemon.settler, daemon.claimer, daemon.pacer, daemon.reclaimer)
+    parts = (daemon.settler, daemon.claimer, daemon.binder, daemon.pacer, daemon.reclaimer)
     return (daemon.keeper.session, daemon.keeper.scout, *(part.session for part in parts))
 
 
@@ -320,7 +325,11 @@ def _live(daemon: Daemon) -> Report:
     longest = max((client.asking_for() for client in daemon.clients), default=0.0)
     if longest > (daemon.config.resend.deadline + MARGIN).total_seconds():
         problems.append(f"a request has lasted {longest:.0f} s, beyond its deadline")
-    return Report(not problems, problems, {"in_hand": daemon.hand.waiting(), "asking": daemon.hand.asking()})
+    return Report(
+        not problems,
+        problems,
+        {"in_hand": daemon.sending.hand.waiting(), "asking": daemon.sending.hand.asking()},
+    )
 
 
 def _ready(daemon: Daemon) -> Report:

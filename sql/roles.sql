@@ -155,6 +155,7 @@ begin
       ('outboxd_admin', 'select', 'suppression'),
       ('outboxd_admin', 'select', 'suppression_summary'),
       ('outboxd_admin', 'select', 'limit_usage'),
+      ('outboxd_admin', 'execute', 'month_start'),
       ('outboxd_admin', 'select', 'provider_health'),
       ('outboxd_admin', 'select, insert, update, delete', 'provider_override'),
       ('outboxd_webhook', 'execute', 'suppress'),
@@ -183,6 +184,7 @@ begin
       ('outboxd_grafana', 'select', 'limit_policy'),
       ('outboxd_grafana', 'select', 'suppression_summary'),
       ('outboxd_grafana', 'select', 'limit_usage'),
+      ('outboxd_grafana', 'execute', 'month_start'),
       ('outboxd_grafana', 'select', 'provider_health')
     ) as listed (grantee, rights, object)
     where to_regrole(grantee) is not null

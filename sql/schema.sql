@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd contract 29a304095b1cbb7d';
+COMMENT ON SCHEMA outboxd IS 'outboxd contract a04045eb357216f9';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -75,8 +75,8 @@ begin
   if new.guard is not null then
     raise exception 'guard: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
   end if;
-  if new.campaign is not null then
-    raise exception 'campaign: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
+  if new.campaign = '' or length(new.campaign) > 100 or new.campaign ~ '[[:cntrl:]]' then
+    raise exception 'campaign: must be 1 to 100 characters without control characters' using errcode = '22023';
   end if;
   return new;
 end
@@ -842,7 +842,15 @@ begin
   end if;
   return query
   with closed as materialized (
-    select * from outboxd.explain_pauses(fact.queue, fact.types, fact.senders, fact.recipients, instant)
+    select * from outboxd.explain_pauses(fact.queue, fact.types, array(
+        select one.campaign
+        from outboxd.email as one
+        where one.id = fact.id or fact.finishes and one.id in (
+          select other.id
+          from outboxd.batch_member as mine
+          join outboxd.batch_member as other on other.batch_uid = mine.batch_uid
+          where mine.id = fact.id)),
+      fact.senders, fact.recipients, instant)
   ), given as (
     select * from (values
       (1, 'state', 'pass', null::timestamptz, case
@@ -865,7 +873,7 @@ begin
     ) as said (step, gate, verdict, free_at, detail)
     union all
     select kind.step, kind.name || ' pause', case when closed.kind is not null then 'hold' end, closed.until, closed.detail
-    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
+    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'campaign'), (15, 'provider')) as kind (step, name)
     left join closed on closed.kind = kind.name
     union all
     select 4.5, 'breaker', case when bool_and(coalesce(breaker.state, 'closed') <> 'closed') then 'hold' end,
@@ -1117,15 +1125,18 @@ select counted.place, counted.kind, counted.key, counted.used, counted.most, cou
       explain_limits.at)
   end
 from counted
-cross join lateral (select counted.used + least(counted.units, counted.most) - counted.most as excess) as over;
+cross join lateral (select counted.used + least(counted.units, counted.most) - counted.most as excess) as over
+union all
+select quota.place, quota.kind, quota.key, quota.used, quota.most, quota.per, quota.held, quota.free_at
+from outboxd.explain_quota(explain_limits.queue, cardinality(explain_limits.recipients), explain_limits.at) as quota;
 end
 $$;
 
 --
--- Name: explain_pauses(text, text[], text[], text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: explain_pauses(text, text[], text[], text[], text[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.explain_pauses(queue text, types text[], senders text[], recipients text[], at timestamp with time zone) RETURNS TABLE(kind text, keys text[], until timestamp with time zone, detail text)
+CREATE FUNCTION outboxd.explain_pauses(queue text, types text[], campaigns text[], senders text[], recipients text[], at timestamp with time zone) RETURNS TABLE(kind text, keys text[], until timestamp with time zone, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1153,6 +1164,7 @@ where case active.kind
       where not exists (select from active as other where other.kind = 'account' and other.key = account.name))
     when 'queue' then active.key = explain_pauses.queue
     when 'type' then active.key = any (types)
+    when 'campaign' then active.key = any (campaigns)
     when 'domain' then active.key = any (senders)
     when 'provider' then exists (select from provider where active.key in (provider.name, provider.shaped_by))
   end
@@ -1177,6 +1189,64 @@ from (
   where ready.queue = queue_id and ready.lane = explain_place.lane and ready.priority = explain_place.priority
     and (ready.scheduled_at, ready.id) < (due_at, explain_place.id)
   limit 10001) as before
+$$;
+
+--
+-- Name: explain_quota(text, integer, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.explain_quota(queue text, units integer, at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  longer constant interval := '1.005 s';
+begin
+return query
+with ruled as (
+  select kinds.place, kinds.kind, account.name as key, rule.per,
+    case when kinds.kind = 'account_month' then coalesce((rule.options ->> 'starts_on')::integer, 1) end as day,
+    case when exists (select from outboxd.queue where queue.name = explain_quota.queue and queue.critical) then rule.most
+      else ceil(rule.most * (1 - (rule.options ->> 'critical_share')::numeric))::integer end as most
+  from outboxd.account
+  cross join (values (500::bigint, 'account_day'), (501, 'account_month')) as kinds (place, kind)
+  cross join lateral (
+    select limit_rule.most, limit_rule.per, limit_rule.options
+    from outboxd.limit_rule
+    where limit_rule.kind = kinds.kind and (limit_rule.key is null or limit_rule.key = account.name)
+    order by limit_rule.key is null
+    limit 1) as rule
+  where rule.most is not null
+), reach as (
+  select ruled.place, ruled.kind, ruled.key, ruled.most,
+    case when ruled.day is null then ruled.per else interval '1 mon' end as per,
+    case when ruled.day is null then explain_quota.at - ruled.per - longer
+      else outboxd.month_start(explain_quota.at, ruled.day) end as counts_from,
+    outboxd.month_turn(explain_quota.at, ruled.day, longer) as turns_at,
+    outboxd.month_turning(explain_quota.at, ruled.day, longer) as closed
+  from ruled
+), counted as (
+  select reach.place, reach.kind, reach.key, reach.most, reach.per, reach.counts_from, reach.turns_at, reach.closed,
+    known.used, known.used + least(explain_quota.units, reach.most) - reach.most as excess
+  from reach
+  cross join lateral (
+    select coalesce(sum(entry.n), 0)::integer as used
+    from outboxd.window_count
+    cross join lateral unnest(window_count.at, window_count.n) as entry (at, n)
+    where window_count.kind = reach.kind and window_count.key = reach.key and entry.at > reach.counts_from) as known
+)
+select distinct on (counted.kind) counted.place, counted.kind, counted.key, counted.used, counted.most, counted.per,
+  said.free_at is not null, said.free_at
+from counted
+cross join lateral (
+  select coalesce(counted.closed, case when counted.excess > 0 then coalesce(
+    counted.turns_at,
+    counted.per + longer + coalesce(
+      outboxd.window_free_at(counted.kind, counted.key, counted.counts_from, counted.excess), explain_quota.at)) end)
+    as free_at) as said
+order by counted.kind, said.free_at nulls first;
+end
 $$;
 
 --
@@ -1297,10 +1367,10 @@ end
 $$;
 
 --
--- Name: grant_limits(bigint[], timestamp with time zone[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], text[], integer[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: grant_limits(bigint[], timestamp with time zone[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], integer[], text[], integer[], integer[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], key_provider text[], key_demand integer[], share_of integer[], share_key integer[], share_units integer[], slack interval, bound_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(email bigint, granted boolean, kind text, key text, free_at timestamp with time zone, granted_at timestamp with time zone)
+CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[], key_demand integer[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], slack interval, bound_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(email bigint, granted boolean, kind text, key text, free_at timestamp with time zone, granted_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1322,6 +1392,8 @@ declare
   used integer[];       -- per key
   most integer[];
   closed timestamptz[];
+  counts_from timestamptz[];
+  turns_at timestamptz[];   -- of months: when the next one grants
   keys_free boolean;
   held record;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
@@ -1353,19 +1425,26 @@ begin
   ) as found;
 
   select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
-    array_agg(found.closed order by found.place),
+    array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
+    array_agg(found.turns_at order by found.place),
     coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
-  into used, most, closed, keys_free
+  into used, most, closed, counts_from, turns_at, keys_free
   from (
-    select wanted.place, wanted.demand,
+    select wanted.place, wanted.demand, wanted.counts_from,
+      case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
       (select coalesce(sum(entry.n), 0)::integer
         from unnest(known.at, known.n) as entry (at, n)
-        where entry.at > instant - wanted.per - longer) as used,
+        where entry.at > wanted.counts_from) as used,
       case when slowed.rate_factor is null or wanted.most is null then wanted.most
         else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-      case when slowed.suspended_until > instant then slowed.suspended_until end as closed
-    from unnest(kinds, keys, key_most, key_per, key_provider, key_demand)
-      with ordinality as wanted (kind, key, most, per, provider, demand, place)
+      case when slowed.suspended_until > instant then slowed.suspended_until
+        when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+    from (
+      select given.kind, given.key, given.most, given.day, given.provider, given.demand, given.place,
+        case when given.day is null then instant - given.per - longer
+          else outboxd.month_start(instant, given.day) end as counts_from
+      from unnest(kinds, keys, key_most, key_per, key_day, key_provider, key_demand)
+        with ordinality as given (kind, key, most, per, day, provider, demand, place)) as wanted
     left join outboxd.window_count as known
       on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
     left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
@@ -1374,8 +1453,8 @@ begin
     for held in
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
-        first_of, others, own, kinds, keys, key_per, share_of, share_key, share_units, used, most, closed,
-        longer, instant) as refused
+        first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
+        used, most, closed, longer, instant) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;
@@ -1418,12 +1497,12 @@ begin
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select 'breaker', old.account, 'provider_ill', old.cause, old.opened_at, over
     where over > old.opened_at;
-    perform pg_notify('outboxd', '');
   else
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select old.kind, old.key, old.reason, old.detail, old.since, least(old.until, over)
     where least(old.until, over) > old.since;
   end if;
+  perform pg_notify('outboxd', '');
   return null;
 end
 $$;
@@ -1448,6 +1527,33 @@ $$;
 CREATE FUNCTION outboxd.keyed_hash(address text, inner_pad bytea, outer_pad bytea) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(sha256((outer_pad || sha256((inner_pad || decode(address, 'escape'::text))))), 1, 16);
+
+--
+-- Name: lane_of(text, text, text, text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.lane_of(queue text, type text, campaign text, tenant text, recipient text) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  domain text := split_part(lane_of.recipient, '@', 2);
+begin
+  return coalesce((
+    select lane.id
+    from (values
+      ('tenant', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
+      ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
+    join outboxd.lane on lane.kind = mine.kind and lane.key = mine.key
+    left join outboxd.pause
+      on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
+    cross join lateral (
+      select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
+    where pause.key is not null or closed.at is not null or mine.kind = 'tenant'
+    order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
+    limit 1), 0);
+end
+$$;
 
 --
 -- Name: limit_key(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1481,30 +1587,35 @@ CREATE FUNCTION outboxd.limit_options(kind text, options jsonb, settings jsonb) 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-  exempt jsonb := nullif(settings -> 'exempt_types', 'null');
-  pace jsonb := nullif(settings -> 'pace', 'null');
+  possible constant text[] := case kind
+    when 'account' then '{pace}' when 'account_day' then '{critical_share}'
+    when 'account_month' then '{critical_share,starts_on}' else '{exempt_types}' end;
+  exempt jsonb := nullif(nullif(settings -> 'exempt_types', 'null'), '[]');
+  stranger text;
 begin
-  options := coalesce(options, '{}') - array(select jsonb_object_keys(settings))
-    - case kind when 'account' then 'exempt_types' else 'pace' end;
-  if pace is not null then
-    if kind <> 'account' or jsonb_typeof(pace) <> 'number' or pace::numeric not between 0.1 and 1 then
-      raise exception 'pace: must be a number between 0.1 and 1, and belongs to limits of kind account'
-        using errcode = '22023';
-    end if;
-    options := options || jsonb_build_object('pace', pace);
+  select one.key into stranger
+  from jsonb_each(settings) as one (key, value)
+  where one.key in ('pace', 'critical_share', 'starts_on', 'exempt_types') and one.key <> all (possible)
+    and one.value not in ('null', '[]');
+  if found then
+    raise exception '%: does not belong to limits of kind %', stranger, kind using errcode = '22023';
+  elsif jsonb_typeof(exempt) <> 'array' or jsonb_array_length(exempt) > 100 or exists (
+    select from jsonb_array_elements(exempt) as type
+    where jsonb_typeof(type) <> 'string' or type #>> '{}' !~ '^[^[:cntrl:]]{1,100}$')
+  then
+    raise exception 'exempt_types: must be a list of at most 100 names of types' using errcode = '22023';
   end if;
-  if exempt is not null and exempt <> '[]' then
-    if kind = 'account' or jsonb_typeof(exempt) <> 'array' or jsonb_array_length(exempt) > 100 or exists (
-      select from jsonb_array_elements(exempt) as type
-      where jsonb_typeof(type) <> 'string' or type #>> '{}' !~ '^[^[:cntrl:]]{1,100}$')
-    then
-      raise exception 'exempt_types: must be a list of at most 100 names of types; none for kind account'
-        using errcode = '22023';
-    end if;
-    options := options || jsonb_build_object('exempt_types', (
-      select jsonb_agg(distinct type order by type) from jsonb_array_elements_text(exempt) as type));
-  end if;
-  return options;
+  options := coalesce(options, '{}') - array(select jsonb_object_keys(settings));
+  options := jsonb_strip_nulls(options || jsonb_build_object(
+    'pace', coalesce(to_jsonb(outboxd.setting_share(settings, 'pace', 0.1, 1)), options -> 'pace'),
+    'critical_share', coalesce(
+      to_jsonb(outboxd.setting_share(settings, 'critical_share', 0, 0.9)), options -> 'critical_share', '0.1'),
+    'starts_on', coalesce(
+      to_jsonb(outboxd.setting_integer(settings, 'starts_on', 1, 28)), options -> 'starts_on', '1'),
+    'exempt_types', coalesce((
+      select jsonb_agg(distinct type order by type) from jsonb_array_elements_text(exempt) as type),
+      options -> 'exempt_types')));
+  return options - array(select key from jsonb_object_keys(options) as key where key <> all (possible));
 end
 $_$;
 
@@ -1518,7 +1629,8 @@ CREATE FUNCTION outboxd.limit_settings(name text) RETURNS jsonb
     AS $$
 select jsonb_strip_nulls(jsonb_build_object(
     'kind', limit_rule.kind, 'key', limit_rule.key,
-    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'), 'per', outboxd.duration_text(limit_rule.per)))
+    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'),
+    'per', case when limit_rule.kind <> 'account_month' then outboxd.duration_text(limit_rule.per) end))
   || limit_rule.options
 from outboxd.limit_rule
 where limit_rule.name = limit_settings.name
@@ -1575,6 +1687,30 @@ begin
     limit 1);
 end
 $$;
+
+--
+-- Name: month_start(timestamp with time zone, integer); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.month_start(instant timestamp with time zone, day integer) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((date_trunc('month'::text, ((instant AT TIME ZONE 'UTC'::text) - make_interval(days => (day - 1)))) + make_interval(days => (day - 1))) AT TIME ZONE 'UTC'::text);
+
+--
+-- Name: month_turn(timestamp with time zone, integer, interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.month_turn(instant timestamp with time zone, day integer, longer interval) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (outboxd.month_start((outboxd.month_start(instant, day) + '32 days'::interval), day) + longer);
+
+--
+-- Name: month_turning(timestamp with time zone, integer, interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.month_turning(instant timestamp with time zone, day integer, longer interval) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN (outboxd.month_start((instant + longer), day) > outboxd.month_start((instant - longer), day)) THEN (outboxd.month_start((instant + longer), day) + longer) ELSE NULL::timestamp with time zone END;
 
 --
 -- Name: normalise_address(text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1758,13 +1894,12 @@ begin
   end if;
 
   insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
-  select added.id, queue.id, coalesce(lane.id, 0), added.priority, greatest(added.scheduled_at, clock_timestamp())
+  select added.id, queue.id,
+    case when exists (select from outboxd.lane)
+      then outboxd.lane_of(added.queue, added.type, added.campaign, added.tenant, added.recipients[1]) else 0 end,
+    added.priority, greatest(added.scheduled_at, clock_timestamp())
   from added
-  join outboxd.queue on queue.name = added.queue
-  left join outboxd.lane
-    on lane.kind = 'provider' and lane.key = case
-      when exists (select from outboxd.lane as any_lane where any_lane.kind = 'provider') then coalesce(
-        outboxd.provider_of(split_part(added.recipients[1], '@', 2)), split_part(added.recipients[1], '@', 2)) end;
+  join outboxd.queue on queue.name = added.queue;
 
   if current_setting('outboxd.doorbell', true) is distinct from 'off'
     and not pg_try_advisory_xact_lock_shared(7101, 1)
@@ -1789,7 +1924,8 @@ select jsonb_build_object(
     'give_up_after', outboxd.duration_text(queue.give_up_after),
     'dedupe_for', outboxd.duration_text(queue.dedupe_for),
     'keep_done_for', outboxd.duration_text(queue.keep_done_for), 'keep_done', queue.keep_done,
-    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed)
+    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed,
+    'critical', queue.critical)
 from outboxd.queue
 where queue.name = queue_settings.name
 $$;
@@ -1898,10 +2034,10 @@ end
 $_$;
 
 --
--- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], timestamp with time zone[], timestamp with time zone[], integer[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], share_of integer[], share_key integer[], share_units integer[], used integer[], most integer[], closed timestamp with time zone[], longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
+CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], counts_from timestamp with time zone[], turns_at timestamp with time zone[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], used integer[], most integer[], closed timestamp with time zone[], longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1936,12 +2072,12 @@ begin
     end loop;
     while share_of[s] = email loop
       k := share_key[s];
-      moves := coalesce(granted_before[email] > instant - key_per[k] - longer, false);
+      moves := coalesce(granted_before[email] > counts_from[k], false);
+      room := most[k] - share_spare[s];
       candidate := closed[k];
-      if candidate is null and not moves and used[k] + least(share_units[s], most[k]) > most[k] then
-        candidate := key_per[k] + longer + coalesce(
-          outboxd.window_free_at(kinds[k], keys[k], instant - key_per[k] - longer,
-            used[k] + least(share_units[s], most[k]) - most[k]), instant);
+      if candidate is null and not moves and used[k] + least(share_units[s], room) > room then
+        candidate := coalesce(turns_at[k], key_per[k] + longer + coalesce(
+          outboxd.window_free_at(kinds[k], keys[k], counts_from[k], used[k] + least(share_units[s], room) - room), instant));
       end if;
       if free_at is null and candidate is not null or candidate > free_at then
         place := email;
@@ -1962,7 +2098,7 @@ begin
     end loop;
     for pair in first_s .. s - 1 loop
       k := share_key[pair];
-      if granted_before[email] is null or granted_before[email] <= instant - key_per[k] - longer then
+      if granted_before[email] is null or granted_before[email] <= counts_from[k] then
         used[k] := used[k] + share_units[pair];
       end if;
     end loop;
@@ -2090,7 +2226,6 @@ begin
     return false;
   end if;
   perform outboxd.note_action('resume', resume.kind, wanted);
-  perform pg_notify('outboxd', '');
   return true;
 end
 $$;
@@ -2125,12 +2260,20 @@ begin
     return changes;
   end if;
 
-  perform outboxd.setting_known(settings, array['kind', 'key', 'most', 'per', 'exempt_types', 'pace']);
+  perform outboxd.setting_known(settings, array[
+    'kind', 'key', 'most', 'per', 'exempt_types', 'pace', 'critical_share', 'starts_on']);
   rule.name := name;
   rule.kind := coalesce(outboxd.setting_text(settings, 'kind', choices => array[
-    'recipient', 'provider_minute', 'provider_day', 'account', 'queue', 'type', 'campaign', 'tenant']), rule.kind);
-  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'), rule.per);
-  foreach needed in array array['kind', 'most', 'per'] loop
+    'recipient', 'provider_minute', 'provider_day', 'account', 'account_day', 'account_month', 'queue', 'type', 'campaign',
+    'tenant']), rule.kind);
+  if rule.kind = 'account_month' and settings -> 'per' <> 'null' then
+    raise exception 'per: a month is as long as it is; leave it out' using errcode = '22023';
+  end if;
+  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'),
+    case rule.kind when 'account_day' then coalesce(rule.per, '24 h') when 'account_month' then '31 d' else rule.per end);
+  foreach needed in array case when rule.kind in ('account_day', 'account_month') then array['kind', 'most']
+    else array['kind', 'most', 'per'] end
+  loop
     if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
       raise exception '%: is missing', needed using errcode = '22023';
     end if;
@@ -2178,7 +2321,7 @@ begin
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
   perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
-    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed']);
+    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';
@@ -2203,6 +2346,9 @@ begin
       outboxd.setting_interval(settings, 'keep_failed_for', '0', '3650 d'), keep_failed_for),
     keep_failed = coalesce(outboxd.setting_integer(settings, 'keep_failed', 0, 1000000000), keep_failed)
   where queue.name = set_queue.name;
+  update outboxd.queue
+  set critical = outboxd.setting_boolean(settings, 'critical')
+  where queue.name = set_queue.name and critical <> outboxd.setting_boolean(settings, 'critical');
 
   changes := outboxd.setting_changes(before, outboxd.queue_settings(name));
   if changes <> '{}' then
@@ -2270,6 +2416,24 @@ begin
   return changes;
 end
 $_$;
+
+--
+-- Name: setting_boolean(jsonb, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_boolean(settings jsonb, key text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if jsonb_typeof(given) <> 'boolean' then
+    raise exception '%: must be true or false', key using errcode = '22023';
+  end if;
+  return given::boolean;
+end
+$$;
 
 --
 -- Name: setting_changes(jsonb, jsonb); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2359,6 +2523,24 @@ end
 $$;
 
 --
+-- Name: setting_share(jsonb, text, numeric, numeric); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.setting_share(settings jsonb, key text, low numeric, high numeric) RETURNS numeric
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given jsonb := nullif(settings -> key, 'null');
+begin
+  if jsonb_typeof(given) <> 'number' or given::numeric not between low and high then
+    raise exception '%: must be a number between % and %', key, low, high using errcode = '22023';
+  end if;
+  return given::numeric;
+end
+$$;
+
+--
 -- Name: setting_text(jsonb, text, text, text[]); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -2400,7 +2582,8 @@ CREATE TABLE outboxd.batch (
     ambiguous boolean DEFAULT false NOT NULL,
     transient boolean DEFAULT true NOT NULL,
     rejected boolean DEFAULT false NOT NULL,
-    last_error text
+    last_error text,
+    held tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY outboxd.batch ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -2595,7 +2778,8 @@ CREATE TABLE outboxd.progress (
     transient boolean DEFAULT true NOT NULL,
     generation smallint DEFAULT 1 NOT NULL,
     frozen jsonb NOT NULL,
-    last_error text
+    last_error text,
+    held tstzmultirange DEFAULT '{}'::tstzmultirange NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
@@ -3032,6 +3216,9 @@ CREATE TABLE outboxd.account (
     rate double precision DEFAULT 10,
     next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     overran_at timestamp with time zone,
+    adapted double precision,
+    adapted_at timestamp with time zone,
+    CONSTRAINT account_adapted_check CHECK ((adapted > (0)::double precision)),
     CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
 )
 WITH (fillfactor='50');
@@ -3303,6 +3490,7 @@ CREATE TABLE outboxd.queue (
     keep_failed integer DEFAULT 5000 NOT NULL,
     batch boolean DEFAULT true NOT NULL,
     weight smallint DEFAULT 1 NOT NULL,
+    critical boolean DEFAULT false NOT NULL,
     CONSTRAINT queue_backoff_base_check CHECK (((backoff_base > '00:00:00'::interval) AND (backoff_base <= '01:00:00'::interval))),
     CONSTRAINT queue_backoff_check CHECK ((backoff = ANY (ARRAY['exponential'::text, 'fixed'::text]))),
     CONSTRAINT queue_dedupe_for_check CHECK ((dedupe_for >= '00:00:00'::interval)),
@@ -3355,7 +3543,7 @@ CREATE TABLE outboxd.limit_rule (
     per interval NOT NULL,
     options jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT limit_rule_key_check CHECK (((key <> ''::text) AND (length(key) <= 253))),
-    CONSTRAINT limit_rule_kind_check CHECK ((kind = ANY (ARRAY['recipient'::text, 'provider_minute'::text, 'provider_day'::text, 'account'::text, 'queue'::text, 'type'::text, 'campaign'::text, 'tenant'::text]))),
+    CONSTRAINT limit_rule_kind_check CHECK ((kind = ANY (ARRAY['recipient'::text, 'provider_minute'::text, 'provider_day'::text, 'account'::text, 'account_day'::text, 'account_month'::text, 'queue'::text, 'type'::text, 'campaign'::text, 'tenant'::text]))),
     CONSTRAINT limit_rule_most_check CHECK ((most >= 1)),
     CONSTRAINT limit_rule_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'::text)),
     CONSTRAINT limit_rule_options_check CHECK ((jsonb_typeof(options) = 'object'::text)),
@@ -3373,7 +3561,9 @@ CREATE VIEW outboxd.limit_policy AS
     most,
     per,
     ARRAY( SELECT jsonb_array_elements_text((limit_rule.options -> 'exempt_types'::text)) AS jsonb_array_elements_text) AS exempt_types,
-    ((options ->> 'pace'::text))::double precision AS pace
+    ((options ->> 'pace'::text))::double precision AS pace,
+    ((options ->> 'critical_share'::text))::double precision AS critical_share,
+    ((options ->> 'starts_on'::text))::integer AS starts_on
    FROM outboxd.limit_rule;
 
 --
@@ -3398,15 +3588,27 @@ WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_
 CREATE VIEW outboxd.limit_usage AS
  SELECT known.kind,
     known.key,
-    known.per,
+        CASE
+            WHEN (known.kind = 'account_month'::text) THEN '1 mon'::interval
+            ELSE known.per
+        END AS per,
     known.most,
     counted.used,
     (round(((counted.used)::numeric / (NULLIF(known.most, 0))::numeric), 3))::double precision AS filled,
     known.at[cardinality(known.at)] AS last_granted_at
-   FROM (outboxd.window_count known
+   FROM ((outboxd.window_count known
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (known.kind <> 'account_month'::text) THEN (clock_timestamp() - known.per)
+                    ELSE outboxd.month_start(clock_timestamp(), COALESCE(( SELECT ((limit_rule.options ->> 'starts_on'::text))::integer AS int4
+                       FROM outboxd.limit_rule
+                      WHERE ((limit_rule.kind = 'account_month'::text) AND ((limit_rule.key IS NULL) OR (limit_rule.key = known.key)))
+                      ORDER BY (limit_rule.key IS NULL)
+                     LIMIT 1), 1))
+                END AS counts_from) reach)
      CROSS JOIN LATERAL ( SELECT (COALESCE(sum(entry.n), (0)::bigint))::integer AS used
            FROM UNNEST(known.at, known.n) entry(at, n)
-          WHERE (entry.at > (clock_timestamp() - known.per))) counted)
+          WHERE (entry.at > reach.counts_from)) counted)
   WHERE (counted.used > 0);
 
 --
@@ -3543,7 +3745,8 @@ CREATE VIEW outboxd.queue_policy AS
     keep_done_for,
     keep_done,
     keep_failed_for,
-    keep_failed
+    keep_failed,
+    critical
    FROM outboxd.queue;
 
 --

@@ -100,7 +100,7 @@ def settler_without_thread() -> Any:
         policies=policies,
         admission=Admission(policies, lambda domain: Provider(domain, domain)),
         pauses=Pauses(HOME.account),
-        breakers=Breakers(HOME.account, lambda: None),
+        breakers=Breakers(HOME.account, lambda _: None),
         give_up=stop,
         inbox=queue.SimpleQueue(),
         wake=lambda: None,

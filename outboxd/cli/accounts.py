@@ -6,7 +6,19 @@ from outboxd.cli.printing import as_json, table
 from outboxd.cli.settings import database_url
 from outboxd.cli.stops import resume_now
 
-COLUMNS = ("account", "rate", "breaker", "failures", "cause", "probe_at", "paused", "paused_domains")
+COLUMNS = (
+    "account",
+    "rate",
+    "adapted",
+    "day",
+    "month",
+    "breaker",
+    "failures",
+    "cause",
+    "probe_at",
+    "paused",
+    "paused_domains",
+)
 
 
 @click.group()
@@ -17,7 +29,7 @@ def accounts() -> None:
 @accounts.command("list")
 @click.option("--json", "json_", is_flag=True)
 def list_(*, json_: bool) -> None:
-    """Requests per second that the provider allows (-: it names none), breaker, pauses."""
+    """Requests per second that the provider names (-: none) and that its refusals taught; quotas, breaker, pauses."""
     from outboxd.db import operation  # noqa: PLC0415 - psycopg
 
     found = operation.accounts(database_url())

@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "accounts": "Look at provider accounts, and resume them.",
     "queues": "List queues, change their policy, pause them.",
     "types": "List the policies of types, change them, pause types.",
+    "campaigns": "Pause and resume campaigns.",
+    "providers": "Pause and resume mailbox providers.",
     "limits": "List limits and change them.",
     "policy": "Export all policy as a file, and apply one.",
     "suppressions": "Keep the list of addresses that get no email.",

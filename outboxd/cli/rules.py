@@ -36,7 +36,7 @@ def rules(section: str, about: str, columns: Sequence[str]) -> click.Group:
     def set_(name: str, settings: tuple[str, ...], *, json_: bool) -> None:
         """Make it, or change the settings given. Daemons follow within a second.
 
-        VALUE is a number, a text, a list as `[reset, alert]`, or `null`: what a type inherits, or a limit lacks.
+        VALUE is a number, a text, `true`, a list as `[reset, alert]`, or `null`: what a type inherits, or a limit lacks.
         """
         _change(section, name, dict(_setting(text) for text in settings), json_=json_)
 
@@ -106,6 +106,8 @@ def _read(value: str) -> object:
         return float(value)
     if value == "null":
         return None
+    if value in {"true", "false"}:
+        return value == "true"
     if value.startswith("[") and value.endswith("]"):
         return [item.strip().strip("\"'") for item in value[1:-1].split(",") if item.strip()]
     return value
@@ -127,4 +129,6 @@ def _shown(value: object, *, flat: bool) -> object:
 def _word(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)

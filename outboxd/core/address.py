@@ -51,6 +51,12 @@ def domain(address: str) -> str:
     return normalise(address).rpartition("@")[2]
 
 
+@functools.lru_cache(maxsize=4096)
+def bare(text: str) -> str:
+    """The address in a field's text, with its domain as A-labels."""
+    return to_ascii(split(text)[1])
+
+
 @functools.lru_cache(maxsize=1024)
 def sender_domain(sender: str | None) -> str:
     """The domain of a `from` field, bare or with a name, in lower case; empty where there is none."""

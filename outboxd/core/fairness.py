@@ -3,9 +3,10 @@
 A slot is served before another of a higher number. What waits grows older, and every `AGEING` of waiting lifts it by
 one priority, so that nothing starves behind a saturated one: of each claim the oldest waiting slot outside the first
 priority gets a small part once it is that old. Among slots of one priority the claim is divided by the weight of their
-queues, and who comes first changes from claim to claim; what one leaves is the next one's.
+queues, within a queue evenly among its lanes, and who comes first changes from claim to claim.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,14 +33,17 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
     """The slots of a claim of `limit` emails in serving order, and the most to take of each. `turn` counts claims."""
     if not candidates:
         return []
-    ordered = sorted(candidates, key=lambda one: (_lifted(one), one.priority))
+    lifted = _lifted(candidates)
+    ordered = sorted(candidates, key=lambda one: (lifted[one.priority], one.priority))
     shares: list[tuple[int, int]] = []
-    for _, group in groupby(ordered, key=_lifted):
+    for _, group in groupby(ordered, key=lambda one: lifted[one.priority]):
         shares += _divided(list(group), limit, turn)
     first = {one.slot for one in candidates if one.priority == min(other.priority for other in candidates)}
-    top = min(map(_lifted, candidates))  # who is lifted as high as the first shares with them already
+    top = min(lifted.values())  # who is lifted as high as the first shares with them already
     behind = [
-        one for one in candidates if one.slot not in first and one.waited >= AGEING and _lifted(one) > top
+        one
+        for one in candidates
+        if one.slot not in first and one.waited >= AGEING and lifted[one.priority] > top
     ]
     part = int(limit * LIFTED * (turn + 1)) - int(limit * LIFTED * turn)  # of a small claim: one now and then
     if behind and part > 0:
@@ -51,18 +55,28 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
     return shares
 
 
-def _lifted(one: Candidate) -> int:
-    return max(1, one.priority - int(one.waited // AGEING))
+def _lifted(candidates: Sequence[Candidate]) -> dict[int, int]:
+    """What each priority counts as: its oldest lifts all of it, so that within one nobody's backlog goes first."""
+    waited: dict[int, float] = {}
+    for one in candidates:
+        waited[one.priority] = max(one.waited, waited.get(one.priority, 0.0))
+    return {priority: max(1, priority - int(oldest // AGEING)) for priority, oldest in waited.items()}
 
 
 def _divided(group: list[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
-    """Every slot its share, beginning with another one each time; alone it may take all."""
+    """Every queue its share, and in it every lane; beginning with another one each time. Alone it may take all.
+
+    Where there are more lanes than emails to take, the next claim begins where this one ends.
+    """
     if len(group) == 1:
         return [(group[0].slot, _bounded(group[0], limit))]
-    start = turn % len(group)
+    start = turn * (limit if len(group) > limit else 1) % len(group)
     turned = group[start:] + group[:start]
-    total = sum(one.weight for one in turned)
-    return [(one.slot, _bounded(one, ceil(limit * one.weight / total))) for one in turned]
+    lanes = Counter(one.queue for one in turned)
+    total = sum({one.queue: one.weight for one in turned}.values())
+    return [
+        (one.slot, _bounded(one, ceil(limit * one.weight / (total * lanes[one.queue])))) for one in turned
+    ]
 
 
 def _bounded(one: Candidate, share: int) -> int:

@@ -2,27 +2,34 @@
 
 Of the rows of one kind, the row that names the key beats the one without a key, which stands for every other key.
 An email that lacks a key (no campaign, an empty tenant) is under no limit of that kind. Mailboxes are counted one by
-one, mailbox providers by recipients, everything else by emails. The account's own rate is not counted here.
+one, mailbox providers and the account's quotas by recipients, everything else by emails. An account's own rate is not
+counted here. Of a quota, queues that are not critical leave a share free.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from outboxd.core.provider import Provider
 
 GRANT_TO_ARRIVAL: Final = timedelta(seconds=1)  # by which every window is longer
 BY_PROVIDER: Final = ("provider_minute", "provider_day")
+BY_ACCOUNT: Final = ("account_day", "account_month")
 RECIPIENT: Final = "recipient"
 MINUTE: Final = timedelta(minutes=1)
+MONTH_KEPT: Final = timedelta(
+    days=40
+)  # longer than a month; a 40th, by which counts are summed up, is a day of UTC
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `most` (None: as many as come) within any `per`, for one key or (None) for each by itself.
 
-    Emails of an exempt type are not held and do not count.
+    Emails of an exempt type are not held and do not count. `spare` is what queues that are not critical leave free;
+    `month_day` is the day on which months begin, where it counts those and not `per`.
     """
 
     kind: str
@@ -30,6 +37,8 @@ class Limit:
     most: int | None
     per: timedelta
     exempt_types: frozenset[str] = frozenset()
+    spare: int = 0
+    month_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Subject:
     tenant: str | None
     recipients: tuple[str, ...]
     granted_at: datetime | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +72,13 @@ class Ask:
     keys: list[str] = field(default_factory=list)
     key_most: list[int | None] = field(default_factory=list)
     key_per: list[timedelta] = field(default_factory=list)
+    key_day: list[int | None] = field(default_factory=list)
     key_provider: list[str | None] = field(default_factory=list)
     key_demand: list[int] = field(default_factory=list)
     share_of: list[int] = field(default_factory=list)
     share_key: list[int] = field(default_factory=list)
     share_units: list[int] = field(default_factory=list)
+    share_spare: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class Share:
     most: int | None
     per: timedelta
     provider: str | None = None
+    spare: int = 0
+    month_day: int | None = None
 
 
 def from_rule(
@@ -85,21 +99,34 @@ def from_rule(
 ) -> Limit:
     """The limit that a row of policy stands for."""
     exempt = options.get("exempt_types")
-    return Limit(kind, key, most, per, frozenset(map(str, exempt if isinstance(exempt, list) else ())))
+    types = frozenset(map(str, exempt if isinstance(exempt, list) else ()))
+    if kind not in BY_ACCOUNT or most is None:
+        return Limit(kind, key, most, per, types)
+    kept = most * Decimal(str(options.get("critical_share", 0)))
+    day = options.get("starts_on", 1) if kind == "account_month" else None
+    return Limit(kind, key, most, per, spare=int(kept), month_day=day if isinstance(day, int) else None)
 
 
 class Limits:
     """The limits in force, by kind and key. `time_scale` shortens every window, for tests.
 
     `overrides`: some provider is slowed or suspended, so that it is asked about also where nothing is counted.
+    `critical` are the queues that may use all of a quota.
     """
 
     def __init__(
-        self, rows: Iterable[Limit] = (), *, time_scale: float = 1.0, overrides: bool = True
+        self,
+        rows: Iterable[Limit] = (),
+        *,
+        time_scale: float = 1.0,
+        overrides: bool = True,
+        critical: Container[str] = (),
     ) -> None:
         self._overrides = overrides
         self._time_scale = time_scale
         self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
+        self._critical = critical
+        self.has_quota = any(kind in BY_ACCOUNT for kind, _ in self._known)
 
     def of(self, kind: str, key: str | None, type_: str) -> Limit | None:
         """The limit that counts for a key and an email's type, or None."""
@@ -110,7 +137,7 @@ class Limits:
 
     def window(self, limit: Limit) -> timedelta:
         """How long the limit's window is here."""
-        return limit.per * self._time_scale
+        return MONTH_KEPT if limit.month_day else limit.per * self._time_scale
 
     def of_email(self, email: Subject) -> list[Share]:
         """What an email needs of its queue, type, campaign and tenant."""
@@ -119,6 +146,21 @@ class Limits:
             Share(kind, key, limit.most, self.window(limit))
             for kind, key in keys.items()
             if key and (limit := self.of(kind, key, email.type))
+        ]
+
+    def of_quota(self, email: Subject) -> list[Share]:
+        """What an email needs of its account's quotas for each recipient."""
+        return [
+            Share(
+                kind,
+                email.account,
+                limit.most,
+                self.window(limit),
+                spare=0 if email.queue in self._critical else limit.spare,
+                month_day=limit.month_day,
+            )
+            for kind in BY_ACCOUNT
+            if (limit := self.of(kind, email.account, email.type))
         ]
 
     def of_provider(self, provider: Provider, type_: str) -> list[Share]:
@@ -139,6 +181,7 @@ def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], 
     columns = Ask()
     place_of: dict[tuple[str, str], int] = {}
     known: dict[tuple[str, ...], list[Share]] = {}
+    spare: dict[int, int] = {}
     for place, email in enumerate(emails, start=1):
         columns.emails.append(email.id)
         columns.granted_before.append(email.granted_at)
@@ -152,6 +195,11 @@ def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], 
             columns.share_of.append(place)
             columns.share_key.append(_place(columns, place_of, share, units))
             columns.share_units.append(units)
+            columns.share_spare.append(share.spare)
+            if share.spare:
+                spare[columns.share_key[-1]] = share.spare
+    for key, most in spare.items():
+        columns.key_demand[key - 1] += most
     return columns
 
 
@@ -166,6 +214,8 @@ def _shares(
     if mine not in known:
         known[mine] = limits.of_email(email)
     found = dict.fromkeys(known[mine], 1)
+    if limits.has_quota:
+        found |= dict.fromkeys(limits.of_quota(email), len(email.recipients))
     for domain, units in _domains(email.recipients).items():
         theirs = (email.type, domain)
         if theirs not in known:
@@ -183,6 +233,7 @@ def _place(columns: Ask, place_of: dict[tuple[str, str], int], share: Share, uni
         columns.keys.append(share.key)
         columns.key_most.append(share.most)
         columns.key_per.append(share.per)
+        columns.key_day.append(share.month_day)
         columns.key_provider.append(share.provider)
         columns.key_demand.append(0)
     columns.key_demand[place - 1] += units

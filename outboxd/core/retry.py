@@ -44,7 +44,15 @@ SUSPECT: Final = timedelta(
     seconds=60
 )  # for an email whose own error looks like its account's: others probe first
 
-PROVIDER_LIMITS: Final = ("provider_minute", "provider_day")
+QUOTAS: Final = ("account_day", "account_month")
+LANE_OF_LIMIT: Final = {  # whose lane an email waits in that a limit holds; a mailbox has none
+    "provider_minute": "provider",
+    "provider_day": "provider",
+    "campaign": "campaign",
+    "tenant": "tenant",
+    "type": "type",
+    "queue": "queue",
+}
 
 StepName = Literal["sent", "suppressed", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
 
@@ -189,8 +197,11 @@ def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step
             if email.lane >= 0
             else replace(step, due_in=SUSPECT)
         )
-    if outcome.kind in PROVIDER_LIMITS and email.lane >= 0:
-        return replace(step, park=("provider", outcome.key), free_at=outcome.free_at)
+    if outcome.kind in QUOTAS and email.lane >= 0:  # by queue: critical ones are free at another time
+        return replace(step, park=("quota", f"{outcome.key}/{email.queue}"), free_at=outcome.free_at)
+    kind = LANE_OF_LIMIT.get(outcome.kind)
+    if kind is not None and email.lane >= 0:
+        return replace(step, park=(kind, outcome.key), free_at=outcome.free_at)
     return replace(step, due_in=max(outcome.free_at - now, AT_ONCE))
 
 

@@ -23,11 +23,12 @@ SECTIONS: Final = ("queues", "types", "limits")
 REMOVABLE: Final = ("types", "limits")
 UNSET: Final = {
     "types": ("max_attempts", "backoff", "backoff_base", "give_up_after"),
-    "limits": ("key", "exempt_types", "pace"),
+    "limits": ("key", "exempt_types", "pace", "critical_share", "starts_on"),
 }
 ORDER: Final = (
-    "kind", "key", "most", "per", "exempt_types", "pace", "queue", "priority", "max_attempts", "backoff",
-    "backoff_base", "give_up_after", "dedupe_for", "keep_done_for", "keep_done", "keep_failed_for", "keep_failed",
+    "kind", "key", "most", "per", "exempt_types", "pace", "critical_share", "starts_on", "queue", "priority", "critical",
+    "max_attempts", "backoff", "backoff_base", "give_up_after", "dedupe_for", "keep_done_for", "keep_done",
+    "keep_failed_for", "keep_failed",
 )  # fmt: skip
 HEADER: Final = """\
 # outboxd's policy. `outboxd policy apply FILE` shows what it would change, and asks.

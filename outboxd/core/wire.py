@@ -9,11 +9,11 @@ Each also looks once more for what must never leave: `Unsendable` names the fiel
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from outboxd.core.address import AddressError, normalise, split, to_ascii
+from outboxd.core.address import AddressError, bare
 from outboxd.core.email import Frozen
 from outboxd.core.recipients import without
 
@@ -124,15 +124,14 @@ def _refuse_breaks(field: str, value: object) -> None:
 
 
 def _recipients(email: Json) -> tuple[str, ...]:
-    return tuple(normalise(address) for field in RECIPIENTS for address in _bare(field, email.get(field)))
+    return tuple(address.lower() for field in RECIPIENTS for address in _bare(field, email.get(field)))
 
 
-def _bare(field: str, value: object) -> Iterator[str]:
-    for text in _texts(field, value):
-        try:
-            yield to_ascii(split(text)[1])
-        except AddressError as error:
-            raise Unsendable(field, str(error)) from error
+def _bare(field: str, value: object) -> list[str]:
+    try:
+        return [bare(text) for text in _texts(field, value)]
+    except AddressError as error:
+        raise Unsendable(field, str(error)) from error
 
 
 def _with_ascii_domains(field: str, value: object) -> object:

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, TupleRow, dict_row
 from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import pause
+from outboxd.db.column import column
 from outboxd.db.lease import frozen_from
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
@@ -98,16 +99,16 @@ def repack(
     ]
     values = {
         "lease_id": lease_id,
-        "batch_uids": [one.uid for one in batches],
+        "batch_uids": column(one.uid for one in batches),
         "bodies": [one.body for one in batches],
-        "queues": [parcel.first.queue_id for parcel in parcels if parcel.batch],
-        "lanes": [max(parcel.first.lane, 0) for parcel in parcels if parcel.batch],
-        "attempts": [one.attempts for one in batches],
-        "first_failed_at": [one.first_failed_at for one in batches],
-        "transient": [one.transient for one in batches],
-        "ids": [member[0] for member in members],
-        "members_of": [member[1] for member in members],
-        "places": [member[2] for member in members],
+        "queues": column(parcel.first.queue_id for parcel in parcels if parcel.batch),
+        "lanes": column(max(parcel.first.lane, 0) for parcel in parcels if parcel.batch),
+        "attempts": column(one.attempts for one in batches),
+        "first_failed_at": column(one.first_failed_at for one in batches),
+        "transient": column(one.transient for one in batches),
+        "ids": column(member[0] for member in members),
+        "members_of": column(member[1] for member in members),
+        "places": column(member[2] for member in members),
         "frozen": json.dumps(asdict(batches[0].frozen)) if batches else "{}",
     }
     with conn.pipeline(), conn.transaction():

@@ -18,10 +18,10 @@ from psycopg.rows import TupleRow, class_row
 from outboxd.core.batch import Batch
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.retry import Step
-from outboxd.db import pause
+from outboxd.db.column import column
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection, one_statement, path_settings
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOBODY: Final = UUID(int=0)
@@ -156,23 +156,39 @@ def claim(
         "probed_kind": probe and probe.kind,
         "now": now,
     }
-    with conn.pipeline(), conn.transaction():
-        path_settings(conn)
+    with one_statement(conn):
         cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
-        paused = pause.active(conn, now=now)
-    emails = [_claimed(row, lease_id) for row in cursor.fetchall()]
+    taken = {row[0]: row for row in cursor.fetchall()}
+    if not taken:
+        return Claim([], frozenset())
+    (*_, claimed_at, paused) = next(iter(taken.values()))
+    values = {
+        "ids": column(taken),
+        "first": min(taken),
+        "last": max(taken),
+        "frozen": values["frozen"],
+        "claimed_at": claimed_at,
+    }
+    with one_statement(conn):
+        cursor = conn.execute(query("lease/read"), values, prepare=True, binary=True)
+    emails = [_claimed(taken[row[0]], row, lease_id, frozen) for row in cursor.fetchall()]
     return Claim(
-        sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)), paused.read()
+        sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)),
+        frozenset((kind, key) for kind, key in json.loads(paused or "[]")),
     )
 
 
-def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tuple[int, datetime, int]:
-    """Move a mailbox provider's emails into its lane, of the next `limit` behind the slot's watermark.
+def park(
+    conn: Connection, slot: Slot, key: str, lane: int, *, limit: int, kind: str = "provider"
+) -> tuple[int, datetime, int]:
+    """Move the emails of one thing into its lane, of the next `limit` behind the slot's watermark.
 
     How many were looked at, whosever they were, and where the last of them stands.
     """
     values = {
+        "kind": kind,
         "queue": slot.queue,
+        "from_lane": slot.lane,
         "priority": slot.priority,
         "after_at": slot.after_at,
         "after_id": slot.after_id,
@@ -186,10 +202,27 @@ def park(conn: Connection, slot: Slot, key: str, lane: int, *, limit: int) -> tu
     return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
 
 
-def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
-    (id_, queue, lane, priority, scheduled_at, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
+def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> tuple[int, datetime, int]:
+    """Move the emails of tenants that have at least `few`, or a lane, into their lanes; the answer is `park`'s."""
+    values = {
+        "queue": slot.queue,
+        "priority": slot.priority,
+        "after_at": slot.after_at,
+        "after_id": slot.after_id,
+        "few": few,
+        "limit": limit,
+    }
+    with conn.transaction():
+        path_settings(conn)
+        row = conn.execute(query("ready/part"), values).fetchone()
+    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
+
+
+def _claimed(taken: TupleRow, row: TupleRow, lease_id: UUID, home: Frozen) -> Claimed:
+    (id_, queue, lane, priority, scheduled_at, claimed_at, _) = taken
+    (_, uid, type_, queue_name, payload, expires_at, max_attempts, trace, sender, alone,
      attempts, crash_streak, first_asked_at, first_failed_at, ambiguous, transient, generation, frozen,
-     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended, claimed_at) = row  # fmt: skip
+     cancelled, accepted_as, recipients, tenant, campaign, suppressed, ended) = row  # fmt: skip
     return Claimed(
         id=id_,
         uid=uid or NOBODY,
@@ -217,7 +250,7 @@ def _claimed(row: TupleRow, lease_id: UUID) -> Claimed:
         accepted_as=accepted_as,
         ended=ended,
         generation=generation or 1,
-        frozen=frozen_from(frozen),
+        frozen=frozen_from(frozen) if frozen else home,
         tenant=tenant or "",
         campaign=campaign,
         recipients=tuple(recipients or ()),
@@ -238,32 +271,35 @@ def settle_if_leased(
     An outcome that is missing in the answer belongs to a lost lease and changed nothing.
     """
     values = {
-        "lease_ids": [s.email.lease_id for s in settlements],
-        "ids": [s.email.id for s in settlements],
+        "lease_ids": column(s.email.lease_id for s in settlements),
+        "ids": column(s.email.id for s in settlements),
         "steps": [s.step.name for s in settlements],
         "provider_ids": [s.step.provider_id for s in settlements],
-        "due_in": [s.step.due_in.total_seconds() for s in settlements],
-        "attempts": [s.step.attempts for s in settlements],
-        "ambiguous": [s.step.ambiguous for s in settlements],
-        "transient": [s.step.transient for s in settlements],
-        "asked_ago": [s.asked_ago for s in settlements],
-        "queues": [s.email.queue_id for s in settlements],
-        "lanes": [s.lane for s in settlements],
-        "priorities": [s.email.priority for s in settlements],
+        "due_in": column(s.step.due_in.total_seconds() for s in settlements),
+        "attempts": column(s.step.attempts for s in settlements),
+        "ambiguous": column(s.step.ambiguous for s in settlements),
+        "transient": column(s.step.transient for s in settlements),
+        "asked_ago": column(s.asked_ago for s in settlements),
+        "queues": column(s.email.queue_id for s in settlements),
+        "lanes": column(s.lane for s in settlements),
+        "priorities": column(s.email.priority for s in settlements),
         "failures": [s.step.failure_json() for s in settlements],
-        "batches": [s.batch.uid if s.batch else None for s in settlements],
-        "leads": [s.leads for s in settlements],
-        "rejected": [s.step.rejected for s in settlements],
-        "first_asked_at": [s.batch.first_asked_at if s.batch else None for s in settlements],
-        "first_failed_at": [
+        "batches": column(s.batch.uid if s.batch else None for s in settlements),
+        "leads": column(s.leads for s in settlements),
+        "rejected": column(s.step.rejected for s in settlements),
+        "first_asked_at": column(s.batch.first_asked_at if s.batch else None for s in settlements),
+        "first_failed_at": column(
             s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
-        ],
-        "undecided": [s.undecided for s in settlements],
+        ),
+        "undecided": column(s.undecided for s in settlements),
+        "first": min((s.email.id for s in settlements), default=0),
+        "last": max((s.email.id for s in settlements), default=0),
+        "leases": column({s.email.lease_id for s in settlements}),
         "now": now,
     }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        conn.execute(query("lease/lock"), {"lease_ids": values["lease_ids"]}, prepare=True)
+        conn.execute(query("lease/lock"), {"lease_ids": values["leases"]}, prepare=True)
         cursor = conn.execute(query("lease/settle"), values, prepare=True)
     return {(lease_id, id_): taken for lease_id, id_, taken in cursor.fetchall()}
 

@@ -7,9 +7,10 @@ commit soon. Nothing is asked for before that commit.
 
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from outboxd.core.limits import GRANT_TO_ARRIVAL, Ask
+from outboxd.db.column import column
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
@@ -60,11 +61,15 @@ def prune(conn: Connection, *, limit: int = PRUNE, now: datetime | None = None) 
 
 
 def _columns(wanted: Ask) -> dict[str, object]:
-    """The columns by name, durations as text: a duration's own dumper costs more than the statement."""
-    columns = {column.name: getattr(wanted, column.name) for column in fields(wanted)}
-    return columns | {name: _durations(columns[name]) for name in ("mailbox_per", "key_per")}
+    """The columns by name, as array literals where their text needs no quotes."""
+    columns = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
+    return {name: _literal(values) for name, values in columns.items()}
 
 
-def _durations(column: list[timedelta]) -> list[str]:
-    text = {duration: f"{duration.total_seconds():.6f} s" for duration in set(column)}
-    return [text[duration] for duration in column]
+def _literal(values: list[Any]) -> object:
+    if any(isinstance(value, str) for value in values):
+        return values
+    if any(isinstance(value, timedelta) for value in values):
+        text = {duration: f"{duration.total_seconds():.6f} s" for duration in set(values)}
+        return "{" + ",".join([text[duration] for duration in values]) + "}"
+    return column(values)

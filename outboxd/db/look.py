@@ -8,9 +8,13 @@ from outboxd.db.session import Connection, path_settings
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look saw. `usual` is each queue's own slot, the most urgent first, whether it has rows or not."""
+    """What one look saw. `usual` is each queue's own slot, the most urgent first, whether it has rows or not.
+
+    `ends_in`: the seconds until pauses end by themselves.
+    """
 
     paused: pause.Paused
+    ends_in: list[float]
     waiting: list[lease.Waiting]
     batches: list[batch.Waiting]
     usual: list[lease.Slot]
@@ -24,8 +28,10 @@ def around(conn: Connection, account: str) -> Look:
         slots = lease.ask_slots(conn, account)
         batches = batch.ask_waiting(conn, account)
         usual = lease.ask_usual(conn)
+    closed, ends_in = paused.read_ends()
     return Look(
-        paused.read(),
+        closed,
+        ends_in,
         [lease.Waiting(*row) for row in slots.fetchall()],
         [batch.Waiting(*row) for row in batches.fetchall()],
         [lease.Slot(queue, 0, priority) for queue, priority in usual.fetchall()],

@@ -37,6 +37,11 @@ class Reading:
         """The (kind, key) of every active pause."""
         return frozenset((row[0], row[1]) for row in self.cursor.fetchall())
 
+    def read_ends(self) -> tuple[Paused, list[float]]:
+        """The same, and the seconds until those end that have an end."""
+        rows = self.cursor.fetchall()
+        return frozenset((row[0], row[1]) for row in rows), [row[2] for row in rows if row[2] is not None]
+
 
 def active(conn: Connection, *, now: datetime | None = None) -> Reading:
     """Ask for the active pauses, within a transaction or pipeline of the caller's."""

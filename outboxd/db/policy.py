@@ -22,6 +22,7 @@ class Policies:
     limits: Limits = field(default_factory=Limits)
     _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
     _version: int = 0
+    _reopen: int = 0  # rounds in which lanes are still to be opened
 
     def of(self, queue: str, type_: str) -> Policy:
         """The type's policy, else the queue's."""
@@ -29,19 +30,25 @@ class Policies:
         return known.get((queue, type_)) or known.get((queue, None)) or FALLBACK
 
     def follow(self, conn: Connection, version: int) -> None:
-        """Read them again where policy has another version than these.
+        """Read them again where policy has another version than these; for each second.
 
-        The version was read before the rows, so that rows are never older than the version that they go by.
+        The version was read before the rows, so that rows are never older than the version that they go by. A change
+        opens the lanes that limits closed: now, and a round later, when nobody settles by the old ones any more.
         """
         if version != self._version:
             self.refresh(conn)
+            self._reopen = 2 if self._version else 0
             self._version = version
+        if self._reopen:
+            self._reopen -= 1
+            conn.execute(query("lane/reopen"), {"now": None})
 
     def refresh(self, conn: Connection) -> None:
         """Read them again, and the limits."""
         rules = [from_rule(*row) for row in conn.execute(query("policy/rules")).fetchall()]
         overrides = conn.execute(query("policy/overrides")).fetchone() == (True,)
-        self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides)
+        critical = {name for (name,) in conn.execute(query("policy/critical")).fetchall()}
+        self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides, critical=critical)
         self._known = {
             (queue, type_): Policy(
                 max_attempts=most, backoff=backoff, base=base, give_up_after=give_up_after, batch=may_share

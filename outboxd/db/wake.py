@@ -117,6 +117,10 @@ class Doorbell:
         while not self._stop.is_set():
             if not self._wanted.is_set():
                 self._sleep([conn.fileno()], ROUND)
+                if list(
+                    conn.notifies(timeout=0)
+                ):  # left on the socket they would keep this thread from sleeping
+                    self._rung.set()
                 continue
             if conn.execute(TRY).fetchone() == (True,):
                 self._hear(conn, None)

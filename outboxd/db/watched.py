@@ -20,6 +20,7 @@ class Watched(psycopg.Connection[TupleRow]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.on_path = False  # whether the path's settings are the session's
         self._asked_at: float | None = None
         self._watch = (
             threading.Lock()

@@ -87,6 +87,7 @@ def _subject(email: Claimed) -> Subject:
         tenant=email.tenant,
         recipients=tuple(one for one in recipients if one not in removed) if removed else recipients,
         granted_at=email.granted_at,
+        account=email.frozen.account,
     )
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
@@ -20,13 +21,19 @@ from outboxd.delivery.sender import Result
 
 log = logging.getLogger(__name__)
 
+UNTIL_HEARD: Final = 2.0  # seconds until the claimer has surely seen that the breaker is open
+
 
 @dataclass(slots=True)
 class Breakers:
-    """For one account. `stop_asking` keeps this daemon's senders quiet until the claimer has heard of an opening."""
+    """For one account.
+
+    `stop_asking(seconds)` keeps this daemon's senders quiet: until the claimer has heard of an opening, but no longer
+    than until the first probe, which would else leave beside the second.
+    """
 
     account: str
-    stop_asking: Callable[[], object]
+    stop_asking: Callable[[float], object]
     _held_against: bool = False
 
     def heard(self, conn: Connection, results: Sequence[Result]) -> None:
@@ -53,9 +60,9 @@ class Breakers:
         if not failed:
             return list(results)
         waiters = [
-            Waiter(since, first.queue, first.type, sender_domain(first.sender))
+            Waiter(first.id, since, sender_domain(first.sender), batch.uid if batch else None)
             for _, result, since in failed
-            for first in [result.held.parcel.first]
+            for first, batch in [(result.held.parcel.first, result.held.parcel.batch)]
         ]
         forgiven = list(results)
         for (place, result, since), held in zip(
@@ -77,7 +84,7 @@ class Breakers:
             log.warning("the provider is still ill", extra={"account": self.account, "cause": now.cause})
 
     def _opened(self, now: Breaker) -> None:
-        self.stop_asking()
+        self.stop_asking(min(UNTIL_HEARD, now.open_for.total_seconds()))
         metrics.breaker_openings.add(1)
         log.error(
             "the provider is ill: its breaker is open, nothing is asked but probes",

@@ -95,13 +95,15 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     _recheck(claimer, conn)
     if claimer.leasing.crowd is not None:
         claimer.leasing.crowd = park(conn, claimer.leasing.crowd)
+    if claimer.leasing.turns.part(conn):
+        claimer.head_due = 0.0
     room = claimer.leasing.hand.room()
     if room == 0:
         if time.monotonic() >= claimer.head_due:
             _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
         if not _claim_urgent(claimer, conn):
             claimer.leasing.hand.wait_for_room(URGENT)
-    elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
+    elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room) and not claimer.leasing.parts():
         _sleep(claimer, conn)
 
 
@@ -128,7 +130,9 @@ def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
 def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
     """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
     found = claimer.waiting.get(slot)
-    return slot.lane >= 0 and (found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0)))
+    if slot.lane < 0 or claimer.leasing.turns.keep_waiting(slot):
+        return False
+    return found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0))
 
 
 def _whole(limit: int) -> int:
@@ -156,7 +160,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     cost = time.monotonic() - started
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
-    return [one.due_in for one in both if not one.closed] + probe_in
+    return [one.due_in for one in both if not one.closed] + probe_in + seen.ends_in
 
 
 def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
@@ -183,7 +187,8 @@ def _due(waiting: list[Waiting]) -> list[Slot]:
 
 def _fair(claimer: Claimer, limit: int) -> list[Slot]:
     """The slots of the next claim in serving order, each with the most to take of it."""
-    healthy = [slot for slot in claimer.slots if slot.lane >= 0]
+    wait = claimer.leasing.turns.keep_waiting
+    healthy = [slot for slot in claimer.slots if slot.lane >= 0 and not wait(slot)]
     candidates = []
     for place, slot in enumerate(healthy):
         found = claimer.waiting.get(Slot(slot.queue, slot.lane, slot.priority))
@@ -323,16 +328,19 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
                 return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
             if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:
-                claimer.head_due = 0.0
-                _claim_where_it_was(claimer, conn)
+                if not _claim_where_it_was(claimer, conn):
+                    claimer.head_due = 0.0
                 return
     finally:
         claimer.bell.disarm()
 
 
-def _claim_where_it_was(claimer: Claimer, conn: Connection) -> None:
-    """After the ring, look first where the last emails were: that saves a round trip; the scan follows anyway."""
-    _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
+def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
+    """After the ring, look first where the last emails were: that saves a round trip. False where nothing was.
+
+    What else is due is found by the scan from the head, at the latest before the next sleep.
+    """
+    return _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
 
 
 def _nap(due_in: list[float], *, quiet: bool) -> float:

@@ -170,8 +170,12 @@ def _closed(email: Claimed, shut: Shut) -> Outcome | None:
     account = shut.home.account
     if not paused.isdisjoint((("account", account), ("breaker", account), ("queue", email.queue))):
         return Returned()
-    for kind, key in (("domain", sender_domain(email.sender)), ("type", email.type)):
-        if (kind, key) in paused:
+    for kind, key in (
+        ("domain", sender_domain(email.sender)),
+        ("type", email.type),
+        ("campaign", email.campaign),
+    ):
+        if key and (kind, key) in paused:
             return Parked(kind, key)
     if any(kind == "provider" for kind, _ in paused):
         return _closed_provider(email, shut)

@@ -49,9 +49,12 @@ class Hand:
         self._threads = threads
         self._waiting: collections.deque[Held] = collections.deque()
         self._emails = 0  # in the parcels that wait
+        self._expected = 0  # emails that are being bound
         self._coming = 0  # senders that wait for a permit to take one
         self._taken: dict[int, Held] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # senders wait for it
+        self._space = threading.Condition(self._lock)  # and the claimer for this
         self._closed = False
         self._mean = 1.0  # seconds that an ask takes
         self._mates = 10.0  # emails that travel in one parcel: a guess, for the first claim alone
@@ -59,7 +62,7 @@ class Hand:
 
     def pace(self, rate: float | None) -> None:
         """No more than this many requests a second will leave; None: as many as the senders make."""
-        with self._changed:
+        with self._lock:
             self._rate = rate
 
     def capacity(self) -> int:
@@ -71,20 +74,25 @@ class Hand:
 
     def room(self) -> int:
         """How many to claim now; 0 while half of the capacity still waits, so that claims stay few and large."""
-        with self._changed:
-            waiting = self._emails
+        with self._lock:
+            waiting = self._emails + self._expected
         capacity = self.capacity()
         return max(capacity, 1) - waiting if waiting <= capacity // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
         """Sleep until there may be room."""
-        with self._changed:
-            if self._emails > self.capacity() // 2:
-                self._changed.wait(seconds)
+        with self._lock:
+            if self._emails + self._expected > self.capacity() // 2:
+                self._space.wait(seconds)
+
+    def expect(self, emails: int) -> None:
+        """So many more will be put here soon; fewer than none: those are here now, or do not come."""
+        with self._lock:
+            self._expected += emails
 
     def put(self, parcels: Iterable[Held]) -> None:
         """Add claimed parcels, in the order to ask; more urgent ones go before what waits already."""
-        with self._changed:
+        with self._lock:
             added = list(parcels)
             sizes = [len(held.parcel.emails) for held in added]
             urgent = self._waiting and added and _priority(added[0]) < _priority(self._waiting[-1])
@@ -94,28 +102,28 @@ class Hand:
             self._emails += sum(sizes)
             if sizes:
                 self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
-            self._changed.notify_all()
+            self._work.notify(len(added))
 
     def wait(self) -> bool:
         """Sleep until something may be asked that no other sender comes for; False once the hand is closed.
 
         Each True is followed by one `take` or `leave`.
         """
-        with self._changed:
+        with self._lock:
             while not self._closed and not (self._ripe() and self._coming < len(self._waiting)):
-                self._changed.wait(0.5)
+                self._work.wait(0.5)
             self._coming += not self._closed
             return not self._closed
 
     def leave(self) -> None:
         """The sender that waited does not come for it after all."""
-        with self._changed:
+        with self._lock:
             self._coming -= 1
-            self._changed.notify()
+            self._work.notify()
 
     def take(self) -> Held | None:
         """The next parcel to ask, if there is one whose gates are fresh."""
-        with self._changed:
+        with self._lock:
             self._coming -= 1
             if self._closed or not self._ripe():
                 return None
@@ -123,20 +131,20 @@ class Hand:
             self._emails -= len(held.parcel.emails)
             self._taken[id(held)] = held
             if self._emails <= self.capacity() // 2:
-                self._changed.notify_all()
+                self._space.notify()
             return held
 
     def done(self, held: Held, asked_for: float | None) -> None:
         """It has an outcome; `asked_for` is the seconds that the ask took, None where nothing was asked."""
-        with self._changed:
+        with self._lock:
             del self._taken[id(held)]
             if asked_for is not None:
                 self._mean = MEMORY * self._mean + (1 - MEMORY) * asked_for
-            self._changed.notify_all()
+            self._space.notify()
 
     def stale(self) -> list[Held]:
         """What waits and was answered a while ago, if the gates have to be asked again soon."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             if all(now - held.checked_at < OLD for held in self._waiting):
                 return []
@@ -144,48 +152,50 @@ class Hand:
 
     def refresh(self, asked: Iterable[Held], asked_at: float, stops: Callable[[Held], bool]) -> list[Held]:
         """The gates were asked at `asked_at` about these; takes out those of them that may not go any more."""
-        with self._changed:
+        with self._lock:
             known = {id(held) for held in asked}
             for held in self._waiting:
                 if id(held) in known:
                     held.checked_at = max(held.checked_at, asked_at)
+            self._work.notify_all()
             return self._take_out(lambda held: id(held) in known and stops(held))
 
     def remove_short(self, need: float) -> list[Held]:
         """Takes out what can no longer be asked within its lease: its rest is below `need` seconds."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             return self._take_out(lambda held: held.lease_ends - now < need)
 
     def close(self) -> list[Held]:
         """Hand out no more; returns what was not asked."""
-        with self._changed:
+        with self._lock:
             self._closed = True
+            self._work.notify_all()
             return self._take_out(lambda _: True)
 
     def asking(self) -> int:
         """How many requests are with the senders."""
-        with self._changed:
+        with self._lock:
             return len(self._taken)
 
     def waiting(self) -> int:
         """How many emails wait for a sender."""
-        with self._changed:
+        with self._lock:
             return self._emails
 
     def least_urgent(self) -> int:
         """The highest priority number that waits; 0 where nothing does."""
-        with self._changed:
+        with self._lock:
             return _priority(self._waiting[-1]) if self._waiting else 0
 
     def empty(self) -> bool:
-        """Whether nothing waits and nothing is being asked."""
-        with self._changed:
-            return not self._waiting and not self._taken
+        """Whether nothing waits, nothing is expected and nothing is being asked."""
+        with self._lock:
+            return not self._waiting and not self._expected and not self._taken
 
     def suspects(self) -> list[int]:
         """The lanes of the suspects in hand, waiting or asked."""
-        with self._changed:
+        with self._lock:
             every = (*self._waiting, *self._taken.values())
             return [held.parcel.lane for held in every if held.parcel.lane < 0]
 
@@ -198,7 +208,7 @@ class Hand:
             gone = {id(held) for held in out}
             self._waiting = collections.deque(held for held in self._waiting if id(held) not in gone)
             self._emails = sum(len(held.parcel.emails) for held in self._waiting)
-        self._changed.notify_all()
+            self._space.notify()
         return out
 
 

@@ -6,25 +6,27 @@ between a claim's commit and the first look at what it brought.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from outboxd import metrics
-from outboxd.core.batch import Parcel
+from outboxd.core.batch import Parcel, groups
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import batch, lease
 from outboxd.db.lease import Slot
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Load, held
 from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
-from outboxd.delivery.packer import pack, repack
+from outboxd.delivery.packer import repack
 from outboxd.delivery.parking import Crowd, crowd
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
+from outboxd.delivery.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
-    `crowd` is what most of a claim was refused for, until all of it is parked.
+    `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of it is parked.
     """
 
     hand: Hand
@@ -42,8 +44,14 @@ class Leasing:
     worker: UUID
     home: Frozen
     ttl: timedelta
+    bind: Callable[[Load], None]
     doubtful: list[UUID] = field(default_factory=list)
     crowd: Crowd | None = None
+    turns: Turns = field(default_factory=Turns)
+
+    def parts(self) -> bool:
+        """Whether what waits is being moved into lanes: no time to sleep."""
+        return self.crowd is not None or self.turns.crowded is not None
 
 
 def lease_emails(
@@ -64,18 +72,18 @@ def lease_emails(
     )
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
+    leasing.turns.saw(claim.emails)
     parcels = [Parcel((email,)) for email in claim.emails]
     go = _admitted(
         leasing, conn, lease_id, _stop(leasing, parcels, started, claim.paused, probe), started, probe
     )
     policies = leasing.admission.policies
-    packed = pack(
-        conn, lease_id, [parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type)
-    )
+    together = groups([parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type))
     leasing.doubtful.remove(lease_id)
-    for parcel, outcome in packed.unsendable:
-        leasing.settler.report(Result(_held(leasing, parcel, started, probe), outcome))
-    leasing.hand.put(_held(leasing, parcel, started, probe) for parcel in packed.ready)
+    if any(len(group) > 1 for group in together):
+        leasing.bind(Load(lease_id, together, started, probe))
+    else:
+        leasing.hand.put(_held(leasing, parcel, started, probe) for parcel in go)
     return claim.emails
 
 
@@ -150,17 +158,17 @@ def _admitted(
     """Settle what limits hold; what may go, with what was granted to it."""
     if not parcels:
         return []
-    go, held = leasing.admission.admit(conn, lease_id, parcels)
-    leasing.crowd = leasing.crowd or crowd(held, len(parcels))
-    for parcel, stopped in held:
+    go, limited = leasing.admission.admit(conn, lease_id, parcels)
+    leasing.crowd = leasing.crowd or crowd(limited, len(parcels))
+    for parcel, stopped in limited:
         _report(leasing, parcel, stopped, started, probe)
     return go
 
 
 def _report(leasing: Leasing, parcel: Parcel, stopped: Stopped, started: float, probe: Probe | None) -> None:
-    held = _held(leasing, parcel, started, probe)
-    leasing.settler.report(Result(held, stopped.outcome, members=stopped.members))
+    stopped_one = _held(leasing, parcel, started, probe)
+    leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))
 
 
 def _held(leasing: Leasing, parcel: Parcel, started: float, probe: Probe | None) -> Held:
-    return Held(parcel, started, started + leasing.ttl.total_seconds(), started, probe)
+    return held(parcel, started, leasing.ttl.total_seconds(), probe)

@@ -1,8 +1,9 @@
 """The pace of the provider account: a request leaves only with a permit, and permits come from Postgres.
 
 All daemons of an account draw on one reservation, so that together they stay below the provider's figure. The figure
-is what its answers say; where they name none, nothing is held back. One permit, or a tenth of a second of them, is
-drawn at a time and before it is needed, so that a round trip costs no pace.
+is what its answers say; where they name none, nothing is held back until it refuses a request. A refusal that its
+figure does not explain lowers the rate, and a minute without any raises it again, slowly: by one of all daemons. One
+permit, or a tenth of a second of them, is drawn at a time and before it is needed, so that a round trip costs no pace.
 """
 
 import logging
@@ -15,19 +16,23 @@ from datetime import timedelta
 from typing import Final
 
 from outboxd.db import account
+from outboxd.db.account import Rate
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 
 log = logging.getLogger(__name__)
 
-SHARE: Final = 0.97  # of the provider's figure
+SHARE: Final = 0.97  # of the provider's figure, where policy names none
 STALE: Final = 0.25  # seconds after which an unused permit is worth nothing
+LOOK: Final = 1.0  # seconds between two looks at the shared rate, while requests go
+PASSED: Final = 4096  # requests that are remembered, to tell how many the provider let through in a second
+FALLEN: Final = 2.0  # seconds in which a figure that fell explains refusals: of what was on its way
 
 
 @dataclass(slots=True)
 class Pacer:
     """Permits for this daemon's requests. `take` is for any thread; `run` is the thread that draws them.
 
-    `rate` is requests per second, None where the provider names no limit. `on_rate` hears of a new one.
+    `rate` is requests per second, None where nothing is held back. `on_rate` hears of a new one.
     """
 
     session: Session
@@ -35,6 +40,10 @@ class Pacer:
     stop: threading.Event
     on_rate: Callable[[float | None], None]
     rate: float | None = 10.0
+    _known: Rate = Rate(10.0)  # noqa: RUF009 - frozen
+    _passed: deque[float] = field(default_factory=lambda: deque(maxlen=PASSED))
+    _fell_at: float = -FALLEN
+    _looked_at: float = 0.0
     _permits: deque[float] = field(default_factory=deque)
     _wanted: int = 0
     _news: list[Callable[[Connection], object]] = field(default_factory=list)
@@ -75,17 +84,29 @@ class Pacer:
 
     def heard(self, rate: float | None) -> None:
         """An answer named this rate."""
-        if rate == self.rate:
+        known = self._known
+        if rate == known.named:
             return
+        if rate is not None and (known.named is None or rate < known.named):
+            self._fell_at = time.monotonic()
         with self._changed:
             self._news.append(lambda conn: account.learn(conn, self.name, rate))
-        self._learned(rate)
+        self._learned(Rate(rate, known.adapted))
+
+    def passed(self) -> None:
+        """The provider let a request through."""
+        self._passed.append(time.monotonic())
 
     def overran(self, after: timedelta) -> None:
-        """The provider said "too many requests": no daemon asks before `after`."""
+        """The provider said "too many requests": no daemon asks before `after`, and then more slowly."""
+        now = time.monotonic()
+        explained = now - self._fell_at < FALLEN
+        passed = sum(at > now - 1.0 for at in self._passed.copy())
         with self._changed:
             self._permits.clear()
-            self._news.append(lambda conn: account.overran(conn, self.name, after))
+            self._news.append(
+                lambda conn: account.overran(conn, self.name, after, passed=passed, explained=explained)
+            )
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -100,6 +121,7 @@ class Pacer:
             try:
                 if not known:
                     self._learned(self.session.run(lambda conn: account.ensure(conn, self.name)))
+                    self.on_rate(self.rate)
                     known = True
                 self.session.run(self._round)
             except ConnectionLostError:
@@ -111,16 +133,18 @@ class Pacer:
         """Say what was heard, then draw the next permits if somebody wants them and none are left."""
         with self._changed:
             if not self._news and not self._short():
-                self._changed.wait(1.0)
+                self._changed.wait(LOOK)
             news, self._news = self._news, []
             wanted = self._short()
         for tell in news:
             tell(conn)
-        if not wanted:
+        if news or self._look_due():
+            self._learned(account.adapt(conn, self.name))
+            self._looked_at = time.monotonic()
+        if not wanted or self.rate is None:
             return
         rate, grants, due_in = account.reserve(conn, self.name, wanted, share=SHARE)
-        if rate != self.rate:
-            self._learned(rate)
+        self._learned(rate)
         with self._changed:
             self._permits.extend([time.monotonic() + due_in] * grants)
             self._changed.notify_all()
@@ -129,8 +153,15 @@ class Pacer:
         """How many permits are wanted while none is left."""
         return self._wanted if not self._permits and self.rate is not None else 0
 
-    def _learned(self, rate: float | None) -> None:
+    def _look_due(self) -> bool:
+        """Whether to look at the rate that others may have changed: only where requests went since the last look."""
+        return bool(self._passed) and self._passed[-1] > self._looked_at < time.monotonic() - LOOK
+
+    def _learned(self, rate: Rate) -> None:
+        if rate == self._known:
+            return
         with self._changed:
-            self.rate = rate
+            self._known = rate
+            self.rate = rate.obeyed
             self._changed.notify_all()
-        self.on_rate(rate)
+        self.on_rate(rate.obeyed)

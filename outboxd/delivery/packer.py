@@ -4,14 +4,13 @@ Emails are rendered one by one first, so that one which its serialiser cannot ta
 the lease: what could not be stored belongs to somebody else by now, and is dropped here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from outboxd.core.batch import MOST_BYTES, Batch, Parcel, groups, halves, packed
+from outboxd.core.batch import MOST_BYTES, Batch, Parcel, halves, packed
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Rejected
-from outboxd.core.retry import Policy
 from outboxd.db import batch
 from outboxd.db.session import Connection
 from outboxd.delivery.sender import rendered, unsendable
@@ -25,13 +24,11 @@ class Packed:
     unsendable: list[tuple[Parcel, Rejected]]
 
 
-def pack(
-    conn: Connection, lease_id: UUID, emails: Sequence[Claimed], policy_of: Callable[[Claimed], Policy]
-) -> Packed:
-    """Bind the emails of one lease, in their order. One alone is rendered by its sender."""
+def pack(conn: Connection, lease_id: UUID, groups: Sequence[Sequence[Claimed]]) -> Packed:
+    """Bind groups of emails of one lease, in their order. One alone is rendered by its sender."""
     found = Packed([], [])
     parcels: list[Parcel] = []
-    for group in groups(emails, policy_of):
+    for group in groups:
         parcels += _bound(group, found) if len(group) > 1 else [Parcel((group[0],))]
     found.ready.extend(_stored(conn, lease_id, parcels))
     return found

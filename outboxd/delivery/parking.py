@@ -1,7 +1,7 @@
-"""A crowd: most of a claim was refused by one mailbox provider, so what waits behind it is parked in bulk.
+"""A crowd: most of a claim was refused for one thing that is closed, so what waits behind it is parked in bulk.
 
-Settling parks what was claimed. That is a few hundred emails at a time, each leased and put back, while others wait
-behind a million of them; here thousands move into the provider's lane in one statement, each row touched once.
+Settling parks what was claimed and refused. That is a few hundred emails at a time, each leased and put back, while
+others wait behind a million of them; here thousands move into a lane in one statement, each row touched once.
 """
 
 from collections import Counter
@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Final
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Limited
-from outboxd.core.retry import PROVIDER_LIMITS
+from outboxd.core.outcome import Limited, Parked
+from outboxd.core.retry import LANE_OF_LIMIT
 from outboxd.db import lease, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
@@ -20,37 +20,57 @@ from outboxd.delivery.gates import Stopped
 
 MOST: Final = 10_000  # rows that one statement looks at
 FEW: Final = 10  # emails of a claim that are no crowd
+IN_BULK: Final = ("campaign", "type")  # pauses whose emails can be told in bulk
+
+Place = tuple[str, str, Slot]
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The provider that closed until `until`, and how far its emails in the slot have been looked for."""
+    """What a slot is crowded by, and how far its emails there have been looked for.
 
+    `until` is when what closed it opens; None where nobody knows.
+    """
+
+    kind: str
     key: str
-    until: datetime
+    until: datetime | None
     slot: Slot
 
 
 def crowd(held: Iterable[tuple[Parcel, Stopped]], of: int) -> Crowd | None:
-    """The provider and slot by which at least half of `of` parcels were refused, outside every lane."""
-    found: dict[tuple[str, Slot], datetime] = {}
-    sizes: Counter[tuple[str, Slot]] = Counter()
+    """What at least half of `of` parcels of one slot were refused for."""
+    found: dict[Place, datetime | None] = {}
+    sizes: Counter[Place] = Counter()
     for parcel, stopped in held:
-        outcome, email = stopped.outcome, parcel.first
-        if isinstance(outcome, Limited) and outcome.kind in PROVIDER_LIMITS and email.lane == 0:
-            place = (outcome.key, Slot(email.queue_id, 0, email.priority))
+        closed, email = _closed(stopped), parcel.first
+        if closed is not None and email.lane >= 0:
+            kind, key, until = closed
+            place = (kind, key, Slot(email.queue_id, email.lane, email.priority))
             sizes[place] += 1
-            found[place] = max(outcome.free_at, found.get(place, outcome.free_at))
-    for (key, slot), size in sizes.most_common(1):
+            found[place] = max(filter(None, (until, found.get(place))), default=None)
+    for (kind, key, slot), size in sizes.most_common(1):
         if size >= FEW and 2 * size >= of:
-            return Crowd(key, found[key, slot], slot)
+            return Crowd(kind, key, found[kind, key, slot], slot)
     return None
+
+
+def _closed(stopped: Stopped) -> tuple[str, str, datetime | None] | None:
+    match stopped.outcome:
+        case Limited(kind, key, free_at) if kind in LANE_OF_LIMIT:
+            return LANE_OF_LIMIT[kind], key, free_at
+        case Parked(kind, key) if kind in IN_BULK:
+            return kind, key, None
+        case _:
+            return None
 
 
 def park(conn: Connection, found: Crowd) -> Crowd | None:
     """Park the next of them; where to go on, or None where the slot has been looked through."""
-    lane = pause.lane(conn, "provider", found.key, closed_until=found.until)
-    seen, after_at, after_id = lease.park(conn, found.slot, found.key, lane, limit=MOST)
+    lane = pause.lane(conn, found.kind, found.key, closed_until=found.until)
+    if lane == found.slot.lane:
+        return None
+    seen, after_at, after_id = lease.park(conn, found.slot, found.key, lane, limit=MOST, kind=found.kind)
     if seen < MOST:
         return None
     return replace(found, slot=replace(found.slot, after_at=after_at, after_id=after_id))

@@ -137,7 +137,9 @@ def _note(sending: Sending, result: Result) -> None:
         sending.brake.hold(result.outcome.after.total_seconds())
         sending.pacer.overran(result.outcome.after)
         metrics.throttled.add(1)
-    elif isinstance(result.outcome, Paused):
+        return
+    sending.pacer.passed()
+    if isinstance(result.outcome, Paused):
         metrics.paused.add(1)
         if result.outcome.scope == "account":
             sending.brake.hold(UNTIL_PAUSED)

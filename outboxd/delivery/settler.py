@@ -22,6 +22,7 @@ from outboxd.core.outcome import (
     Ambiguous,
     Failed,
     Failure,
+    Limited,
     Paused,
     Rejected,
     Sent,
@@ -30,7 +31,7 @@ from outboxd.core.outcome import (
     Unresolvable,
 )
 from outboxd.core.retry import Step, decide, decide_probe
-from outboxd.db import word
+from outboxd.db import hold, word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
@@ -131,8 +132,11 @@ def _tell(settler: Settler, batch: Sequence[Result]) -> None:
 
 def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
     """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back."""
+    return _settle_heard(settler, conn, [settler.pauses.heard(conn, result) for result in batch])
+
+
+def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result]) -> bool:
     started = time.monotonic()
-    results = [settler.pauses.heard(conn, result) for result in batch]
     patient = settler.breakers.forgiving(conn, results)
     decided = [_decided(result, settler.policies) for result in patient]
     lanes = settler.pauses.lanes(conn, [step for steps in decided for step in steps])
@@ -155,8 +159,21 @@ def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
         else:
             _note(settlement, step, now)
     _lost(conn, lost)
+    _note_held(conn, results)
     settler.admission.give_back(conn, [email for result in results for email in _unused(result)])
     return not {"again", "kept"}.isdisjoint(taken.values())
+
+
+def _note_held(conn: Connection, results: Sequence[Result]) -> None:
+    """What failed before is not given up for the time that limits hold it; lost with the connection, it counts."""
+    held = [
+        hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch.uid if parcel.batch else None)
+        for result in results
+        for parcel in [result.held.parcel]
+        if isinstance(result.outcome, Limited) and (parcel.batch or parcel.first).first_failed_at
+    ]
+    if held:
+        hold.lengthen(conn, held)
 
 
 def _unused(result: Result) -> Iterable[Claimed]:
@@ -209,10 +226,10 @@ def _ago(result: Result) -> float:
 def _settle_in_halves(settler: Settler, conn: Connection, batch: Sequence[Result], error: DataError) -> bool:
     if len(batch) > 1:
         middle = len(batch) // 2
-        halves = [settle(settler, conn, half) for half in (batch[:middle], batch[middle:])]
+        halves = [_settle_heard(settler, conn, half) for half in (batch[:middle], batch[middle:])]
         return any(halves)
     log.error("an outcome's text cannot be stored; storing it without", extra={"sqlstate": error.sqlstate})
-    return settle(settler, conn, [_without_text(batch[0])])
+    return _settle_heard(settler, conn, [_without_text(batch[0])])
 
 
 def _without_text(result: Result) -> Result:

@@ -47,7 +47,7 @@ class Meter:
             headers["x-resend-monthly-quota"] = str(self._used[_month(now)])
             if options.daily_quota is not None:
                 headers["x-resend-daily-quota"] = str(self._used[_day(now)])
-        if options.rate_limit is not None:
+        if options.rate_limit is not None and options.rate_headers:
             left = max(0, options.rate_limit - self._window[1])
             headers |= {
                 "ratelimit-limit": str(options.rate_limit),

@@ -73,6 +73,7 @@ class SinkOptions:
     host: str = "127.0.0.1"
     port: int = 8025
     rate_limit: int | None = 10
+    rate_headers: bool = True
     daily_quota: int | None = None
     monthly_quota: int | None = None
     think_time: float = 0.0

@@ -206,7 +206,7 @@ class Provider:
     def _refuse(self, problem: Problem, ask: Ask, *, verdict: str = "refused") -> Reply:
         self._write(ask, verdict, problem[0])
         headers = self._headers(sending=ask.call in {SINGLE, BATCH})
-        if verdict == "limited":
+        if verdict == "limited" and self.options.rate_headers:
             headers["retry-after"] = "1"
         return refusal(problem, headers)
 

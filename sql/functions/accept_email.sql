@@ -58,8 +58,8 @@ begin
   if new.guard is not null then
     raise exception 'guard: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
   end if;
-  if new.campaign is not null then
-    raise exception 'campaign: is not supported yet' using errcode = '0A000', hint = 'Leave it out.';
+  if new.campaign = '' or length(new.campaign) > 100 or new.campaign ~ '[[:cntrl:]]' then
+    raise exception 'campaign: must be 1 to 100 characters without control characters' using errcode = '22023';
   end if;
   return new;
 end

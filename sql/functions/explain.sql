@@ -21,7 +21,15 @@ begin
   end if;
   return query
   with closed as materialized (
-    select * from outboxd.explain_pauses(fact.queue, fact.types, fact.senders, fact.recipients, instant)
+    select * from outboxd.explain_pauses(fact.queue, fact.types, array(
+        select one.campaign
+        from outboxd.email as one
+        where one.id = fact.id or fact.finishes and one.id in (
+          select other.id
+          from outboxd.batch_member as mine
+          join outboxd.batch_member as other on other.batch_uid = mine.batch_uid
+          where mine.id = fact.id)),
+      fact.senders, fact.recipients, instant)
   ), given as (
     select * from (values
       (1, 'state', 'pass', null::timestamptz, case
@@ -44,7 +52,7 @@ begin
     ) as said (step, gate, verdict, free_at, detail)
     union all
     select kind.step, kind.name || ' pause', case when closed.kind is not null then 'hold' end, closed.until, closed.detail
-    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'provider')) as kind (step, name)
+    from (values (4, 'account'), (5, 'queue'), (12, 'domain'), (13, 'type'), (14, 'campaign'), (15, 'provider')) as kind (step, name)
     left join closed on closed.kind = kind.name
     union all
     select 4.5, 'breaker', case when bool_and(coalesce(breaker.state, 'closed') <> 'closed') then 'hold' end,

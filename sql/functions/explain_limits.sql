@@ -91,6 +91,9 @@ select counted.place, counted.kind, counted.key, counted.used, counted.most, cou
       explain_limits.at)
   end
 from counted
-cross join lateral (select counted.used + least(counted.units, counted.most) - counted.most as excess) as over;
+cross join lateral (select counted.used + least(counted.units, counted.most) - counted.most as excess) as over
+union all
+select quota.place, quota.kind, quota.key, quota.used, quota.most, quota.per, quota.held, quota.free_at
+from outboxd.explain_quota(explain_limits.queue, cardinality(explain_limits.recipients), explain_limits.at) as quota;
 end
 $$;

@@ -1,8 +1,8 @@
--- The pauses that hold an email, one row per kind: of its queue, of any of these types, of any of these domains of
+-- The pauses that hold an email, one row per kind: of its queue, of any of these types, campaigns and domains of
 -- senders, of any provider of its recipients. Which account will ask is the daemons' to know: the account is paused where
 -- every known one is. `until` null: until somebody resumes.
 create or replace function outboxd.explain_pauses(
-  queue text, types text[], senders text[], recipients text[], at timestamptz)
+  queue text, types text[], campaigns text[], senders text[], recipients text[], at timestamptz)
 returns table (kind text, keys text[], until timestamptz, detail text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -31,6 +31,7 @@ where case active.kind
       where not exists (select from active as other where other.kind = 'account' and other.key = account.name))
     when 'queue' then active.key = explain_pauses.queue
     when 'type' then active.key = any (types)
+    when 'campaign' then active.key = any (campaigns)
     when 'domain' then active.key = any (senders)
     when 'provider' then exists (select from provider where active.key in (provider.name, provider.shaped_by))
   end

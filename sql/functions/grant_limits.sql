@@ -1,13 +1,13 @@
 -- Ask all limits of each email, all or nothing, in the emails' order: a share that a later limit refuses is never taken.
 -- Locks the counts, then reads the clock, then decides and writes, so that no stored instant lies before a lock wait.
 -- An email that has a share already moves it: asking again is not a second mail. Windows are longer by `slack`, the
--- time that may pass from grant to arrival. mailbox_of and share_of are places in emails, ascending; share_key in keys.
--- Returns one row per email: granted, or which limit holds it and from when on that limit can grant it.
+-- time that may pass from grant to arrival; a key with a `key_day` counts months that begin on it, and grants nothing so
+-- near their turn. A share leaves `share_spare` free. Places in emails ascend. One row per email: granted, or held by what.
 create or replace function outboxd.grant_limits(
   emails bigint[], granted_before timestamptz[],
   mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[],
-  kinds text[], keys text[], key_most integer[], key_per interval[], key_provider text[], key_demand integer[],
-  share_of integer[], share_key integer[], share_units integer[],
+  kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[],
+  key_demand integer[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[],
   slack interval, bound_now timestamptz default null)
 returns table (email bigint, granted boolean, kind text, key text, free_at timestamptz, granted_at timestamptz)
 language plpgsql security definer
@@ -31,6 +31,8 @@ declare
   used integer[];       -- per key
   most integer[];
   closed timestamptz[];
+  counts_from timestamptz[];
+  turns_at timestamptz[];   -- of months: when the next one grants
   keys_free boolean;
   held record;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
@@ -62,19 +64,26 @@ begin
   ) as found;
 
   select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
-    array_agg(found.closed order by found.place),
+    array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
+    array_agg(found.turns_at order by found.place),
     coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
-  into used, most, closed, keys_free
+  into used, most, closed, counts_from, turns_at, keys_free
   from (
-    select wanted.place, wanted.demand,
+    select wanted.place, wanted.demand, wanted.counts_from,
+      case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
       (select coalesce(sum(entry.n), 0)::integer
         from unnest(known.at, known.n) as entry (at, n)
-        where entry.at > instant - wanted.per - longer) as used,
+        where entry.at > wanted.counts_from) as used,
       case when slowed.rate_factor is null or wanted.most is null then wanted.most
         else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-      case when slowed.suspended_until > instant then slowed.suspended_until end as closed
-    from unnest(kinds, keys, key_most, key_per, key_provider, key_demand)
-      with ordinality as wanted (kind, key, most, per, provider, demand, place)
+      case when slowed.suspended_until > instant then slowed.suspended_until
+        when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+    from (
+      select given.kind, given.key, given.most, given.day, given.provider, given.demand, given.place,
+        case when given.day is null then instant - given.per - longer
+          else outboxd.month_start(instant, given.day) end as counts_from
+      from unnest(kinds, keys, key_most, key_per, key_day, key_provider, key_demand)
+        with ordinality as given (kind, key, most, per, day, provider, demand, place)) as wanted
     left join outboxd.window_count as known
       on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
     left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
@@ -83,8 +92,8 @@ begin
     for held in
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
-        first_of, others, own, kinds, keys, key_per, share_of, share_key, share_units, used, most, closed,
-        longer, instant) as refused
+        first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
+        used, most, closed, longer, instant) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;

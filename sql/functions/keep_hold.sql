@@ -1,5 +1,5 @@
 -- A pause or an opening of a breaker that is over leaves its time in `hold`, whoever ended it, in the same transaction.
--- A breaker that closes wakes the daemons.
+-- Daemons are woken, whoever ended it: nothing that it held is waited for by the clock.
 create or replace function outboxd.keep_hold() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -11,12 +11,12 @@ begin
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select 'breaker', old.account, 'provider_ill', old.cause, old.opened_at, over
     where over > old.opened_at;
-    perform pg_notify('outboxd', '');
   else
     insert into outboxd.hold (kind, key, reason, detail, since, until)
     select old.kind, old.key, old.reason, old.detail, old.since, least(old.until, over)
     where least(old.until, over) > old.since;
   end if;
+  perform pg_notify('outboxd', '');
   return null;
 end
 $$;

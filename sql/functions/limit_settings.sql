@@ -5,7 +5,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 select jsonb_strip_nulls(jsonb_build_object(
     'kind', limit_rule.kind, 'key', limit_rule.key,
-    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'), 'per', outboxd.duration_text(limit_rule.per)))
+    'most', coalesce(to_jsonb(limit_rule.most), '"unlimited"'),
+    'per', case when limit_rule.kind <> 'account_month' then outboxd.duration_text(limit_rule.per) end))
   || limit_rule.options
 from outboxd.limit_rule
 where limit_rule.name = limit_settings.name

@@ -1,6 +1,6 @@
--- After an INSERT into outboxd.email: claim the dedupe keys, write the ready rows, ring the doorbell. What belongs to a
--- mailbox provider that has a lane goes there at once. Creates no shared row; keys go in order, so bulk inserts cannot deadlock. The bell: while a daemon is awake its
--- key is free and taking it shared costs nothing; while one sleeps it holds the key, and only then NOTIFY is paid.
+-- After an INSERT into outboxd.email: claim the dedupe keys, write the ready rows, ring the doorbell. What has a lane
+-- goes there at once. Creates no shared row; keys go in order, so bulk inserts cannot deadlock. The bell: while a daemon
+-- is awake its key is free and taking it shared costs nothing; while one sleeps it holds the key, and only then NOTIFY is paid.
 -- `set local outboxd.doorbell = 'off'` skips the bell (two-phase commit refuses NOTIFY); the poll finds the email.
 create or replace function outboxd.queue_emails() returns trigger
 language plpgsql security definer
@@ -25,13 +25,12 @@ begin
   end if;
 
   insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
-  select added.id, queue.id, coalesce(lane.id, 0), added.priority, greatest(added.scheduled_at, clock_timestamp())
+  select added.id, queue.id,
+    case when exists (select from outboxd.lane)
+      then outboxd.lane_of(added.queue, added.type, added.campaign, added.tenant, added.recipients[1]) else 0 end,
+    added.priority, greatest(added.scheduled_at, clock_timestamp())
   from added
-  join outboxd.queue on queue.name = added.queue
-  left join outboxd.lane
-    on lane.kind = 'provider' and lane.key = case
-      when exists (select from outboxd.lane as any_lane where any_lane.kind = 'provider') then coalesce(
-        outboxd.provider_of(split_part(added.recipients[1], '@', 2)), split_part(added.recipients[1], '@', 2)) end;
+  join outboxd.queue on queue.name = added.queue;
 
   if current_setting('outboxd.doorbell', true) is distinct from 'off'
     and not pg_try_advisory_xact_lock_shared(7101, 1)

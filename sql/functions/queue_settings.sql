@@ -9,7 +9,8 @@ select jsonb_build_object(
     'give_up_after', outboxd.duration_text(queue.give_up_after),
     'dedupe_for', outboxd.duration_text(queue.dedupe_for),
     'keep_done_for', outboxd.duration_text(queue.keep_done_for), 'keep_done', queue.keep_done,
-    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed)
+    'keep_failed_for', outboxd.duration_text(queue.keep_failed_for), 'keep_failed', queue.keep_failed,
+    'critical', queue.critical)
 from outboxd.queue
 where queue.name = queue_settings.name
 $$;

@@ -1,9 +1,10 @@
 -- The emails, by place, that cannot have all their shares when those before them get theirs; each with the limit that
--- frees last and when. Decides only; grant_limits has locked and read the counts.
+-- frees last and when. Decides only; grant_limits has locked and read the counts. A share leaves `share_spare` free.
 create or replace function outboxd.refuse_limits(
   emails bigint[], granted_before timestamptz[], mailbox_of integer[], addresses text[], hashes bytea[],
   mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[],
-  kinds text[], keys text[], key_per interval[], share_of integer[], share_key integer[], share_units integer[],
+  kinds text[], keys text[], key_per interval[], counts_from timestamptz[], turns_at timestamptz[],
+  share_of integer[], share_key integer[], share_units integer[], share_spare integer[],
   used integer[], most integer[], closed timestamptz[], longer interval, instant timestamptz)
 returns table (place integer, kind text, key text, free_at timestamptz)
 language plpgsql stable security definer
@@ -40,12 +41,12 @@ begin
     end loop;
     while share_of[s] = email loop
       k := share_key[s];
-      moves := coalesce(granted_before[email] > instant - key_per[k] - longer, false);
+      moves := coalesce(granted_before[email] > counts_from[k], false);
+      room := most[k] - share_spare[s];
       candidate := closed[k];
-      if candidate is null and not moves and used[k] + least(share_units[s], most[k]) > most[k] then
-        candidate := key_per[k] + longer + coalesce(
-          outboxd.window_free_at(kinds[k], keys[k], instant - key_per[k] - longer,
-            used[k] + least(share_units[s], most[k]) - most[k]), instant);
+      if candidate is null and not moves and used[k] + least(share_units[s], room) > room then
+        candidate := coalesce(turns_at[k], key_per[k] + longer + coalesce(
+          outboxd.window_free_at(kinds[k], keys[k], counts_from[k], used[k] + least(share_units[s], room) - room), instant));
       end if;
       if free_at is null and candidate is not null or candidate > free_at then
         place := email;
@@ -66,7 +67,7 @@ begin
     end loop;
     for pair in first_s .. s - 1 loop
       k := share_key[pair];
-      if granted_before[email] is null or granted_before[email] <= instant - key_per[k] - longer then
+      if granted_before[email] is null or granted_before[email] <= counts_from[k] then
         used[k] := used[k] + share_units[pair];
       end if;
     end loop;

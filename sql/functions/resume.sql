@@ -1,5 +1,5 @@
 -- Ask again for what was paused, by a person or by a daemon; true where there was a pause. Kind `breaker` closes the
--- breaker of an account, whatever its probes say. Daemons are woken. The operators' log has it.
+-- breaker of an account, whatever its probes say. The end of either wakes the daemons. The operators' log has it.
 create or replace function outboxd.resume(kind text, key text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -19,7 +19,6 @@ begin
     return false;
   end if;
   perform outboxd.note_action('resume', resume.kind, wanted);
-  perform pg_notify('outboxd', '');
   return true;
 end
 $$;

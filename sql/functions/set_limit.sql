@@ -27,12 +27,20 @@ begin
     return changes;
   end if;
 
-  perform outboxd.setting_known(settings, array['kind', 'key', 'most', 'per', 'exempt_types', 'pace']);
+  perform outboxd.setting_known(settings, array[
+    'kind', 'key', 'most', 'per', 'exempt_types', 'pace', 'critical_share', 'starts_on']);
   rule.name := name;
   rule.kind := coalesce(outboxd.setting_text(settings, 'kind', choices => array[
-    'recipient', 'provider_minute', 'provider_day', 'account', 'queue', 'type', 'campaign', 'tenant']), rule.kind);
-  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'), rule.per);
-  foreach needed in array array['kind', 'most', 'per'] loop
+    'recipient', 'provider_minute', 'provider_day', 'account', 'account_day', 'account_month', 'queue', 'type', 'campaign',
+    'tenant']), rule.kind);
+  if rule.kind = 'account_month' and settings -> 'per' <> 'null' then
+    raise exception 'per: a month is as long as it is; leave it out' using errcode = '22023';
+  end if;
+  rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'),
+    case rule.kind when 'account_day' then coalesce(rule.per, '24 h') when 'account_month' then '31 d' else rule.per end);
+  foreach needed in array case when rule.kind in ('account_day', 'account_month') then array['kind', 'most']
+    else array['kind', 'most', 'per'] end
+  loop
     if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
       raise exception '%: is missing', needed using errcode = '22023';
     end if;

@@ -13,7 +13,7 @@ begin
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
   perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
-    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed']);
+    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';
@@ -38,6 +38,9 @@ begin
       outboxd.setting_interval(settings, 'keep_failed_for', '0', '3650 d'), keep_failed_for),
     keep_failed = coalesce(outboxd.setting_integer(settings, 'keep_failed', 0, 1000000000), keep_failed)
   where queue.name = set_queue.name;
+  update outboxd.queue
+  set critical = outboxd.setting_boolean(settings, 'critical')
+  where queue.name = set_queue.name and critical <> outboxd.setting_boolean(settings, 'critical');
 
   changes := outboxd.setting_changes(before, outboxd.queue_settings(name));
   if changes <> '{}' then

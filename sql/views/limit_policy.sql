@@ -8,5 +8,7 @@ select
   limit_rule.most,
   limit_rule.per,
   array(select jsonb_array_elements_text(limit_rule.options -> 'exempt_types')) as exempt_types,
-  (limit_rule.options ->> 'pace')::double precision as pace
+  (limit_rule.options ->> 'pace')::double precision as pace,
+  (limit_rule.options ->> 'critical_share')::double precision as critical_share,
+  (limit_rule.options ->> 'starts_on')::integer as starts_on
 from outboxd.limit_rule;

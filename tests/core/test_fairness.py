@@ -90,3 +90,29 @@ def test_queues_of_one_priority_share_by_weight():
     for _ in range(400):
         world.claim()
     assert 2.7 <= world.served[heavy] / world.served[light] <= 3.3
+
+
+def test_who_waits_longer_in_one_priority_leaves_the_others_their_turn():
+    old, fresh = Candidate(0, 10, 1, 1, 3600.0), Candidate(1, 10, 1, 1, 0.0)
+    for turn in range(10):
+        assert dict(serve([old, fresh], 100, turn)) == {0: 50, 1: 50}
+
+
+def test_lanes_share_what_their_queue_has_and_no_more():
+    lanes = [Candidate(n, 10, 1, 1, 0.0) for n in range(4)]
+    other = Candidate(9, 10, 2, 1, 0.0)
+    shares = dict(serve([*lanes, other], 100, 0))
+    assert shares[9] == 50
+    assert {shares[n] for n in range(4)} == {13}
+
+
+@pytest.mark.parametrize(("lanes", "limit"), [(7, 3), (1000, 100), (5, 5), (2, 100)])
+def test_more_lanes_than_a_claim_takes_are_served_one_after_the_other(lanes, limit):
+    world = World(limit=limit, per_step=1.0)
+    for _ in range(lanes):
+        world.add(10, 1, due=1000)
+    rounds = -(-lanes // limit)
+    for _ in range(2 * rounds):
+        world.claim()
+    assert min(world.served.values()) >= 1
+    assert len(world.served) == lanes

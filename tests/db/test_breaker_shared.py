@@ -19,9 +19,9 @@ from factories import (
 )
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Returned, Sent
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Limited, Rejected, Returned, Sent
 from outboxd.db import breaker, hold, lease, unanswered
-from outboxd.db.hold import Waiter
+from outboxd.db.hold import Held, Waiter
 from outboxd.db.pause import Probe, active
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.gates import judge
@@ -34,7 +34,7 @@ PROBE = Probe("breaker", "default", "provider_ill")
 
 
 def breakers() -> Breakers:
-    return Breakers("default", lambda: None)
+    return Breakers("default", lambda _: None)
 
 
 def result(email, outcome, *, probe: Probe | None = None, asked: bool = True) -> Result:
@@ -76,7 +76,7 @@ def test_while_it_is_open_no_claim_finds_anything_and_the_slots_are_closed(conn,
 def test_another_accounts_breaker_closes_nothing(conn):
     insert(conn)
     (email,) = claim(conn, limit=1)
-    Breakers("other", lambda: None).heard(conn, [result(email, ILL)] * 10)
+    Breakers("other", lambda _: None).heard(conn, [result(email, ILL)] * 10)
     lease.hand_back(conn, email.lease_id)
     assert claim(conn)
 
@@ -85,8 +85,8 @@ def test_failures_of_two_daemons_count_together_and_who_opens_it_stops_asking(co
     insert(conn)
     (email,) = claim(conn, limit=1)
     stopped: list[str] = []
-    first = Breakers("default", lambda: stopped.append("first"))
-    second = Breakers("default", lambda: stopped.append("second"))
+    first = Breakers("default", lambda _: stopped.append("first"))
+    second = Breakers("default", lambda _: stopped.append("second"))
     first.heard(connect(), [result(email, ILL)] * 5)
     second.heard(connect(), [result(email, REFUSED)] * 4)
     assert (state(conn), stopped) == ("closed", [])
@@ -98,7 +98,7 @@ def test_ten_failures_told_by_two_daemons_at_once_open_it_once(conn, connect):
     insert(conn)
     (email,) = claim(conn, limit=1)
     opened: list[int] = []
-    daemons = [(Breakers("default", lambda: opened.append(1)), connect()) for _ in range(2)]
+    daemons = [(Breakers("default", lambda _: opened.append(1)), connect()) for _ in range(2)]
 
     def tell(one: Breakers, session: psycopg.Connection) -> None:
         for _ in range(10):
@@ -262,11 +262,55 @@ class TestHeldTime:
     @pytest.mark.parametrize(
         ("kind", "key"),
         [("breaker", "default"), ("account", "default"), ("queue", "transactional"), ("type", "welcome"),
-         ("domain", "shop.example")],
+         ("domain", "shop.example"), ("provider", "example.org")],
     )  # fmt: skip
     def test_behind_a_breaker_or_pause_that_is_over_it_goes_on(self, conn, failed_before, kind, key):
         self.hold(conn, kind, key, "4 h 30 min", "30 min")
         assert self.fail_again(conn, failed_before) == "retrying"
+
+    def test_behind_the_pause_of_its_campaign_it_goes_on(self, conn):
+        id_ = insert(conn, campaign="spring")
+        (email,) = claim(conn)
+        settle_parcel(conn, Parcel((email,)), REFUSED)
+        self.long_ago(conn)
+        self.hold(conn, "campaign", "spring", "4 h 30 min", "30 min")
+        assert self.fail_again(conn, id_) == "retrying"
+
+    @pytest.mark.parametrize("kind", ["recipient", "tenant", "provider_day"])
+    def test_behind_a_limit_it_goes_on(self, conn, failed_before, kind):
+        self.limit(conn, kind, hours=4)
+        assert self.fail_again(conn, failed_before) == "retrying"
+
+    def test_times_of_a_limit_and_of_a_pause_that_overlap_count_once(self, conn, failed_before):
+        self.limit(conn, "tenant", hours=2)
+        self.hold(conn, "queue", "transactional", "4 h 30 min", "2 h 30 min")
+        assert self.fail_again(conn, failed_before) == "dead", "they are the same 2 h"
+
+    def test_a_turn_behind_a_limit_is_one_time_however_often_it_is_refused(self, conn, failed_before):
+        at = conn.execute("select clock_timestamp() - interval '4 h'").fetchone()[0]
+        for minute in range(0, 200, 2):
+            now = at + timedelta(minutes=minute)
+            hold.lengthen(conn, [Held(failed_before, now + timedelta(minutes=1))], now=now)
+        held = conn.execute("select held from outboxd.progress").fetchone()[0]
+        assert [(one.lower, one.upper) for one in held] == [(at, at + timedelta(minutes=199))]
+
+    def test_of_an_email_that_never_failed_no_time_is_kept(self, conn):
+        insert(conn)
+        (email,) = claim(conn)
+        free_at = email.claimed_at + timedelta(hours=1)
+        settle(settler_without_thread(), conn, [result(email, Limited("tenant", "a", free_at), asked=False)])
+        assert conn.execute("select count(*) from outboxd.progress").fetchone() == (0,)
+
+    def limit(self, conn, kind: str, *, hours: int) -> None:
+        """Claimed and held by a limit 4 h 30 min ago, for so long; then due again."""
+        (email,) = claim(conn)
+        free_at = email.claimed_at + timedelta(hours=hours)
+        settle(settler_without_thread(), conn, [result(email, Limited(kind, "a", free_at), asked=False)])
+        conn.execute(
+            "update outboxd.progress set held = tstzmultirange("
+            "tstzrange(lower(held) - interval '4 h 30 min', upper(held) - interval '4 h 30 min')) where held <> '{}'"
+        )
+        conn.execute("update outboxd.ready set lane = 0, scheduled_at = clock_timestamp()")
 
     def test_another_accounts_breaker_gives_no_time(self, conn, failed_before):
         self.hold(conn, "breaker", "other", "4 h 30 min", "30 min")
@@ -280,7 +324,7 @@ class TestHeldTime:
             " values ('account', 'default', 'x', clock_timestamp() - interval '90 min', 'test')"
         )
         since = conn.execute("select clock_timestamp() - interval '210 min'").fetchone()[0]
-        (found,) = hold.held_since(conn, "default", [Waiter(since, "transactional", "welcome", "a.example")])
+        (found,) = hold.held_since(conn, "default", [Waiter(insert(conn), since, "a.example")])
         assert abs(found - timedelta(minutes=210)) < timedelta(seconds=5)
 
     def test_a_batch_is_given_the_time_back_too(self, conn, connect):
@@ -288,6 +332,23 @@ class TestHeldTime:
         settle_parcel(conn, parcel, REFUSED)
         self.long_ago(conn)
         self.hold(conn, "breaker", "default", "4 h 30 min", "30 min")
+        (again,) = claim_batches(conn)
+        settler = settler_without_thread()
+        settler.policies.refresh(conn)
+        settle(settler, conn, [Result(held(*again.emails, batch=again.batch), REFUSED, time.monotonic())])
+        assert conn.execute("select attempts from outboxd.batch").fetchone() == (2,)
+
+    def test_a_batch_behind_a_limit_is_given_the_time_back_too(self, conn, connect):
+        parcel = batched(conn, connect(), 2)
+        settle_parcel(conn, parcel, REFUSED)
+        self.long_ago(conn)
+        (again,) = claim_batches(conn)
+        free_at = again.first.claimed_at + timedelta(hours=4)
+        settle_parcel(conn, again, Limited("tenant", "a", free_at), asked_at=None)
+        conn.execute(
+            "update outboxd.batch set due_at = clock_timestamp(), lane = 0, held = tstzmultirange("
+            "tstzrange(lower(held) - interval '4 h 30 min', upper(held) - interval '4 h 30 min')) where held <> '{}'"
+        )
         (again,) = claim_batches(conn)
         settler = settler_without_thread()
         settler.policies.refresh(conn)

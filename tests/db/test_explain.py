@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,12 +42,13 @@ from outboxd.core.outcome import (
 )
 from outboxd.db import lease
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing, lease_emails
 from outboxd.errors import DatabaseError
 from outboxd.providers import Providers
 
-EACH = 116  # emails that are made for each gate to hold
+EACH = 126  # emails that are made for each gate to hold
 A_BIT = timedelta(milliseconds=20)  # the statement's own precision, and more
 HOUR = timedelta(hours=1)
 FAR = timedelta(days=300)
@@ -78,6 +80,8 @@ class World:
             )
         if "recipient limit" in wanted:
             self.full_mailbox(to)
+        if not wanted and self.draw.random() < 0.3:
+            self.set_ready(id_, "lane", self.lanes["crowding"])
 
     def written(self, wanted: set[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """What an application wrote: type, payload and other columns."""
@@ -99,10 +103,16 @@ class World:
         if "recipient limit" in wanted:
             type_ = f"t{n}"
         if "type pause" in wanted:
-            type_ = "stopped"
+            type_ = "halted"
         elif "type limit" in wanted:
             type_ = "full"
         columns: dict[str, Any] = {"queue": queue, "tenant": "full" if "tenant limit" in wanted else f"x{n}"}
+        if "campaign pause" in wanted:
+            columns["campaign"] = "spring"
+        elif "campaign limit" in wanted:
+            columns["campaign"] = "full"
+        elif self.draw.random() < 0.2:
+            columns["campaign"] = f"c{n}"
         if "expiry" in wanted:
             columns |= {
                 "scheduled_at": self.now - 2 * HOUR,
@@ -126,6 +136,10 @@ class World:
         self.set_ready(
             id_, "scheduled_at", self.now + timedelta(seconds=self.draw.choice([900, 4000, 90_000]))
         )
+
+    def closed_lane(self, id_: int, _to: str) -> None:
+        closed = [lane for key, lane in self.lanes.items() if key != "crowding"]
+        self.set_ready(id_, "lane", self.draw.choice(closed))
 
     def asked(self, id_: int, _to: str) -> None:
         ago = timedelta(hours=23, seconds=self.draw.randint(1, 1000))
@@ -151,7 +165,7 @@ class World:
 AFTERWARDS: dict[str, Callable[[World, int, str], None]] = {
     "held back": lambda world, id_, _: world.set_ready(id_, "lane", -1000),
     "due time": World.due_later,
-    "lane": lambda world, id_, _: world.set_ready(id_, "lane", world.draw.choice(list(world.lanes.values()))),
+    "lane": World.closed_lane,
     "accepted": lambda world, id_, _: world.word(id_, "accepted"),
     "cancel": lambda world, id_, _: world.word(id_, "cancel"),
     "suppression": World.suppress,
@@ -159,11 +173,11 @@ AFTERWARDS: dict[str, Callable[[World, int, str], None]] = {
 }
 GATES = [
     "held back", "due time", "queue pause", "lane", "accepted", "cancel", "expiry", "suppression", "key life",
-    "domain pause", "type pause", "provider pause",
+    "domain pause", "type pause", "campaign pause", "provider pause",
 ]  # fmt: skip
 BEFORE_CLAIM = {"held back", "due time", "account pause", "breaker", "queue pause", "lane"}
 LIMITS = [
-    "recipient limit", "queue limit", "type limit", "tenant limit", "provider_minute limit", "provider_day limit",
+    "recipient limit", "queue limit", "type limit", "campaign limit", "tenant limit", "provider_minute limit", "provider_day limit",
 ]  # fmt: skip
 
 
@@ -176,6 +190,7 @@ def furnish(world: World) -> None:
         ("full_queue", {"kind": "queue", "key": "full", "most": 9, "per": "2 h"}),
         ("types", {"kind": "type", "most": 5, "per": "3 h"}),
         ("resets", {"kind": "type", "key": "reset", "most": "unlimited", "per": "1 h"}),
+        ("campaigns", {"kind": "campaign", "most": 7, "per": "5 h"}),
         ("tenants", {"kind": "tenant", "most": 5, "per": "4 h"}),
         ("provider_minute", {"per": "10 min"}),
     ]
@@ -183,13 +198,14 @@ def furnish(world: World) -> None:
         conn.execute("select outboxd.set_limit(%s, %s)", (name, Jsonb(settings)))
     until = now + timedelta(hours=world.draw.randint(2, 30))
     for kind, key, end in (
-        ("queue", "held", until), ("domain", "closed.example", None), ("type", "stopped", None),
+        ("queue", "held", until), ("domain", "closed.example", None), ("type", "stopped", None), ("type", "halted", None),
         ("type", "parked", until + HOUR), ("provider", "paused.example", None), ("provider", "gmx", until),
         ("account", "other", None), ("campaign", "spring", None),
     ):  # fmt: skip
         conn.execute("select outboxd.pause(%s, %s, 'test', %s)", (kind, key, end))
     for kind, key, closed_until in (
-        ("provider", "busy.example", now + HOUR), ("type", "parked", None), ("type", "stopped", now + 2 * HOUR),
+        ("provider", "busy.example", now + HOUR), ("type", "parked", None), ("type", "stopped", now + 2 * HOUR), ("campaign", "autumn", now + HOUR), ("tenant", "crowding", None),
+        ("tenant", "closed", now + 3 * HOUR),
     ):  # fmt: skip
         row = conn.execute(
             "insert into outboxd.lane (kind, key, closed_until) values (%s, %s, %s) returning id",
@@ -197,7 +213,7 @@ def furnish(world: World) -> None:
         )
         world.lanes[key] = row.fetchone()[0]
     for kind, key, most, hours in (
-        ("queue", "full", 9, 2), ("type", "full", 5, 3), ("tenant", "full", 5, 4),
+        ("queue", "full", 9, 2), ("type", "full", 5, 3), ("tenant", "full", 5, 4), ("campaign", "full", 7, 5),
         ("provider_day", "yahoo", 500, 24), ("provider_day", "full-day.example", 10_000, 24),
         ("provider_minute", "full-minute.example", 100, 1 / 6), ("provider_minute", "slow.example", 25, 1 / 6),
     ):  # fmt: skip
@@ -254,7 +270,9 @@ def sent_away(conn: psycopg.Connection) -> tuple[dict[int, Outcome], set[int]]:
     settler.policies.refresh(conn)
     hand = Hand(20)
     admission = Admission(settler.policies, providers(conn).provider_of)
-    leasing = Leasing(hand, settler, admission, uuid4(), HOME, timedelta(seconds=60))
+    binder = Binder(settler.session, hand, settler.report, [].append, 60.0, threading.Event())
+    ttl = timedelta(seconds=60)
+    leasing = Leasing(hand, settler, admission, uuid4(), HOME, ttl, lambda load: bind(binder, conn, load))
     wanted = [
         slot(one.queue, one.lane, one.priority)
         for one in lease.slots(conn, HOME.account)

@@ -1,5 +1,6 @@
 """Parking in bulk: whose emails move, how far one statement looks, and what it leaves alone."""
 
+import pytest
 from factories import insert, payload, slot
 
 from outboxd.db import lease, pause
@@ -19,6 +20,28 @@ def test_all_domains_of_a_group_move_and_no_others_do(conn):
     seen, *_ = lease.park(conn, slot(), "gmail", lane, limit=100)
     assert seen == 5
     assert [lanes(conn)[id_] for id_ in ids] == [lane, lane, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"), [("campaign", "campaign"), ("tenant", "tenant"), ("type", "type"), ("queue", "queue")]
+)
+def test_what_belongs_to_one_thing_moves_and_nothing_else_does(conn, kind, column):
+    conn.execute("insert into outboxd.queue (name) values ('spring')")
+    conn.execute("update outboxd.queue set priority = 1")
+    (mine,) = put(conn, "shop.example", **{"queue": "transactional"} | {column: "spring"})
+    (other,) = put(conn, "shop.example", queue="transactional")
+    from_ = conn.execute("select queue from outboxd.ready where id = %s", (mine,)).fetchone()[0]
+    lane = pause.lane(conn, kind, "spring")
+    lease.park(conn, slot(from_), "spring", lane, limit=100, kind=kind)
+    assert (lanes(conn)[mine], lanes(conn)[other]) == (lane, 0)
+
+
+def test_what_waits_in_one_lane_moves_to_another_that_closed(conn):
+    tenant, provider = pause.lane(conn, "tenant", "acme"), pause.lane(conn, "provider", "gmail")
+    first, second = put(conn, "gmail.com", "shop.example", tenant="acme")
+    assert lanes(conn) == {first: tenant, second: tenant}
+    lease.park(conn, slot(lane=tenant), "gmail", provider, limit=100)
+    assert lanes(conn) == {first: provider, second: tenant}
 
 
 def test_a_domain_in_no_group_is_its_own(conn):

@@ -43,11 +43,14 @@ def plans(server: str, template: str) -> Iterator[dict[tuple[str, str], list[dic
 
 
 def fill(admin: psycopg.Connection) -> None:
-    """A million due emails, a million scheduled ones beside them in the same slot, four small slots, one lease."""
+    """A million due emails, a million scheduled ones beside them in the same slot, four small slots, one lease; and
+    twenty claims' worth of dead letters and of batches' members, none of them claimed.
+    """
     admin.execute("set session_replication_role = replica")
     admin.execute(
-        "insert into outboxd.email (type, payload, queue, priority, recipients)"
-        " select 'welcome', '{}', 'transactional', 1, '{}' from generate_series(1, %s)",
+        "insert into outboxd.email (type, payload, queue, priority, recipients, tenant)"
+        " select 'welcome', '{}', 'transactional', 1, array['a@d' || n %% 3 || '.example'], 't' || n %% 3"
+        " from generate_series(1, %s) as n",
         (MILLION + BATCH,),
     )
     for first, count, priority, at in (
@@ -59,6 +62,17 @@ def fill(admin: psycopg.Connection) -> None:
             "insert into outboxd.ready (id, queue, lane, priority, scheduled_at)"
             f" select n, 1, 0, {priority}, {at} from generate_series({first}, {first + count - 1}) n"
         )
+    admin.execute(
+        "insert into outboxd.dead_letter (id, uid, certainty, queue, type, created_at, died_at, error_class, message, signature, attempts)"
+        " select n, gen_random_uuid(), 'not_accepted', 'transactional', 'welcome', now(), now(), 'transient', '', '', 1"
+        " from generate_series(30000000, %s) n",
+        (30 * MILLION + 20 * BATCH,),
+    )
+    admin.execute(
+        "insert into outboxd.batch_member (id, batch_uid, place)"
+        " select n, gen_random_uuid(), 0 from generate_series(40000000, %s) n",
+        (40 * MILLION + 20 * BATCH,),
+    )
     admin.execute(
         "insert into outboxd.lease values (%s, %s, %s, %s, clock_timestamp(), clock_timestamp() - interval '1 s')",
         (LEASE, uuid4(), SETTLE["ids"], CLAIM["frozen"]),
@@ -105,13 +119,23 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH,
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE], "first": 1, "last": BATCH,
+}  # fmt: skip
+PARK = {
+    "queue": 1, "priority": 1, "after_at": datetime(1970, 1, 1, tzinfo=UTC), "after_id": 0, "limit": BATCH,
 }  # fmt: skip
 
 
+READ = {
+    "ids": list(range(BATCH + 1, 2 * BATCH + 1)), "first": BATCH + 1, "last": 2 * BATCH, "frozen": CLAIM["frozen"],
+    "claimed_at": datetime(2026, 1, 1, tzinfo=UTC),
+}  # fmt: skip
 STATEMENTS = {
     "lease/claim": CLAIM,
+    "lease/read": READ,
     "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
+    "ready/park": PARK | {"from_lane": 0, "kind": "provider", "key": "d1.example", "lane": 77},
+    "ready/part": PARK | {"few": 20},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},
 }
@@ -151,7 +175,7 @@ def walk(node: dict) -> Iterator[dict]:
         yield from walk(child)
 
 
-BIG = re.compile(r"^(ready|email_p|delivery_p|attempt_p|progress|dead_letter)")
+BIG = re.compile(r"^(ready|email_p|delivery_p|attempt_p|progress|dead_letter|batch_member)")
 
 
 def assert_bounded(nodes: list[dict], *, buffers: int) -> None:
@@ -174,6 +198,15 @@ def test_a_claim_reads_rows_in_proportion_to_its_batch(plans, state):
 
 
 @pytest.mark.parametrize("state", STATES)
+def test_what_was_claimed_is_read_in_rows_and_partitions_that_its_ids_bound(plans, state):
+    nodes = plans["lease/read", state]
+    assert nodes[0]["Actual Rows"] == BATCH
+    assert_bounded(nodes, buffers=40 * BATCH)
+    opened = {node["Relation Name"] for node in nodes if node.get("Relation Name", "").startswith("email_")}
+    assert opened == {"email_p000000"}
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_a_claim_has_its_instant_in_the_index_condition(plans, state):
     scans = [node for node in plans["lease/claim", state] if node.get("Index Name") == "ready_claim"]
     assert scans
@@ -185,6 +218,18 @@ def test_finding_the_slots_costs_one_descent_each(plans, state):
     nodes = plans["ready/slots", state]
     assert nodes[0]["Actual Rows"] == 5
     assert_bounded(nodes, buffers=100)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", ["ready/park", "ready/part"])
+def test_parking_reads_rows_in_proportion_to_how_far_it_looks(plans, name, state):
+    nodes = plans[name, state]
+    assert nodes[0]["Actual Rows"] == 1
+    (moved,) = [
+        node for node in nodes if node["Node Type"] == "ModifyTable" and node["Relation Name"] == "ready"
+    ]
+    assert moved["Actual Loops"] == 1
+    assert_bounded(nodes, buffers=80 * BATCH)
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -24,7 +24,7 @@ from factories import (
 )
 from waiting import until
 
-from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Returned, Sent
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Paused, Rejected, Returned, Sent
 from outboxd.db import lease, word
 from outboxd.db.migrate import migrate
 from outboxd.delivery.gates import held_by
@@ -184,6 +184,26 @@ class TestRule5BadTextOfAProvider:
             422,
             "message: its text could not be stored",
         )
+
+    def test_what_is_written_in_halves_is_heard_once(self, connect):
+        a = connect()
+        a.execute("create table public.begun (n integer)")
+        a.execute(
+            "create function public.note_begun() returns trigger language plpgsql as"
+            " $$ begin insert into public.begun values (1); return null; end $$"
+        )
+        a.execute(
+            "create trigger begun before insert on outboxd.pause for each statement execute function public.note_begun()"
+        )
+        for _ in range(4):
+            insert(a)
+        emails = claim(a)
+        results = [Result(held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
+        refusal = Paused(Failure("pause", "wrong key", status=401), reason="key")
+        results[1] = Result(held(emails[1]), refusal, time.monotonic())
+        results[2] = Result(held(emails[2]), Rejected(Failure("message", "nul \x00")), time.monotonic())
+        settle_batch(settler_without_thread(), a, results)
+        assert a.execute("select count(*) from public.begun").fetchone() == (1,)
 
 
 class TestRule6WhatTheLeaseCarries:

@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from outboxd.cli.accounts import accounts
+from outboxd.cli.campaigns import campaigns
+from outboxd.cli.providers import providers
 from outboxd.cli.queues import queues
 from outboxd.cli.types import types
 
@@ -25,7 +27,13 @@ def log(conn) -> list:
 
 
 @pytest.mark.parametrize(
-    ("group", "kind", "name"), [(queues, "queue", "marketing"), (types, "type", "newsletter")]
+    ("group", "kind", "name"),
+    [
+        (queues, "queue", "marketing"),
+        (types, "type", "newsletter"),
+        (campaigns, "campaign", "spring"),
+        (providers, "provider", "gmail"),
+    ],
 )
 def test_a_pause_and_its_end(run, conn, group, kind, name):
     done = run(group, "pause", name, "--reason", "wrong text", "--until", "2099-01-01T00:00:00Z")

@@ -84,8 +84,10 @@ def test_a_batch_with_an_open_answer_is_asked_again_with_the_same_bytes_and_key(
     assert count(conn, "batch") == 0
 
 
-def test_fifty_kills_while_batching_accept_every_email_once(conn, sink, daemon):
-    emails, kills = 4000, 10
+@pytest.mark.parametrize(
+    ("emails", "kills"), [(4000, 10), pytest.param(20_000, 50, marks=pytest.mark.long)], ids=["10", "50"]
+)
+def test_kills_while_batching_accept_every_email_once(conn, sink, daemon, emails, kills):
     conn.execute("update outboxd.email_type set backoff_base = '50 ms' where name = 'newsletter'")
     running = sink(think_time=0.01)
     insert_many(conn, emails, type="newsletter")
@@ -103,7 +105,7 @@ def test_fifty_kills_while_batching_accept_every_email_once(conn, sink, daemon):
             "update outboxd.lease set lease_until = least(lease_until, clock_timestamp() + interval '1 s')"
         )
     daemon(running.url, **environment)
-    until(lambda: conn.execute(BODIES).fetchone() == (emails,), within=60, what="every email to be sent")
+    until(lambda: conn.execute(BODIES).fetchone() == (emails,), within=120, what="every email to be sent")
     assert only_once(running)["accepted"] == emails
     assert count(conn, "batch") == count(conn, "batch_member") == 0
 

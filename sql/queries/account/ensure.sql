@@ -1,4 +1,4 @@
--- Make the account known, at the rate that accounts start with; returns its rate now.
+-- Make the account known, at the rate that accounts start with; returns the rate that is named and the adapted one.
 insert into outboxd.account as known (name) values (%(name)s)
 on conflict (name) do update set name = known.name
-returning known.rate
+returning known.rate, known.adapted

@@ -1,4 +1,6 @@
--- The provider said "too many requests": nobody asks before `after`, and not for 10 s at a second overrun in 60 s.
+-- The provider said "too many requests": nobody asks before `after`, and not for 10 s at a second overrun in 60 s. Where
+-- its figure does not `explain` that, the account is slowed down to nine tenths of what was let through: to a fifth and at
+-- most nine tenths of its rate, and where none was known to 10 at least. Refusals within 2 s are one overrun.
 insert into outboxd.account as known (name, next_at, overran_at)
 values (%(name)s, clock_timestamp() + %(after)s::interval, clock_timestamp())
 on conflict (name) do update
@@ -6,5 +8,10 @@ set next_at = greatest(known.next_at, clock_timestamp() + case
       when known.overran_at > clock_timestamp() - interval '60 s' and known.overran_at < clock_timestamp() - interval '2 s'
       then greatest(interval '10 s', %(after)s::interval)
       else %(after)s::interval end),
+  adapted = case
+      when %(explained)s::boolean or known.overran_at > clock_timestamp() - interval '2 s' then known.adapted
+      when least(known.rate, known.adapted) is null then greatest(10, 0.9 * %(passed)s::float8 * greatest(1, (select count(*) from outboxd.worker where worker.beat_at > clock_timestamp() - interval '30 s')))
+      else greatest(0.2 * least(known.rate, known.adapted),
+        least(0.9 * least(known.rate, known.adapted), 0.9 * %(passed)s::float8 * greatest(1, (select count(*) from outboxd.worker where worker.beat_at > clock_timestamp() - interval '30 s')))) end,
   overran_at = clock_timestamp()
 returning extract(epoch from known.next_at - clock_timestamp())::float8 as rest

@@ -13,9 +13,9 @@ with given as (
 ), held as (
   select member.batch_uid
   from member
-  join outboxd.lease on lease.lease_id = %(lease_id)s::uuid
-  group by member.batch_uid, lease.ids
-  having lease.ids @> array_agg(member.id)
+  group by member.batch_uid
+  having bool_and(member.id in (
+    select unnest(lease.ids) from outboxd.lease where lease.lease_id = %(lease_id)s::uuid))
 ), stored as (
   insert into outboxd.batch (batch_uid, body, frozen, queue, lane, attempts, first_failed_at, transient)
   select given.batch_uid, given.body, %(frozen)s::jsonb, given.queue, given.lane, given.attempts,

@@ -1,7 +1,7 @@
--- Move due emails, slot by slot in the order given, from ready into one new lease; return what is needed to ask.
--- Concurrent claims skip each other's rows. The ids come from the DELETE itself: a row that moved meanwhile is not
--- deleted and must not be leased. Rows come in no order. No row: nothing due was free, or the account is paused or
--- its breaker open (and that is not what is probed), and no lease was written.
+-- Move due emails, slot by slot in the order given, from ready into one new lease. Concurrent claims skip each other's
+-- rows. The ids come from the DELETE itself: a row that moved meanwhile is not deleted and must not be leased. Rows come
+-- in no order; `paused` is what was closed then. No row: nothing due was free, or the account is paused or its breaker
+-- open (and that is not what is probed), and no lease was written.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), head as materialized (
@@ -41,32 +41,18 @@ with instant as materialized (
   from taken
   cross join instant
   group by instant.now
-  returning lease.claimed_at, lease.frozen
+  returning lease.claimed_at
 )
 select
-  taken.id, taken.queue, taken.lane, taken.priority, taken.scheduled_at,
-  email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
-  email.max_attempts, email.trace::text as trace, email.payload ->> 'from' as sender,
-  email.payload ?| array['attachments', 'scheduled_at'] as alone,
-  progress.attempts, progress.crash_streak, progress.first_asked_at, progress.first_failed_at,
-  progress.ambiguous, progress.transient, progress.generation,
-  case
-    when progress.ambiguous then coalesce(nullif(progress.frozen, '{}'), leased.frozen)
-    else leased.frozen || coalesce(progress.frozen, '{}')
-      || jsonb_build_object('account', leased.frozen -> 'account', 'api_url', leased.frozen -> 'api_url')
-  end as frozen,
-  said.cancelled, said.accepted_as, email.recipients, email.tenant, email.campaign,
-  (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
-   from outboxd.unwanted(email.recipients, email.queue, email.type, leased.claimed_at) as refused) as suppressed,
-  exists (select from outboxd.delivery where delivery.id = taken.id)
-    or exists (select from outboxd.dead_letter where dead_letter.id = taken.id)
-    or exists (select from outboxd.batch_member where batch_member.id = taken.id) as ended,
-  leased.claimed_at
+  taken.id, taken.queue, taken.lane, taken.priority, taken.scheduled_at, leased.claimed_at,
+  (select jsonb_agg(jsonb_build_array(closed.kind, closed.key))
+   from (
+     select pause.kind, pause.key
+     from outboxd.pause
+     where pause.until is null or pause.until > (select instant.now from instant)
+     union all
+     select 'breaker', breaker.account
+     from outboxd.breaker
+     where breaker.state <> 'closed') as closed)::text as paused
 from taken
 cross join leased
-left join outboxd.email on email.id = taken.id
-left join outboxd.progress on progress.id = taken.id
-left join lateral (
-  select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
-  from outboxd.word
-  where word.id = taken.id) as said on true

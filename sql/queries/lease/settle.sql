@@ -1,6 +1,8 @@
 -- End many attempts at once, each only if its email is still a member of its lease. Run after lease/lock.
 -- A batch is kept whole, or closed with an end for each member. Returns the email's id and the step that was taken;
--- an outcome without a row here belongs to a lost lease.
+-- an outcome without a row here belongs to a lost lease. Members are looked up in a hash, which `case` keeps the
+-- planner from turning into a join: to search each lease for each email is a square. `first` and
+-- `last` bound the ids, so that old partitions are not even opened.
 with outcome as materialized (
   select *
   from unnest(
@@ -27,12 +29,16 @@ with outcome as materialized (
       else outcome.step
     end as taken
   from outcome
-  join outboxd.lease on lease.lease_id = outcome.lease_id and outcome.id = any (lease.ids)
+  join outboxd.lease on lease.lease_id = outcome.lease_id
   cross join instant
   left join lateral (
     select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
     from outboxd.word
     where word.id = outcome.id) as said on true
+  where case when (outcome.lease_id, outcome.id) in (
+    select member_of.lease_id, unnest(member_of.ids)
+    from outboxd.lease as member_of
+    where member_of.lease_id = any (%(leases)s::uuid[])) then true end
 ), removed as (
   select held.lease_id, array_agg(held.id) as ids from held group by held.lease_id
 ), shrunk as (
@@ -141,7 +147,11 @@ with outcome as materialized (
     coalesce(batch.frozen, nullif(progress.frozen, '{}'), held.frozen), email.expires_at
   from held
   join outboxd.queue on queue.id = held.queue
-  left join outboxd.email on email.id = held.id
+  left join lateral (
+    select email.uid, email.type, email.tenant, email.payload, email.created_at, email.expires_at
+    from outboxd.email
+    where email.id = held.id and email.id between %(first)s::bigint and %(last)s::bigint
+    offset 0) as email on true
   left join outboxd.progress on progress.id = held.id
   left join outboxd.batch on batch.batch_uid = held.batch_uid
   where held.taken in ('dead', 'unknown')
@@ -167,7 +177,11 @@ with outcome as materialized (
   select date_trunc('minute', held.now), held.queue, ceil(ln(greatest(1, 1000 * extract(
     epoch from held.now - greatest(email.scheduled_at, email.created_at))::float8)) / ln(1.2::float8)), count(*)
   from held
-  join outboxd.email on email.id = held.id
+  join lateral (
+    select email.scheduled_at, email.created_at
+    from outboxd.email
+    where email.id = held.id and email.id between %(first)s::bigint and %(last)s::bigint
+    offset 0) as email on true
   where held.taken = 'sent'
   group by 1, 2, 3
   order by 1, 2, 3

@@ -4,7 +4,7 @@ select result.email, result.granted, result.kind, result.key, result.free_at, re
 from outboxd.grant_limits(
   %(emails)s::bigint[], %(granted_before)s::timestamptz[],
   %(mailbox_of)s::integer[], %(addresses)s::text[], %(mailbox_most)s::integer[], %(mailbox_per)s::interval[],
-  %(kinds)s::text[], %(keys)s::text[], %(key_most)s::integer[], %(key_per)s::interval[], %(key_provider)s::text[],
-  %(key_demand)s::integer[],
-  %(share_of)s::integer[], %(share_key)s::integer[], %(share_units)s::integer[],
+  %(kinds)s::text[], %(keys)s::text[], %(key_most)s::integer[], %(key_per)s::interval[], %(key_day)s::integer[],
+  %(key_provider)s::text[], %(key_demand)s::integer[],
+  %(share_of)s::integer[], %(share_key)s::integer[], %(share_units)s::integer[], %(share_spare)s::integer[],
   %(slack)s::interval, %(now)s::timestamptz) as result

@@ -1,6 +1,11 @@
 -- The provider accounts that a daemon used or somebody paused: pace, pause, breaker. Few rows.
 select
-  known.name as account, account.rate, coalesce(breaker_status.state, 'closed') as breaker, breaker_status.failures,
+  known.name as account, account.rate, account.adapted,
+  (select format('%%s of %%s', day.used, day.most) from outboxd.limit_usage as day
+   where day.kind = 'account_day' and day.key = known.name) as day,
+  (select format('%%s of %%s', month.used, month.most) from outboxd.limit_usage as month
+   where month.kind = 'account_month' and month.key = known.name) as month,
+  coalesce(breaker_status.state, 'closed') as breaker, breaker_status.failures,
   breaker_status.cause, breaker_status.probe_at,
   (select string_agg(pauses.reason, '; ') from outboxd.pauses where pauses.kind = 'account' and pauses.key = known.name)
     as paused,

@@ -1,16 +1,16 @@
--- For this transaction: commit durably whatever the default is, plan once and by index whatever the statistics say,
+-- For this transaction, or (not `local`) for the session: commit durably whatever the default is, plan once and by index whatever the statistics say,
 -- and give up rather than wait for a lock that should never be held long. A transaction whose client is cut off ends
 -- by itself, so that its locks hold nobody up.
 select
   set_config('synchronous_commit',
     case when current_setting('synchronous_commit') in ('off', 'local') then 'on'
-      else current_setting('synchronous_commit') end, true),
-  set_config('enable_seqscan', 'off', true),
-  set_config('enable_hashjoin', 'off', true),
-  set_config('enable_mergejoin', 'off', true),
-  set_config('plan_cache_mode', 'force_generic_plan', true),
-  set_config('jit', 'off', true),
-  set_config('statement_timeout', '15s', true),
-  set_config('lock_timeout', '5s', true),
-  set_config('idle_in_transaction_session_timeout', '20s', true),
-  set_config('timezone', 'UTC', true)
+      else current_setting('synchronous_commit') end, %(local)s::boolean),
+  set_config('enable_seqscan', 'off', %(local)s::boolean),
+  set_config('enable_hashjoin', 'off', %(local)s::boolean),
+  set_config('enable_mergejoin', 'off', %(local)s::boolean),
+  set_config('plan_cache_mode', 'force_generic_plan', %(local)s::boolean),
+  set_config('jit', 'off', %(local)s::boolean),
+  set_config('statement_timeout', '15s', %(local)s::boolean),
+  set_config('lock_timeout', '5s', %(local)s::boolean),
+  set_config('idle_in_transaction_session_timeout', '20s', %(local)s::boolean),
+  set_config('timezone', 'UTC', %(local)s::boolean)

@@ -1,0 +1,39 @@
+-- Of the next `limit` emails of a slot behind the watermark, move those of a tenant that has a lane, or more than a few
+-- of them and gets one now, into that lane, where they keep their place. What somebody has locked is skipped.
+-- Returns how many rows were looked at and where the last of them stands. No row: nothing is behind the watermark.
+with seen as materialized (
+  select ready.ctid, ready.id, ready.scheduled_at
+  from outboxd.ready
+  where ready.queue = %(queue)s::smallint and ready.lane = 0 and ready.priority = %(priority)s::smallint
+    and (ready.scheduled_at, ready.id) > (%(after_at)s::timestamptz, %(after_id)s::bigint)
+  order by ready.scheduled_at, ready.id
+  limit %(limit)s::integer
+  for update skip locked
+), known as materialized (
+  select seen.ctid, email.tenant
+  from seen
+  join outboxd.email on email.id = seen.id
+  where email.tenant <> ''
+), met as materialized (
+  select known.tenant, count(*) as emails
+  from known
+  group by known.tenant
+), made as (
+  insert into outboxd.lane as had (kind, key)
+  select 'tenant', met.tenant from met where met.emails >= %(few)s::integer order by met.tenant
+  on conflict (kind, key) do update set kind = excluded.kind
+  returning had.id, had.key
+), theirs as materialized (
+  select made.id, made.key from made
+  union
+  select lane.id, lane.key from met join outboxd.lane on lane.kind = 'tenant' and lane.key = met.tenant
+), parted as (
+  update outboxd.ready
+  set lane = place.lane
+  from (select known.ctid, theirs.id as lane from known join theirs on theirs.key = known.tenant) as place
+  where ready.ctid = place.ctid
+)
+select (select count(*) from seen), seen.scheduled_at, seen.id
+from seen
+order by seen.scheduled_at desc, seen.id desc
+limit 1

@@ -1,0 +1,218 @@
+"""Tenants in turn: a hundred thousand emails of one delay another's by one claim, and enqueue knows the lanes."""
+
+import json
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from factories import HOME, claim, insert, payload, settle_parcel, settler_without_thread
+
+from outboxd.core.batch import Parcel
+from outboxd.core.outcome import Limited
+from outboxd.db import lease, pause
+from outboxd.db.lease import Slot
+from outboxd.db.session import Session
+from outboxd.delivery.binder import Load
+from outboxd.delivery.claimer import Claimer, _fill, _scan_from_head
+from outboxd.delivery.hand import Hand
+from outboxd.delivery.leasing import Leasing
+
+HUNDRED = 100
+BULK = """
+insert into outboxd.email (type, payload, tenant, queue)
+select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 50 || '.example')), %s, 'marketing'
+from generate_series(1, %s) as n
+"""
+
+
+def bulk(conn, tenant: str, emails: int) -> None:
+    conn.execute(BULK, (json.dumps(payload()), tenant, emails))
+
+
+def one(conn, tenant: str) -> int:
+    return insert(conn, type="newsletter", tenant=tenant, queue="marketing")
+
+
+class Daemon:
+    """A claimer whose rounds a test makes itself; claims of a hundred, nothing is sent."""
+
+    def __init__(self, conn) -> None:
+        settler = settler_without_thread()
+        self.conn = conn
+        self.hand = Hand(1000)
+        self.bound: list[int] = []
+        leasing = Leasing(
+            self.hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), self.bind
+        )
+        stop = settler.give_up
+        self.claimer = Claimer(
+            session=Session("", "claimer", stop=stop),
+            bell=None,
+            leasing=leasing,
+            need=1.0,
+            stop=stop,
+            fence=None,
+        )
+
+    def claim(self) -> list[str]:
+        """The tenants of the next claim, in the order in which they would be asked for."""
+        turns = self.claimer.leasing.turns
+        for _ in range(1000):
+            if turns.part(self.conn):
+                self.claimer.head_due = 0.0
+            _fill(self.claimer, self.conn, HUNDRED)
+            if ids := self.taken():
+                rows = self.conn.execute("select id, tenant from outboxd.email where id = any(%s)", (ids,))
+                return list(dict(rows.fetchall()).values())
+        raise AssertionError("nothing came")
+
+    def bind(self, load: Load) -> None:
+        self.bound += [email.id for group in load.groups for email in group]
+
+    def taken(self) -> list[int]:
+        ids = [email.id for held in self.hand._waiting for email in held.parcel.emails] + self.bound
+        self.bound = []
+        self.hand._waiting.clear()
+        self.hand._emails = 0
+        return ids
+
+
+def test_a_hundred_thousand_of_one_tenant_delay_anothers_by_one_claim(conn, connect):
+    bulk(conn, "crowding", 100_000)
+    ids = one(conn, "other"), one(conn, "another")
+    daemon = Daemon(connect())
+    daemon.claimer.leasing.turns.patience = 60.0  # on a busy machine
+    first = daemon.claim()
+    started = time.monotonic()
+    assert set(first) == {"crowding"}
+    second = daemon.claim()
+    print(f"\nparted in {time.monotonic() - started:.1f} s")
+    assert {"other", "another"} <= set(second)
+    assert ids
+
+
+def test_the_next_emails_of_who_crowded_go_into_its_lane_at_once(conn, connect):
+    bulk(conn, "crowding", 1_000)
+    daemon = Daemon(connect())
+    for _ in range(3):
+        daemon.claim()
+    late, other = one(conn, "crowding"), one(conn, "other")
+    found = dict(
+        conn.execute("select id, lane from outboxd.ready where id = any(%s)", ([late, other],)).fetchall()
+    )
+    assert found[other] == 0
+    assert conn.execute("select kind, key from outboxd.lane where id = %s", (found[late],)).fetchone() == (
+        "tenant", "crowding",
+    )  # fmt: skip
+
+
+def test_many_tenants_that_crowd_share_every_claim(conn, connect):
+    for tenant in "abcde":
+        bulk(conn, tenant, 2_000)
+    daemon = Daemon(connect())
+    daemon.claim()
+    for _ in range(5):
+        claimed = daemon.claim()
+        assert {claimed.count(tenant) for tenant in "abcde"} == {HUNDRED // 5}
+
+
+def test_all_crowds_of_a_queue_are_parted_in_one_pass_that_touches_each_row_once(conn):
+    for tenant in "abc":
+        bulk(conn, tenant, 300)
+    few = [one(conn, f"few{n}") for n in range(30)]
+    conn.execute("create table public.touched (n bigint)")
+    conn.execute(
+        "create function public.note() returns trigger language plpgsql security definer as"
+        " $$ begin insert into public.touched select count(*) from rows; return null; end $$"
+    )
+    conn.execute(
+        "create trigger u after update on outboxd.ready referencing new table as rows"
+        " for each statement execute function public.note()"
+    )
+    queue, priority = conn.execute("select queue, priority from outboxd.ready limit 1").fetchone()
+    at, seen = Slot(queue, 0, priority), 400
+    while seen == 400:
+        seen, after_at, after_id = lease.part(conn, at, few=20, limit=400)
+        at = Slot(queue, 0, priority, after_at, after_id)
+    assert conn.execute("select sum(n) from public.touched").fetchone() == (900,)
+    rows = conn.execute("select id, lane from outboxd.ready").fetchall()
+    assert {lane for id_, lane in rows if id_ in few} == {0}
+    assert len({lane for _, lane in rows}) == 4
+
+
+def test_where_nobody_uses_tenants_nothing_is_remembered(conn, connect):
+    bulk(conn, "", 300)
+    daemon = Daemon(connect())
+    for _ in range(3):
+        daemon.claim()
+    turns = daemon.claimer.leasing.turns
+    assert (turns.crowded, len(turns._recent)) == (None, 0)
+    assert conn.execute("select count(*) from outboxd.lane").fetchone() == (0,)
+
+
+def test_tenants_with_few_emails_each_get_no_lanes(conn, connect):
+    for n in range(300):
+        one(conn, f"t{n}")
+    daemon = Daemon(connect())
+    for _ in range(3):
+        daemon.claim()
+    assert conn.execute("select count(*) from outboxd.lane").fetchone() == (0,)
+
+
+def test_a_claim_that_is_small_finds_the_crowd_too(conn, connect):
+    bulk(conn, "crowding", 500)
+    late = one(conn, "other")
+    daemon = Daemon(connect())
+    _scan_from_head(daemon.claimer, daemon.conn)
+    taken: list[int] = []
+    while late not in taken:
+        if daemon.claimer.leasing.turns.part(daemon.conn):
+            daemon.claimer.head_due = 0.0
+        _fill(daemon.claimer, daemon.conn, 3)
+        taken += daemon.taken()
+    assert len(taken) <= 30, "7 claims of 3 show a crowd of 20"
+
+
+@pytest.mark.parametrize("kind", ["campaign", "tenant", "type", "queue", "provider_minute"])
+def test_what_a_limit_holds_waits_in_its_lane_until_that_opens_and_so_do_new_emails(conn, kind):
+    columns = {"campaign": "spring", "tenant": "acme", "queue": "transactional"}
+    key = columns.get(kind, {"type": "welcome", "provider_minute": "example.org"}.get(kind))
+    first = insert(conn, **columns)
+    (email,) = claim(conn)
+    free_at = datetime.now(UTC) + timedelta(hours=1)
+    settle_parcel(conn, Parcel((email,)), Limited(kind, key, free_at), asked_at=None)
+    second = insert(conn, **columns)
+    found = dict(conn.execute("select id, lane from outboxd.ready").fetchall())
+    assert found[first] == found[second] > 0
+    assert all(one.due_in > 3000 for one in lease.slots(conn, "default"))
+    (open_,) = lease.slots(conn, "default", now=free_at + timedelta(seconds=1))
+    assert open_.due_in < 0
+
+
+def test_a_new_email_goes_into_the_lane_that_is_closed_longest(conn):
+    now = datetime.now(UTC)
+    draw = random.Random(7)
+    hours = {"campaign": 1, "tenant": 2, "provider": 3}
+    keys = {"campaign": "spring", "tenant": "acme", "provider": "example.org"}
+    for _ in range(5):
+        ids = {}
+        for kind in draw.sample(list(hours), 3):
+            hours[kind] = draw.randint(1, 1000) * 1000 + len(ids)
+            conn.execute("delete from outboxd.lane where kind = %s", (kind,))
+            ids[kind] = pause.lane(conn, kind, keys[kind], closed_until=now + timedelta(seconds=hours[kind]))
+        id_ = insert(conn, campaign="spring", tenant="acme")
+        (lane,) = conn.execute("select lane from outboxd.ready where id = %s", (id_,)).fetchone()
+        assert lane == ids[max(hours, key=lambda kind: hours[kind])]
+
+
+def test_lanes_that_opened_long_ago_take_no_new_emails_but_those_of_tenants(conn):
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    pause.lane(conn, "provider", "example.org", closed_until=long_ago)
+    pause.lane(conn, "type", "welcome")
+    id_ = insert(conn, tenant="acme")
+    assert conn.execute("select lane from outboxd.ready where id = %s", (id_,)).fetchone() == (0,)
+    lane = pause.lane(conn, "tenant", "acme", closed_until=long_ago)
+    id_ = insert(conn, tenant="acme")
+    assert conn.execute("select lane from outboxd.ready where id = %s", (id_,)).fetchone() == (lane,)
