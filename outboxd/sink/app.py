@@ -52,6 +52,8 @@ class Sink:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"].rstrip("/")
         call, body = f"{method} {path}", await _body(receive)
+        if body is None:
+            return
         if call in {SINGLE, BATCH}:
             reply = self.provider.ask(headers, body, call=call)
         else:
@@ -95,10 +97,13 @@ SPOILED: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """All of it; None where the client left before its end, so that half a request is no request."""
     parts, size, more = [], 0, True
     while more and size <= MOST_BODY:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         more = message.get("more_body", False)

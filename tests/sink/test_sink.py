@@ -202,3 +202,19 @@ def test_an_unknown_fault_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown fault 'nonsense'"):
         parse_fault("nonsense:0.5")
     assert parse_fault("slow:0.5:3").argument == 3
+
+
+def test_half_a_request_is_no_request(served):
+    import socket
+    from urllib.parse import urlsplit
+
+    body = json.dumps(payload()).encode()
+    head = f"POST /emails HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nauthorization: Bearer re_t\r\nidempotency-key: k\r\ncontent-length: {len(body)}\r\n\r\n"
+    where = urlsplit(served.url)
+    with socket.create_connection((where.hostname, where.port)) as half:
+        half.sendall(head.encode() + body[:-5])
+    headers = HEADERS | {"idempotency-key": "k"}
+    whole = httpx.post(f"{served.url}/emails", content=body, headers=headers)
+    assert whole.status_code == 200
+    until(lambda: served.provider.summary()["requests"] >= 1, what="the whole request")
+    assert served.provider.summary()["verdicts"] == {"new": 1}
