@@ -1,0 +1,28 @@
+"""`python -m tests.faults --seed N --profile quick|short|full|zombies [--tree PATH]`: exit 0 green, 1 red."""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+from . import HELPERS  # noqa: F401 - puts the tests' helpers on the path
+from .plan import PLANS
+from .run import ROOT, run, tell
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--profile", choices=PLANS, default="short")
+    parser.add_argument(
+        "--tree", type=Path, default=ROOT, help="the source tree whose daemon is put to the test"
+    )
+    options = parser.parse_args()
+    print(f"plan {options.profile}, seed {options.seed}, tree {options.tree}", flush=True)
+    report = run(options.profile, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
+    tell(report, lambda text: print(text, flush=True))
+    return 0 if report.green else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Applications: threads that insert, roll back, cancel and replace, and write down what they believe of each email."""
+
+import json
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import psycopg
+
+from .history import Cancel, Insert
+
+SECRET = "https://shop.example/reset?token=planted-7c1e"
+BAD = ("422", "500.1", "accept-reset.1", "reset.2", "not-json.1", "503.2", "concurrent.1")
+INSERT = "insert into outboxd.email (type, payload, scheduled_at) values (%s, %s, %s) returning uid"
+ENQUEUE = (
+    "select uid, duplicate from outboxd.enqueue(payload => %s::jsonb, type => %s, dedupe_key => %s, on_duplicate => %s,"
+    " scheduled_at => clock_timestamp() + %s * interval '1 s')"
+)
+
+
+@dataclass(slots=True)
+class Record:
+    """What all applications believe. Appended to by their threads."""
+
+    inserts: list[Insert] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
+
+
+class Application:
+    """One thread with one connection. It does its share of `emails`, at `rate` a second, and goes on until `stop`."""
+
+    def __init__(
+        self, number: int, url: str, *, seed: int, emails: int, rate: float, stop: threading.Event
+    ) -> None:
+        self.number = number
+        self.record = Record()
+        self.inserted = 0
+        self.refused: list[str] = []
+        self._url, self._emails, self._rate, self._stop = url, emails, rate, stop
+        self._luck = random.Random(seed * 1000 + number)
+        self._conn: psycopg.Connection | None = None
+        self._recent: deque[str] = deque(maxlen=40)
+        self._relaxed = number % 2 == 1
+        self._n = 0
+        self.thread = threading.Thread(target=self._work, name=f"application {number}", daemon=True)
+
+    def _work(self) -> None:
+        began = time.monotonic()
+        while self.inserted < self._emails or not self._stop.is_set():
+            ahead = self.inserted / self._rate - (time.monotonic() - began)
+            if ahead > 0:
+                time.sleep(min(ahead, 0.2))
+                continue
+            try:
+                self._act()
+            except psycopg.OperationalError:
+                self._drop()  # the server is away; the operation has its fate already
+                time.sleep(0.05)
+            except psycopg.Error as error:
+                self.refused.append(f"{type(error).__name__}: {error}"[:300])
+                self._drop()
+        self._drop()
+
+    def _act(self) -> None:
+        draw = self._luck.random()
+        if draw < 0.6:
+            self._insert(rolls_back=False)
+        elif draw < 0.7:
+            self._insert(rolls_back=True)
+        elif draw < 0.85:
+            self._enqueue()
+        else:
+            self._cancel()
+
+    def _insert(self, *, rolls_back: bool) -> None:
+        made = [self._new() for _ in range(self._luck.randint(1, 25))]
+        kind = self._luck.choice(
+            ("welcome", "newsletter", "newsletter", "drip" if self._luck.random() < 0.2 else "invoice")
+        )
+        delay = self._luck.choice((None, None, None, 0.5, 1.5))
+        self.record.inserts += made
+        try:
+            conn = self._connection()
+            for insert in made:
+                row = conn.execute(
+                    INSERT, (kind, self._payload(insert.marker), self._at(conn, delay))
+                ).fetchone()
+                insert.uid = str(row[0])
+            if rolls_back:
+                conn.rollback()
+                return
+            self._commit(made)
+        finally:
+            self.inserted += len(made)
+        self._recent.extend(insert.uid for insert in made if insert.uid)
+
+    def _at(self, conn: psycopg.Connection, delay: float | None) -> object:
+        if delay is None:
+            return conn.execute("select clock_timestamp()").fetchone()[0]
+        return conn.execute("select clock_timestamp() + %s * interval '1 s'", (delay,)).fetchone()[0]
+
+    def _enqueue(self) -> None:
+        """Two of three times with a key that was used before; half of them replace."""
+        insert = self._new()
+        insert.dedupe_key = f"k{self.number}-{self._luck.randint(0, 3 + self.inserted // 3)}"
+        how = self._luck.choice(("ignore", "replace", "replace"))
+        self.record.inserts.append(insert)
+        self.inserted += 1
+        conn = self._connection()
+        values = (
+            self._payload(insert.marker),
+            "welcome",
+            insert.dedupe_key,
+            how,
+            self._luck.choice((0.0, 1.0)),
+        )
+        uid, insert.duplicate = conn.execute(ENQUEUE, values).fetchone()
+        insert.uid = str(uid)
+        self._commit([insert])
+
+    def _cancel(self) -> None:
+        if not self._recent:
+            return
+        uid = self._luck.choice(self._recent)
+        conn = self._connection()
+        conn.execute("set local synchronous_commit = on")  # what is promised to a person waits for the disk
+        certain = conn.execute("select outboxd.cancel(%s)", (uid,)).fetchone()[0]
+        try:
+            conn.commit()
+        except psycopg.OperationalError:
+            self.record.cancels.append(Cancel(uid, "ambiguous", time.time(), certain))
+            self._drop()
+            raise
+        self.record.cancels.append(Cancel(uid, "acked", time.time(), certain))
+
+    def _commit(self, made: list[Insert]) -> None:
+        for insert in made:
+            insert.fate = "ambiguous"
+        assert self._conn is not None
+        try:
+            self._conn.commit()
+        except psycopg.OperationalError:
+            self._drop()
+            raise
+        for insert in made:
+            insert.fate, insert.at = "acked", time.time()
+
+    def _new(self) -> Insert:
+        self._n += 1
+        marker = f"m{self.number}x{self._n}@example{self._luck.randint(1, 5)}.org"
+        return Insert(marker, "aborted", time.time(), relaxed=self._relaxed)
+
+    def _payload(self, marker: str) -> str:
+        to = [marker]
+        if self._luck.random() < 0.02:
+            to.append(f"fault+{self._luck.choice(BAD)}@example.org")
+        return json.dumps(
+            {"from": "Shop <hi@shop.example>", "to": to, "subject": "Hello", "html": f"<p>{SECRET}</p>"}
+        )
+
+    def _connection(self) -> psycopg.Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = psycopg.connect(self._url, application_name=f"app {self.number}", connect_timeout=2)
+            self._conn.execute(f"set synchronous_commit = {'off' if self._relaxed else 'on'}")
+            self._conn.commit()
+        return self._conn
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()

@@ -1,0 +1,171 @@
+"""The daemons of a run: real processes, each behind proxies of its own, forked from one that imported everything."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from waiting import until
+
+from .proxy import Proxies
+
+LAUNCH = Path(__file__).with_name("launch.py")
+KEY = "re_planted_5f2c91d0b7aa4e"
+
+
+class Zygote:
+    """Has imported the tree's outboxd once; forks a daemon when it is asked to."""
+
+    def __init__(self, tree: Path, lease: float, log: Path) -> None:
+        self.exits: dict[int, int] = {}
+        self._pids: list[int] = []
+        self._changed = threading.Condition()
+        command = [sys.executable, "-P", str(LAUNCH), str(tree), str(lease), "serve"]
+        with log.open("ab") as err:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True
+            )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"the daemon's tree does not start: {log.read_text()[-2000:]}")
+        threading.Thread(target=self._read, name="zygote", daemon=True).start()
+
+    def fork(self, env: dict[str, str], log: Path) -> int:
+        """A new daemon's process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"env": env, "log": str(log)}) + "\n")
+        self._process.stdin.flush()
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._pids, 20), "no daemon was forked"
+            return self._pids.pop()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            word, *numbers = line.split()
+            with self._changed:
+                if word == "pid":
+                    self._pids.append(int(numbers[0]))
+                else:
+                    self.exits[int(numbers[0])] = int(numbers[1])
+                self._changed.notify_all()
+
+
+class Slot:
+    """A place for one daemon at a time. `armed` names the point of the path at which it is to be killed."""
+
+    def __init__(self, number: int, home: Path) -> None:
+        self.number = number
+        self.log = home / f"daemon-{number}.log"
+        self.env: dict[str, str] = {}
+        self.pid = 0
+        self.stopped = False
+        self.armed: str | None = None
+        self.fired = threading.Event()
+        self._mutex = threading.Lock()
+
+    def on_point(self, name: str) -> bool:
+        """Kill the daemon if this is where it is to die."""
+        if self.armed != name:
+            return False
+        with self._mutex:
+            if self.armed != name:
+                return False
+            self.armed = None
+        self.kill()
+        self.fired.set()
+        return True
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+        self.stopped = number == signal.SIGSTOP or (
+            self.stopped and number not in {signal.SIGCONT, signal.SIGKILL}
+        )
+
+
+class Fleet:
+    """All slots with their proxies."""
+
+    def __init__(
+        self, number: int, tree: Path, home: Path, *, lease: float, proxies: Proxies, postgres: str, sink: tuple[str, int],
+        url: Callable[[int], str],
+    ) -> None:  # fmt: skip
+        self.home = home
+        self.zygote = Zygote(tree, lease, home / "zygote.log")
+        self._tree, self._lease = tree, lease
+        self.slots = [Slot(place, home) for place in range(number)]
+        credentials = home / "credentials"
+        credentials.mkdir(exist_ok=True)
+        (credentials / "resend_api_key").write_text(KEY)
+        for slot in self.slots:
+            database = proxies.gate("pg", postgres, slot.on_point)
+            provider = proxies.gate("esp", sink, slot.on_point)
+            slot.env = environment(url(database.port), f"http://{sink[0]}:{sink[1]}", credentials)
+            slot.env["FAULTS_GATE"] = f"{sink[1]}:{provider.port}"
+
+    def start(self, slot: Slot, *, cold: bool = False) -> None:
+        """A new daemon in the slot; `cold` with an interpreter of its own."""
+        slot.stopped, slot.armed = False, None
+        slot.fired.clear()
+        if not cold:
+            slot.pid = self.zygote.fork(slot.env, slot.log)
+            return
+        command = [sys.executable, "-P", str(LAUNCH), str(self._tree), str(self._lease), "once"]
+        with slot.log.open("ab") as out:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=slot.env
+            )
+        slot.pid = process.pid
+        threading.Thread(target=self._reap, args=(process,), daemon=True).start()
+
+    def ended(self, slot: Slot) -> int | None:
+        """The exit code of the slot's daemon; None while it runs."""
+        return self.zygote.exits.get(slot.pid)
+
+    def wait(self, slot: Slot, within: float) -> int:
+        until(lambda: self.ended(slot) is not None, within=within, what=f"daemon {slot.pid} to end")
+        return self.zygote.exits[slot.pid]
+
+    def close(self) -> None:
+        for slot in self.slots:
+            slot.kill()
+        self.zygote.close()
+
+    def _reap(self, process: "subprocess.Popen[bytes]") -> None:
+        self.zygote.exits[process.pid] = process.wait()
+
+
+def environment(database: str, api_url: str, credentials: Path) -> dict[str, str]:
+    """A daemon's. The lease is what the configuration allows; `launch.py` makes it short."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {
+        "DATABASE_URL": database,
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        "RESEND_API_URL": api_url,
+        "OUTBOXD_RESEND__DEADLINE": "1s",
+        "OUTBOXD_SENDER__LEASE": "11s",
+        "OUTBOXD_SENDER__THREADS": "6",
+        "OUTBOXD_SENDER__CRASH_LIMIT": "0",
+        "OUTBOXD_HEALTH__LISTEN": "",
+        "OUTBOXD_LOG__FORMAT": "json",
+    }
+
+
+def tcp_url(port: int, database: str, user: str = "outboxd_fault_daemon") -> str:
+    return f"postgresql://{user}@127.0.0.1:{port}/{quote(database)}?sslmode=disable&gssencmode=disable"

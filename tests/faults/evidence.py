@@ -1,0 +1,69 @@
+"""Gather a run's evidence into a history."""
+
+import psycopg
+
+from .daemons import KEY
+from .history import Ask, History, Move, Row
+from .world import DRIP, World
+
+MOVES = """
+select n, extract(epoch from at)::float8, xid, who, place, gone, ids, tag, extract(epoch from until)::float8
+from faults.move order by n
+"""
+ROWS = """
+select email.id, email.uid::text, email.recipients[1], email.type, email.dedupe_key,
+  coalesce(delivery.state, case dead_letter.certainty when 'not_accepted' then 'dead' when 'maybe_accepted' then 'unknown' end),
+  delivery.provider_id, coalesce(delivery.attempts, dead_letter.attempts, 0), dead_letter.error_class
+from outboxd.email
+left join outboxd.delivery on delivery.id = email.id
+left join outboxd.dead_letter on dead_letter.id = email.id
+"""
+CONNECTIONS = 10  # of one daemon, with those that a restart leaves behind for a moment
+
+
+def history(world: World) -> History:
+    """All that is known, after the last drain."""
+    with world.connect() as conn:
+        moves = [Move(*row[:6], tuple(row[6]), *row[7:]) for row in conn.execute(MOVES).fetchall()]
+        rows = {row[0]: Row(*row) for row in conn.execute(ROWS).fetchall()}
+    asks = [
+        Ask(e.n, e.at, e.key, e.sha256, tuple(e.uids), tuple(e.to), e.verdict, tuple(e.provider_ids), e.fault)
+        for e in list(world.running.provider.entries)
+        if e.verdict != "read"
+    ]
+    return History(
+        moves=moves,
+        rows=rows,
+        asks=asks,
+        inserts=[insert for app in world.applications for insert in app.record.inserts],
+        cancels=[cancel for app in world.applications for cancel in app.record.cancels],
+        injected=sorted(world.injected, key=lambda fault: fault.at),
+        limits=[DRIP] if any(row.type == DRIP.type for row in rows.values()) else [],
+        samples=world.samples,
+        leaks=list(leaks(world)),
+        aged=world.aged,
+        most_connections=CONNECTIONS * len(world.fleet.slots) * 2,
+    )
+
+
+def leaks(world: World):
+    """Planted secrets and addresses in the daemons' logs, arguments, environment, and in the server's view of them."""
+    planted = {"the API key": KEY, "a reset link": "token=planted-7c1e", "an address": "@example1.org"}
+    for slot in world.fleet.slots:
+        log = slot.log.read_text("utf-8", "replace") if slot.log.exists() else ""
+        for what, secret in planted.items():
+            if secret in log:
+                place = log.index(secret)
+                yield f"{what} in the log of daemon {slot.number}: …{log[max(0, place - 200) : place + 40]!r}"
+    for slot in world.fleet.slots:
+        for file in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{slot.pid}/{file}", "rb") as text:
+                    if KEY.encode() in text.read():
+                        yield f"the API key in {file} of daemon {slot.number}"
+            except OSError:
+                continue
+    with world.connect() as conn:
+        for (query,) in conn.execute("select query from pg_stat_activity where query is not null").fetchall():
+            if any(secret in query for secret in planted.values()) and "planted" not in psycopg.__name__:
+                yield f"a planted secret in pg_stat_activity: {query[:80]!r}"

@@ -1,0 +1,138 @@
+"""What is known of one run: the evidence that the checker judges. Plain values; times are Unix seconds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Fate = Literal["acked", "aborted", "ambiguous"]
+ENDS = ("sent", "suppressed", "cancelled", "expired")
+BURIED = ("dead", "unknown")
+
+
+class Move(NamedTuple):
+    """One statement's work in one table of a state, in the order in which the database wrote it.
+
+    `place`: ready, lease, batch, an end's name, dead, unknown; open (its ambiguity), window (its first ask moved),
+    batch_open, batch_bytes, renewed. `tag`: the lease or the batch.
+    """
+
+    n: int
+    at: float
+    xid: int
+    who: str
+    place: str
+    gone: bool
+    ids: tuple[int, ...]
+    tag: str | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One email in the database after the run; `marker` is the recipient that names it, `end` its state's table."""
+
+    id: int
+    uid: str
+    marker: str
+    type: str = "welcome"
+    dedupe_key: str | None = None
+    end: str | None = None
+    provider_id: str | None = None
+    attempts: int = 0
+    error_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request in the provider's ledger."""
+
+    n: int
+    at: float
+    key: str
+    sha256: str
+    uids: tuple[str, ...]
+    to: tuple[str, ...]
+    verdict: str
+    provider_ids: tuple[str, ...] = ()
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Insert:
+    """What an application believes of one email. `relaxed`: committed without waiting for the disk."""
+
+    marker: str
+    fate: Fate
+    at: float
+    uid: str | None = None
+    dedupe_key: str | None = None
+    duplicate: bool = False
+    relaxed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """An application's cancel: `certain` is the answer that it got; None where it got none."""
+
+    uid: str
+    fate: Fate
+    at: float
+    certain: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault: when it began and ended, and what it was."""
+
+    at: float
+    until: float
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` emails of the type within any `per` seconds."""
+
+    type: str
+    most: int
+    per: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one look at the server's sessions saw: the daemons' connections, and their oldest transaction in seconds."""
+
+    at: float
+    connections: int
+    oldest: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken invariant. `uid` or `marker` names the first offender."""
+
+    rule: str
+    text: str
+    uid: str | None = None
+    marker: str | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All of it."""
+
+    moves: Sequence[Move] = ()
+    rows: Mapping[int, Row] = field(default_factory=dict)
+    asks: Sequence[Ask] = ()
+    inserts: Sequence[Insert] = ()
+    cancels: Sequence[Cancel] = ()
+    injected: Sequence[Injected] = ()
+    limits: Sequence[Limit] = ()
+    samples: Sequence[Sample] = ()
+    leaks: Sequence[str] = ()
+    aged: Mapping[str, float] = field(default_factory=dict)
+    deadline: float = 1.0
+    most_connections: int = 1000

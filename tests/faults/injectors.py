@@ -1,0 +1,200 @@
+"""The faults that a run injects, each a step that ends by itself or is ended by `heal`. Each is logged when it struck."""
+
+import heapq
+import itertools
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from outboxd.sink.options import Fault
+
+from . import specials
+from .daemons import Slot
+from .plan import Step
+from .world import World
+
+SHARES = {
+    "hang": 0.15,
+    "accept-hang": 0.15,
+    "drip": 0.15,
+    "slow": 0.15,
+    "huge": 0.2,
+    "revoked": 0.1,
+    "domain": 0.05,
+}
+SHARE = 0.3
+ARGUMENTS = {"slow": 0.5, "429": 1.0}
+PAUSING = {"domain", "revoked", "daily-quota", "monthly-quota", "400", "422"}
+PATIENCE = 10.0  # seconds in which a fault of the provider must meet a request
+POINT_WITHIN = 3.0  # seconds that a daemon gets to come to the point where it dies
+
+
+@dataclass(slots=True)
+class Injector:
+    """Runs steps on the main thread; what lasts is ended by `expire`."""
+
+    world: World
+    seed: int
+    luck: random.Random = field(init=False)
+    ends: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    count: itertools.count = field(default_factory=itertools.count)
+    busy: set[str] = field(default_factory=set)
+    kills: int = 0
+
+    def __post_init__(self) -> None:
+        self.luck = random.Random(self.seed)
+
+    def run(self, step: Step) -> None:
+        self.expire()
+        self.all_run()
+        match step.kind:
+            case "kill":
+                self._kill(step.what)
+            case "zombie":
+                self._zombie()
+            case "postgres":
+                self._postgres(step.what)
+            case "esp":
+                self._esp(step.what)
+            case "proxy pg" | "proxy esp":
+                self._proxy(step.kind[6:], step.what)
+            case special:
+                specials.RUN[special](self)
+
+    def expire(self) -> None:
+        """End the faults whose time is over."""
+        while self.ends and self.ends[0][0] <= time.monotonic():
+            heapq.heappop(self.ends)[2]()
+
+    def wait_free(self, what: str) -> None:
+        """Until no fault of this kind is at work any more; "" for any."""
+        while what in self.busy or (self.ends and not what):
+            threading.Event().wait(0.02)
+            self.expire()
+
+    def later(self, seconds: float, end: Callable[[], None]) -> None:
+        heapq.heappush(self.ends, (time.monotonic() + seconds, next(self.count), end))
+
+    def running(self) -> list[Slot]:
+        return [slot for slot in self.world.fleet.slots if not slot.stopped]
+
+    def heal(self) -> None:
+        """End every fault, resume what faults made the daemons pause, and see that all daemons run."""
+        self.wait_free("")
+        self.all_run()
+        self.resume()
+
+    def all_run(self) -> None:
+        """Start again, as a service manager does, what could not reach the database at its start. Nothing else may end."""
+        for slot in self.world.fleet.slots:
+            if (code := self.world.fleet.ended(slot)) is None:
+                continue
+            last = slot.log.read_text("utf-8", "replace")[-3000:]
+            assert "cannot reach the database" in last.splitlines()[-1], (
+                f"daemon {slot.number} ended by itself ({code}): {last}"
+            )
+            self.world.marks["restarted"] += 1
+            self.world.fleet.start(slot)
+
+    def _kill(self, point: str) -> None:
+        candidates = self.running()
+        while len(candidates) < 2:
+            threading.Event().wait(0.05)
+            self.expire()
+            candidates = self.running()
+        slot = self.luck.choice(candidates)
+        began, what = time.time(), point
+        if point in {"startup", "ask_connect"}:
+            slot.kill()
+            self.world.fleet.start(slot)
+        if point == "random":
+            threading.Event().wait(self.luck.uniform(0.0, 0.2))
+            slot.kill()
+        else:
+            slot.armed = point
+            if not slot.fired.wait(POINT_WITHIN):
+                what, slot.armed = "random", None
+                slot.kill()
+        self.kills += 1
+        self.world.note("kill", what, began)
+        self.world.fleet.start(slot, cold=self.kills % 10 == 0)
+
+    def _zombie(self) -> None:
+        """Stop one daemon for longer than its lease; the others go on."""
+        candidates = self.running()
+        while len(candidates) < 2:
+            threading.Event().wait(0.05)
+            self.expire()
+            candidates = self.running()
+        slot, began = self.luck.choice(candidates), time.time()
+        lasts = self.world.plan.lease * self.luck.uniform(1.2, 1.6)
+        slot.signal(signal.SIGSTOP)
+        self.world.marks["zombie"] += 1
+
+        def wake() -> None:
+            slot.signal(signal.SIGCONT)
+            self.world.note("zombie", f"daemon {slot.number}", began, time.time() + self.world.plan.lease)
+
+        self.later(lasts, wake)
+        threading.Event().wait(0.3)
+
+    def _postgres(self, mode: str) -> None:
+        began = time.time()
+        self.world.postgres.stop("fast" if mode == "fast" else "immediate")
+        threading.Event().wait(self.luck.uniform(0.0, 0.3))
+        self.world.postgres.start()
+        self.world.note("postgres", mode, began)
+        threading.Event().wait(self.luck.uniform(0.1, 0.8))
+
+    def _esp(self, kind: str) -> None:
+        """A share of requests meets the fault, until it struck at least once."""
+        self.wait_free("esp fault")
+        provider, began = self.world.running.provider, time.time()
+        share = min(1.0, SHARES.get(kind, SHARE) * self.world.plan.level)
+        before = self._faults(kind)
+        provider.control({"faults": (Fault(kind, share, ARGUMENTS.get(kind)),)})
+        self.busy.add("esp fault")
+
+        def end() -> None:
+            struck = self._faults(kind) > before
+            if not struck and time.time() < began + PATIENCE:
+                provider.control({"faults": (Fault(kind, 1.0, ARGUMENTS.get(kind)),)})
+                self.later(0.3, end)
+                return
+            provider.control({"faults": ()})
+            self.busy.discard("esp fault")
+            if struck:
+                self.world.note("esp", kind, began)
+            if kind in PAUSING:
+                self.resume()
+
+        self.later(self.world.plan.lasts, end)
+
+    def _faults(self, kind: str) -> int:
+        return sum(entry.fault == kind for entry in list(self.world.running.provider.entries))
+
+    def resume(self) -> None:
+        """What a person does once the provider is well again."""
+        with self.world.connect("faults") as conn:
+            conn.execute("select outboxd.resume(kind, key) from outboxd.pause")
+            conn.execute("select outboxd.resume('breaker', account) from outboxd.breaker")
+
+    def _proxy(self, side: str, kind: str) -> None:
+        self.wait_free(side)
+        began, struck = time.time(), self.world.proxies.network.struck
+        before = struck[side, kind]
+        self.world.proxies.begin(side, kind, self.world.plan.level)
+        self.busy.add(side)
+
+        def end() -> None:
+            if struck[side, kind] == before and time.time() < began + PATIENCE:
+                self.later(0.3, end)
+                return
+            self.world.proxies.end(side)
+            self.busy.discard(side)
+            self.world.note(f"proxy {side}", kind, began)
+
+        self.later(self.world.plan.lasts, end)

@@ -1,0 +1,141 @@
+"""The program inside the daemon's process: `outboxd run` with times that fit a harness, alone or forked on demand.
+
+Run as `python -P launch.py TREE LEASE once|serve`. TREE is the source tree whose outboxd is run. Nothing of the
+package is replaced but constants: a lease of seconds, and the margins that hang on it, in proportion. `serve` imports
+everything once and forks a daemon for each JSON line {"env", "log"} on its input; it answers `pid N` and `exit N CODE`.
+"""
+
+import ctypes
+import dataclasses
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import traceback
+from datetime import timedelta
+
+PR_SET_PDEATHSIG = 1
+
+
+def tune(tree: str, lease: float) -> None:
+    """Import outboxd from the tree, and shrink its times."""
+    sys.path.insert(0, tree)
+    import outboxd
+
+    if not outboxd.__file__.startswith(os.path.join(tree, "")):
+        sys.exit(f"outboxd comes from {outboxd.__file__}, not from {tree}")
+    outboxd.__path__.append(tree)  # where its sql and migrations lie
+
+    from outboxd import config
+
+    load = config.load
+
+    def shortened(*args, **options):
+        read = load(*args, **options)
+        sender = dataclasses.replace(read.sender, lease=timedelta(seconds=lease))
+        return dataclasses.replace(read, sender=sender)
+
+    config.load = shortened
+
+    from outboxd import daemon
+    from outboxd.core import batch, retry
+    from outboxd.delivery import reclaimer
+
+    for module, name, value in (
+        (daemon, "MARGIN", timedelta(seconds=lease / 8)),
+        (daemon, "STALLED", 2 * lease),
+        (batch, "SETTLED_AFTER", timedelta(seconds=lease)),
+        (retry, "SUSPECT", timedelta(seconds=2)),
+        (reclaimer, "CALM", lease / 4),
+    ):
+        if not hasattr(module, name):
+            sys.exit(f"{module.__name__}.{name} is gone: the harness must learn its new place")
+        setattr(module, name, value)
+
+
+def through_gate() -> None:
+    """All daemons have one provider's address, as a fleet has; this one's connections to it pass its own gate."""
+    shared, own = (int(port) for port in os.environ["FAULTS_GATE"].split(":"))
+    connect = socket.create_connection
+
+    def connect_by_gate(address, *args, **options):
+        return connect((address[0], own) if address[1] == shared else address, *args, **options)
+
+    socket.create_connection = connect_by_gate
+
+
+def run() -> int:
+    through_gate()
+    from outboxd.cli.main import main
+
+    sys.argv = ["outboxd", "run"]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become(env: dict[str, str], log: str) -> None:
+    """In the child: a daemon like any other, with its own log, environment and luck."""
+    die_with_parent()
+    out = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (out, 1), (out, 2)):
+        os.dup2(source, target)
+    os.environ.clear()
+    os.environ.update(env)
+    random.seed()
+    code = 70
+    try:
+        code = run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve() -> None:
+    from outboxd import daemon, telemetry  # noqa: F401 - imported once for all children
+    from outboxd.cli import main, run  # noqa: F401
+
+    print("ready", flush=True)
+    pending = b""
+    while True:
+        if select.select([0], [], [], 0.02)[0]:
+            came = os.read(0, 1 << 16)
+            if not came:
+                return
+            *lines, pending = (pending + came).split(b"\n")
+            for line in lines:
+                wanted = json.loads(line)
+                pid = os.fork()
+                if pid == 0:
+                    become(wanted["env"], wanted["log"])
+                print(f"pid {pid}", flush=True)
+        reap()
+
+
+def reap() -> None:
+    try:
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            print(f"exit {ended[0]} {os.waitstatus_to_exitcode(ended[1])}", flush=True)
+    except ChildProcessError:
+        return
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    tune(os.path.abspath(sys.argv[1]), float(sys.argv[2]))
+    if sys.argv[3] == "once":
+        sys.exit(run())
+    serve()

@@ -1,0 +1,84 @@
+"""What one run does: sizes, and the seeded list of faults in their order."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from outboxd.sink.options import FAULTS
+
+from .toxics import KINDS
+
+POINTS = (
+    "startup", "claim_before_commit", "claim_commit_unanswered", "claim_done", "ask_connect", "ask_part",
+    "ask_unanswered", "ask_answered", "settle_begins", "settle_before_commit", "settle_commit_unanswered",
+    "settle_done", "reclaim_before_commit", "reclaim_commit_unanswered", "reclaim_done",
+)  # fmt: skip
+SPECIALS = ("poison", "pinned", "crowded", "aged", "terminated", "sigterm")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes of one run. `rounds` end with healing and a drain; counts are per run."""
+
+    name: str
+    emails: int
+    daemons: int
+    rounds: int
+    kills: int
+    zombies: int
+    immediate: int
+    fast: int
+    esp: tuple[str, ...]
+    proxies: tuple[tuple[str, str], ...]
+    specials: tuple[str, ...] = ()
+    level: int = 1
+    lasts: float = 1.5
+    lease: float = 3.0
+    pooler: bool = False
+    rate: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault, and what of it."""
+
+    kind: str
+    what: str = ""
+
+
+EVERY_PROXY = tuple((side, kind) for side in ("pg", "esp") for kind in KINDS)
+SOME_ESP = ("accept-reset", "accept-hang", "500", "429", "truncated", "422")
+PLANS = {
+    "quick": Plan(
+        "quick", emails=1200, daemons=3, rounds=1, kills=15, zombies=4, immediate=2, fast=0, esp=SOME_ESP,
+        proxies=(("pg", "mid_commit_cut"), ("esp", "half_close")), specials=("aged",), lasts=1.0,
+    ),
+    "short": Plan(
+        "short", emails=5000, daemons=4, rounds=3, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),
+        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.5,
+    ),
+    "full": Plan(
+        "full", emails=50_000, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
+        esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5,
+    ),
+    "zombies": Plan(
+        "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),
+    ),
+}  # fmt: skip
+
+
+def steps(plan: Plan, seed: int) -> Iterator[list[Step]]:
+    """The faults of each round, in a seeded order that mixes all kinds."""
+    luck = random.Random(seed)
+    every = [
+        Step("kill", POINTS[n // 2 % len(POINTS)] if n % 2 == 0 else "random") for n in range(plan.kills)
+    ]
+    every += [Step("zombie")] * plan.zombies
+    every += [Step("postgres", "immediate")] * plan.immediate + [Step("postgres", "fast")] * plan.fast
+    every += [Step("esp", kind) for kind in plan.esp]
+    every += [Step(f"proxy {side}", kind) for side, kind in plan.proxies]
+    every += [Step(kind) for kind in plan.specials]
+    luck.shuffle(every)
+    size = -(-len(every) // plan.rounds)
+    for number in range(plan.rounds):
+        yield every[number * size : (number + 1) * size]

@@ -1,0 +1,152 @@
+"""What the provider's ledger must show: one acceptance, one body, no ask without a lease, limits held. Pure."""
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from .history import Ask, History, Injected, Row, Violation
+from .rules_moves import Track
+
+EPSILON = 0.15  # seconds between two clocks of one machine, and between an ask's begin and its arrival
+DELAYING = ("zombie", "proxy esp", "starved")
+
+
+def accepted(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
+    """By uid, the asks that were accepted as new."""
+    found: dict[str, list[Ask]] = defaultdict(list)
+    for ask in asks:
+        if ask.verdict == "new":
+            for uid in ask.uids:
+                found[uid].append(ask)
+    return found
+
+
+def once(history: History) -> Iterator[Violation]:
+    """S3: no email was accepted twice, under whatever keys; nor two emails of one dedupe key."""
+    news = accepted(history.asks)
+    for uid, asks in news.items():
+        if len(asks) > 1:
+            keys = ", ".join(sorted({ask.key or "no key" for ask in asks}))
+            yield Violation("S3", f"accepted {len(asks)} times, under {keys}", uid=uid)
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for row in history.rows.values():
+        if row.dedupe_key is not None and row.uid in news:
+            by_key[row.dedupe_key].append(row.uid)
+    for key, uids in by_key.items():
+        if len(uids) > 1:
+            yield Violation("S3", f"{len(uids)} emails of dedupe key {key} were accepted", uid=uids[0])
+
+
+def same_bytes(history: History) -> Iterator[Violation]:
+    """S4: all bodies under one key are the same bytes."""
+    bodies: dict[str, str] = {}
+    for ask in history.asks:
+        if not ask.key:
+            yield Violation("S4", f"request {ask.n} had no key", uid=ask.uids[0] if ask.uids else None)
+        elif bodies.setdefault(ask.key, ask.sha256) != ask.sha256:
+            yield Violation("S4", f"two bodies under {ask.key}", uid=ask.uids[0] if ask.uids else None)
+
+
+def agreement(history: History) -> Iterator[Violation]:
+    """S2, S5, S13: the database and the provider agree on what was sent, and on its id."""
+    rows = {row.uid: row for row in history.rows.values()}
+    news = accepted(history.asks)
+    for uid, asks in news.items():
+        row = rows.get(uid)
+        if row is None:
+            yield Violation("S2", f"accepted at {asks[0].at:.3f}, but no transaction inserted it", uid=uid)
+        elif row.end not in {"sent", "unknown"}:
+            rule = "S13" if row.end == "dead" else "S5"
+            yield Violation(rule, f"was accepted, but ended as {row.end}", uid=uid, id=row.id)
+        elif row.end == "sent" and row.provider_id not in _ids(asks, uid):
+            text = f"sent as {row.provider_id}, accepted as {', '.join(_ids(asks, uid))}"
+            yield Violation("S5", text, uid=uid, id=row.id)
+    for row in rows.values():
+        if row.end == "sent" and row.uid not in news:
+            yield Violation("S5", "sent, but the provider never accepted it", uid=row.uid, id=row.id)
+
+
+def _ids(asks: Iterable[Ask], uid: str) -> list[str]:
+    return [ask.provider_ids[ask.uids.index(uid)] for ask in asks if len(ask.provider_ids) == len(ask.uids)]
+
+
+def leased(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S8: every ask falls into a lease of each of its emails, but for what a fault made late."""
+    for ask, row, late in late_asks(history, tracks):
+        if late is None:
+            yield Violation(
+                "S8", f"asked at {ask.at:.3f} without ever being leased before", uid=row.uid, id=row.id
+            )
+        elif not excused(history.injected, ask.at - late - history.deadline, ask.at):
+            yield Violation("S8", f"asked {late:.3f} s after its lease had ended", uid=row.uid, id=row.id)
+
+
+def late_asks(history: History, tracks: Mapping[int, Track]) -> Iterator[tuple[Ask, Row, float | None]]:
+    """Asks outside of every lease of their email, and by how many seconds too late; None before any lease."""
+    rows = {row.uid: row for row in history.rows.values()}
+    for ask in history.asks:
+        for uid in ask.uids:
+            row = rows.get(uid)
+            if row is None or row.id not in tracks:
+                continue
+            leases = tracks[row.id].leases
+            ends = [lease.until for lease in leases if lease.began <= ask.at + EPSILON]
+            if not ends:
+                yield ask, row, None
+            elif max(ends) + EPSILON < ask.at:
+                yield ask, row, ask.at - max(ends)
+
+
+def excused(injected: Iterable[Injected], since: float, until: float) -> bool:
+    """Whether a fault that delays requests was at work in this time."""
+    return any(
+        fault.kind.startswith(DELAYING) and fault.at <= until and fault.until >= since for fault in injected
+    )
+
+
+def taken_back(history: History) -> Iterator[Violation]:
+    """S9: what an application was told to be certainly cancelled was never accepted."""
+    news = accepted(history.asks)
+    for cancel in history.cancels:
+        if cancel.fate == "acked" and cancel.certain and cancel.uid in news:
+            yield Violation("S9", f"cancelled at {cancel.at:.3f} for certain, and accepted", uid=cancel.uid)
+
+
+def old_keys(history: History) -> Iterator[Violation]:
+    """S10: what was asked 23 hours ago and never answered is not asked again."""
+    for ask in history.asks:
+        for uid in ask.uids:
+            if uid in history.aged and ask.at > history.aged[uid] + EPSILON:
+                yield Violation("S10", "asked again after 23 hours without an answer", uid=uid)
+
+
+def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S12: no sliding window holds more acceptances than its limit allows."""
+    kinds = {row.uid: row.type for row in history.rows.values()}
+    late = {(ask.n, row.uid) for ask, row, _ in late_asks(history, tracks)}
+    for limit in history.limits:
+        times = sorted(
+            ask.at
+            for ask in history.asks
+            if ask.verdict == "new"
+            for uid in ask.uids
+            if kinds.get(uid) == limit.type and (ask.n, uid) not in late
+        )
+        if not times:
+            yield Violation("S12", f"nothing of type {limit.type} was accepted: its limit was not tried")
+        for place, at in enumerate(times):
+            held = place + 1 - bisect.bisect_right(times, at - limit.per)
+            if held > limit.most:
+                text = f"{held} of type {limit.type} within {limit.per:g} s at {at:.3f}, allowed {limit.most}"
+                yield Violation("S12", text)
+                break
+
+
+def together(history: History) -> Iterator[Violation]:
+    """S14: what travelled in one accepted request ended together."""
+    ends = {row.uid: row.end for row in history.rows.values()}
+    for ask in history.asks:
+        if ask.verdict == "new" and len(ask.uids) > 1:
+            found = Counter(ends.get(uid) for uid in ask.uids)
+            if len(found) > 1:
+                yield Violation("S14", f"the members of {ask.key} ended as {dict(found)}", uid=ask.uids[0])

@@ -1,0 +1,146 @@
+"""What the record of moves must show: each email in one place, moved only as it may, and only by whom holds it. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .history import BURIED, ENDS, History, Move, Violation
+
+TOLERANCE = 0.05  # seconds between reading the clock and writing the move
+LEGAL = {
+    None: {"ready"},
+    "ready": {"lease", *ENDS, *BURIED},
+    "lease": {"ready", "batch", *ENDS, *BURIED},
+    "batch": {"lease", *ENDS, *BURIED},
+    "dead": {"sent"},
+    "unknown": {"sent"},
+}
+HOMES = ("ready", *ENDS, *BURIED)
+
+
+@dataclass(slots=True)
+class Lease:
+    """One email's time in one lease; `ended` is None while it lasts."""
+
+    tag: str
+    began: float
+    until: float
+    ended: float | None = None
+    ended_by: str = ""
+
+
+@dataclass(slots=True)
+class Track:
+    """Where one email is, and the transaction that is moving it."""
+
+    xid: int = 0
+    home: str | None = None
+    places: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    was_open: bool = False
+    moves: list[Move] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+
+
+def tracks(history: History) -> tuple[dict[int, Track], list[Violation]]:
+    """The way of every email, and what was illegal in it."""
+    found: dict[int, Track] = defaultdict(Track)
+    wrong: list[Violation] = []
+    for move in history.moves:
+        for id_ in move.ids:
+            track = found[id_]
+            if track.moves and move.xid != track.xid:
+                wrong += _finish(id_, track)
+            track.xid = move.xid
+            track.moves.append(move)
+            _apply(track, move)
+            wrong += _word(id_, move)
+    for id_, track in found.items():
+        wrong += _finish(id_, track)
+    return dict(found), wrong
+
+
+def _apply(track: Track, move: Move) -> None:
+    if move.place in {"window", "renewed"}:
+        return
+    place = (move.place, move.tag if move.place in {"lease", "batch"} else None)
+    track.places[place] += -1 if move.gone else 1
+    if move.place != "lease":
+        return
+    if not move.gone:
+        track.leases.append(Lease(move.tag or "", move.at, move.until or move.at))
+        return
+    for lease in reversed(track.leases):
+        if lease.tag == move.tag and lease.ended is None:
+            lease.ended, lease.ended_by = move.at, move.who
+            return
+
+
+def _word(id_: int, move: Move) -> Iterator[Violation]:
+    if move.place == "window" and move.who != "faults":
+        yield Violation(
+            "S10", f"the first ask of an open email was moved at {move.at:.3f} by {move.who}", id=id_
+        )
+
+
+def _finish(id_: int, track: Track) -> Iterator[Violation]:
+    """Judge what one transaction left behind."""
+    held = Counter({place: n for place, n in track.places.items() if n})
+    last = track.moves[-1]
+    where = f"after transaction {track.xid} of {last.who!r} at {last.at:.3f}"
+    if any(n != 1 for n in held.values()):
+        yield Violation("S6", f"{_shown(held)} {where}: left where it was not, or came twice", id=id_)
+    leases = [place for place in held if place[0] == "lease"]
+    if len(leases) > 1:
+        yield Violation("S7", f"in {len(leases)} leases at once {where}", id=id_)
+    homes = [place for place, _ in held if place in HOMES]
+    if leases:
+        homes.append("lease")
+    elif any(place == "batch" for place, _ in held):
+        homes.append("batch")
+    if len(homes) != 1:
+        yield Violation("S6", f"in {homes or 'no table of a state'} {where}", id=id_)
+    home = homes[0] if homes else None
+    if home != track.home and home is not None and home not in LEGAL.get(track.home, ()):
+        yield Violation("S6", f"illegal move {track.home} → {home} {where}", id=id_)
+    is_open = ("open", None) in held
+    if track.was_open and not is_open and home not in ENDS + BURIED:
+        yield Violation("S10", f"its open answer was forgotten {where}", id=id_)
+    track.home, track.was_open, track.places = home, is_open, held
+
+
+def _shown(held: Counter[tuple[str, str | None]]) -> str:
+    return ", ".join(f"{place}×{n}" for (place, _), n in sorted(held.items(), key=str))
+
+
+def early_reclaims(found: Mapping[int, Track]) -> Iterator[Violation]:
+    """S7: only who holds a lease ends it before its time."""
+    for id_, track in found.items():
+        for lease in track.leases:
+            early = lease.ended is not None and lease.ended < lease.until - TOLERANCE
+            if early and lease.ended_by == "outboxd reclaimer":
+                text = f"reclaimed {lease.until - lease.ended:.2f} s before its lease {lease.tag} ran out"
+                yield Violation("S7", text, id=id_)
+
+
+def batches(history: History) -> Iterator[Violation]:
+    """S4, S10: what is stored of a batch does not change, and its ambiguity stays."""
+    for move in history.moves:
+        if move.place == "batch_bytes":
+            yield Violation(
+                "S4", f"the bytes of batch {move.tag} were changed at {move.at:.3f} by {move.who}"
+            )
+        if move.place == "batch_open" and move.gone:
+            yield Violation("S10", f"the open answer of batch {move.tag} was forgotten at {move.at:.3f}")
+
+
+def drained(history: History, found: Mapping[int, Track]) -> Iterator[Violation]:
+    """S1, L1: after healing, every email is at an end, in the record of moves and in the database."""
+    for id_, track in found.items():
+        if track.home not in ENDS + BURIED:
+            yield Violation("L1", f"still in {track.home or 'no table of a state'} at the end", id=id_)
+    for row in history.rows.values():
+        if row.id not in found:
+            yield Violation("L1", "was never queued", id=row.id, uid=row.uid)
+        elif row.end != found[row.id].home:
+            text = f"the database says {row.end}, its moves say {found[row.id].home}"
+            yield Violation("S6", text, id=row.id, uid=row.uid)

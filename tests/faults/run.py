@@ -1,0 +1,151 @@
+"""One run from beginning to end: faults, healing, draining, judging."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outboxd.sink.options import SinkOptions
+from outboxd.sink.server import running_sink
+
+from . import evidence
+from .checker import check, summary, timeline
+from .history import History, Violation
+from .injectors import Injector
+from .plan import PLANS, POINTS, Plan, Step, steps
+from .world import World
+
+DRAIN_WITHIN = (
+    10.0  # seconds after healing, beyond a lease that still lasts and a batch that waits as long again
+)
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it. `violations` and `vacuous` are empty where the run is green."""
+
+    plan: str
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    vacuous: list[str] = field(default_factory=list)
+    failure: str = ""
+    history: History = field(default_factory=History)
+    marks: Counter[str] = field(default_factory=Counter)
+    drains: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    figures: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def green(self) -> bool:
+        return not (self.violations or self.vacuous or self.failure)
+
+
+def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
+    """A whole run of a plan; what it finds is in the report, whatever happens."""
+    return run_plan(PLANS[name], seed, tree=tree, say=say)
+
+
+def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
+    report, began = Report(plan.name, seed), time.monotonic()
+    options = SinkOptions(port=0, rate_limit=None, think_time=0.02, seed=seed, keep=1000)
+    with running_sink(options) as running, World(plan, seed, tree.resolve(), running) as world:
+        try:
+            _storm(world, plan, seed, report, say)
+        except AssertionError as error:
+            report.failure = str(error)
+            say(f"FAILED: {error}")
+        for app in world.applications:
+            app.thread.join(10)
+            if app.refused:
+                report.failure += f"; an application was refused: {app.refused[0]}"
+        report.history = evidence.history(world)
+        report.marks = world.marks
+        report.marks.update(
+            {f"struck {side} {kind}": n for (side, kind), n in world.proxies.network.struck.items()}
+        )
+        report.violations = check(report.history)
+        report.vacuous = list(vacuous(plan, seed, world))
+        report.figures = figures(report)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
+    injector = Injector(world, seed)
+    for slot in world.fleet.slots:
+        world.fleet.start(slot)
+    planned = list(steps(plan, seed))
+    world.start_applications(rate=plan.rate)
+    for number, round_ in enumerate(planned, 1):
+        began = time.monotonic()
+        for step in round_:
+            injector.run(step)
+        if number == len(planned):
+            _finish_inserting(world, injector)
+        injector.heal()
+        if number == len(planned):
+            took = world.drain(DRAIN_WITHIN + 2 * plan.lease)
+            report.drains.append(took)
+            say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s, drained in {took:.1f} s")
+        else:
+            say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s")
+
+
+def _finish_inserting(world: World, injector: Injector) -> None:
+    """Let applications end their share while the daemons go on dying."""
+    injector.wait_free("")
+    world.app_stop.set()
+    while any(app.thread.is_alive() for app in world.applications):
+        injector.run(Step("kill", "random"))
+
+
+def vacuous(plan: Plan, seed: int, world: World) -> list[str]:
+    """Faults that were planned and never struck."""
+    wanted: set[str] = set()
+    for round_ in steps(plan, seed):
+        for step in round_:
+            wanted.add(
+                {"kill": f"kill {step.what}", "zombie": "zombie"}.get(
+                    step.kind, f"{step.kind} {step.what}".strip()
+                )
+            )
+    missing = [name for name in sorted(wanted) if not world.marks[name]]
+    for side, kind in set(plan.proxies):
+        if not world.proxies.network.struck[side, kind]:
+            missing.append(f"proxy {side} {kind} met no connection")
+    return missing
+
+
+def figures(report: Report) -> dict[str, object]:
+    history = report.history
+    verdicts = Counter(ask.verdict for ask in history.asks)
+    fates = Counter(insert.fate for insert in history.inserts)
+    ends = Counter(row.end for row in history.rows.values())
+    kinds = Counter(fault.kind for fault in history.injected)
+    return {
+        "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
+        "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
+        "drained_in": [round(took, 1) for took in report.drains],
+    }  # fmt: skip
+
+
+def tell(report: Report, say=print) -> None:
+    """The outcome for people: figures, the first offender's timeline, and how to see it again."""
+    say(json.dumps(report.figures))
+    for missing in report.vacuous:
+        say(f"never struck: {missing}")
+    if report.violations:
+        say(f"broken: {summary(report.violations)}")
+        for line in timeline(report.history, report.violations[0]):
+            say(line)
+    if report.failure:
+        say(f"failure: {report.failure}")
+    verdict = "green" if report.green else "RED"
+    say(f"{verdict}: plan {report.plan}, seed {report.seed}, {report.seconds:.0f} s")
+    if not report.green:
+        say(f"again: python -m tests.faults --seed {report.seed} --profile {report.plan}")
+
+
+__all__ = ["POINTS", "Report", "run", "run_plan", "tell"]

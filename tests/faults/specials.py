@@ -1,0 +1,182 @@
+"""Rarer faults: poison, a pinned horizon, too few connections, keys that grew old, terminated sessions, SIGTERM."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psycopg
+from waiting import until
+
+from outboxd.sink.options import Fault
+
+from .history import Insert
+
+if TYPE_CHECKING:
+    from .injectors import Injector
+
+POISON = (
+    {"subject": "a\r\nBcc: x@evil.example"},
+    {"to": '"a@evil.example x"@ok.example'},
+    {"headers": {"Bcc": "x@evil.example"}},
+    {"from": "nobody"},
+    {"html": "", "text": ""},
+    {"attachments": [{"filename": "a", "path": "file:///etc/passwd"}]},
+    {"tags": [{"name": "outboxd_uid", "value": "x"}]},
+    {"subject": "nul \x00"},
+    {"to": [f"u{n}@example.org" for n in range(51)]},
+)
+HOSTILE = (
+    {"subject": "\u202egnp.exe \x1b[31m \u2028"},
+    {"html": "<p>" + "x" * 1_000_000 + "</p>"},
+    {"headers": {"X-Deep": json.dumps([[[[1]]]])}},
+    {"subject": "💥" * 200},
+    {"to": ["fault+422@example.org"]},
+    {"to": ["fault+500@example.org"], "once": True},
+)
+
+
+def poison(injector: "Injector") -> None:
+    """Rows that no daemon should like: refused at the INSERT, or sent, or parked with a reason; never a crash."""
+    began, refused = time.time(), 0
+    with injector.world.connect("app poison") as conn:
+        for fields in POISON:
+            try:
+                conn.execute(
+                    "insert into outboxd.email (type, payload) values ('welcome', %s)",
+                    (_body("never@x.org", fields),),
+                )
+            except (psycopg.DataError, psycopg.IntegrityError):
+                refused += 1
+        assert refused == len(POISON), f"{refused} of {len(POISON)} poisoned rows were refused"
+        for fields in HOSTILE:
+            _hostile(injector, conn, dict(fields))
+    injector.world.note("poison", f"{refused} refused, {len(HOSTILE)} inserted", began)
+    injector.world.marks["poison"] += 1
+
+
+def _hostile(injector: "Injector", conn: psycopg.Connection, fields: dict) -> None:
+    marker = f"poison{next(injector.count)}@example.org"
+    most = 2 if fields.pop("once", False) else None
+    if "to" in fields:
+        fields["to"] = [marker, *fields["to"]]
+    conn.execute(
+        "insert into outboxd.email (type, payload, max_attempts) values ('welcome', %s, %s)",
+        (_body(marker, fields), most),
+    )
+    injector.world.applications[0].record.inserts.append(Insert(marker, "acked", time.time(), relaxed=True))
+
+
+def _body(marker: str, fields: dict) -> str:
+    body = {"from": "Shop <hi@shop.example>", "to": [marker], "subject": "Hello", "html": "<p>Hi</p>"}
+    return json.dumps(body | fields)
+
+
+def pinned(injector: "Injector") -> None:
+    """A transaction that keeps vacuum from working, for a while."""
+    world, began = injector.world, time.time()
+    holder = psycopg.connect(world.postgres.url, application_name="holder")
+    holder.execute("set transaction isolation level repeatable read")
+    holder.execute("select count(*) from outboxd.email")
+    injector.world.marks["pinned"] += 1
+
+    def end() -> None:
+        holder.close()
+        world.note("pinned", "a repeatable read transaction", began)
+
+    injector.later(2 * world.plan.lasts, end)
+
+
+def crowded(injector: "Injector") -> None:
+    """No connection is left for anybody: daemons that reconnect are refused (53300)."""
+    world, began = injector.world, time.time()
+    taken: list[psycopg.Connection] = []
+    with world.connect("faults") as conn:
+        try:
+            while len(taken) < 100:
+                taken.append(psycopg.connect(world.postgres.url, application_name="crowd"))
+        except psycopg.OperationalError:
+            world.marks["crowded"] += 1
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'outboxd %'"
+        )
+
+        def fill() -> None:
+            while len(taken) < 100:
+                taken.append(psycopg.connect(world.postgres.url, application_name="crowd"))
+
+        try:
+            fill()
+        except psycopg.OperationalError:
+            threading.Event().wait(world.plan.lasts / 2)
+    for one in taken:
+        one.close()
+    world.note("crowded", f"{len(taken)} connections of others", began)
+
+
+def aged(injector: "Injector") -> None:
+    """Let 24 hours pass for emails whose answer is open: their first ask grows old, and the provider forgets the key."""
+    world = injector.world
+    injector.wait_free("")  # neither a zombie nor a slow proxy asks for them later
+    world.running.provider.control({"faults": (Fault("accept-reset", 0.8),)})
+    try:
+        until(lambda: _age(injector), within=15, what="emails with an open answer in ready")
+    finally:
+        world.running.provider.control({"faults": ()})
+
+
+def _age(injector: "Injector") -> bool:
+    world, began = injector.world, time.time()
+    with psycopg.connect(world.postgres.url, application_name="faults") as conn:
+        found = conn.execute(
+            "select ready.id, email.uid from outboxd.ready join outboxd.email on email.id = ready.id"
+            " join outboxd.progress on progress.id = ready.id where progress.ambiguous for update of ready skip locked limit 5"
+        ).fetchall()
+        if not found:
+            return False
+        ids = [id_ for id_, _ in found]
+        conn.execute(
+            "update outboxd.progress set first_asked_at = first_asked_at - interval '24 h' where id = any(%s)",
+            (ids,),
+        )
+        provider = world.running.provider
+        with provider._lock:
+            for _, uid in found:
+                provider._keys._known.pop(("POST /emails", f"obx1.{uid}.1"), None)
+        world.aged.update({str(uid): time.time() for _, uid in found})
+        conn.commit()
+    world.note("aged", f"{len(found)} emails", began)
+    world.marks["aged"] += 1
+    return True
+
+
+def terminated(injector: "Injector") -> None:
+    """Every session of every daemon is ended by an administrator."""
+    began = time.time()
+    with injector.world.connect("faults") as conn:
+        ended = conn.execute(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outboxd %'"
+        ).fetchone()[0]
+    injector.world.note("terminated", f"{ended} sessions", began)
+    injector.world.marks["terminated"] += 1
+
+
+def sigterm(injector: "Injector") -> None:
+    """An orderly stop at any moment: it ends in time, and leaves no lease."""
+    injector.wait_free("")
+    world, began = injector.world, time.time()
+    slot = injector.luck.choice(injector.running())
+    slot.signal(signal.SIGTERM)
+    code = world.fleet.wait(slot, 12)
+    took = time.time() - began
+    assert code == 0, f"SIGTERM ended with {code} after {took:.1f} s: {slot.log.read_text()[-2000:]}"
+    world.note("sigterm", f"exit {code} after {took:.1f} s", began)
+    world.marks["sigterm"] += 1
+    world.fleet.start(slot)
+
+
+RUN: dict[str, Callable[["Injector"], None]] = {
+    "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "terminated": terminated, "sigterm": sigterm,
+}  # fmt: skip

@@ -1,0 +1,174 @@
+"""Everything of one run: Postgres, the provider, proxies, daemons, applications, and what is seen of them."""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psycopg
+from servers import FAST, binaries
+from waiting import until
+
+from outboxd.db.migrate import migrate
+from outboxd.localpg import LocalPostgres
+from outboxd.sink.options import SinkOptions
+from outboxd.sink.server import Running
+
+from .application import Application
+from .daemons import Fleet, tcp_url
+from .history import Injected, Limit, Sample
+from .plan import Plan
+from .proxy import Proxies
+
+SETTINGS = FAST | {
+    "wal_writer_delay": "10s",  # so that a commit which did not wait is really lost in a crash
+    "max_connections": "60",
+    "log_min_messages": "fatal",
+    "log_min_error_statement": "panic",
+}
+DRIP = Limit("drip", 20, 4.0)
+RULES = """
+alter database postgres set synchronous_commit = off;
+create role outboxd_fault_daemon login in role outboxd_daemon;
+update outboxd.limit_rule set most = null where most is not null;
+update outboxd.queue set backoff_base = '50 ms';
+update outboxd.email_type set backoff_base = null, backoff = null, max_attempts = null, give_up_after = null;
+update outboxd.queue set batch = false where name = 'transactional';
+insert into outboxd.email_type (name, queue) values ('drip', 'transactional') on conflict do nothing;
+insert into outboxd.limit_rule (name, kind, key, most, per) values ('drip', 'type', 'drip', {most}, '{per} s');
+insert into outboxd.breaker (account, open_for) values ('default', '300 ms');
+"""
+BUSY = """
+select exists (select from outboxd.batch)
+  or exists (select from outboxd.ready join outboxd.email on email.id = ready.id where email.type = any (%(types)s))
+  or exists (select from outboxd.lease cross join unnest(lease.ids) as held (id) join outboxd.email on email.id = held.id
+    where email.type = any (%(types)s))
+"""
+FREE = ["welcome", "newsletter", "invoice"]
+SESSIONS = """
+select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start))::float8, 0),
+  coalesce(max(application_name || ': ' || left(query, 80)) filter (
+    where xact_start < clock_timestamp() - interval '5 s'), '')
+from pg_stat_activity where application_name like 'outboxd %%'
+"""
+
+
+STUCK = {
+    "ready by queue, lane, and due in": "select queue, lane, priority, count(*), min(scheduled_at - clock_timestamp())::text"
+    " from outboxd.ready group by 1, 2, 3",
+    "leases": "select cardinality(ids), (lease_until - clock_timestamp())::text from outboxd.lease",
+    "batches": "select queue, lane, (due_at - clock_timestamp())::text, attempts, ambiguous, rejected, last_error from outboxd.batch",
+    "pauses": "select kind, key, reason, (until - clock_timestamp())::text from outboxd.pause",
+    "breaker": "select state, (probe_at - clock_timestamp())::text, cause from outboxd.breaker",
+    "lanes": "select id, kind, key, (closed_until - clock_timestamp())::text from outboxd.lane where id > 0",
+}
+
+
+class World:
+    """The parts of a run; a context manager. Postgres is started and stopped by the thread that made it."""
+
+    def __init__(self, plan: Plan, seed: int, tree: Path, running: Running) -> None:
+        self.plan, self.seed, self.tree, self.running = plan, seed, tree, running
+        self.home = Path(tempfile.mkdtemp(prefix="outboxd-faults-"))
+        self.postgres = LocalPostgres(SETTINGS, bin_dir=binaries("18"))
+        self.proxies = Proxies(seed)
+        self.injected: list[Injected] = []
+        self.samples: list[Sample] = []
+        self.marks: Counter[str] = Counter()
+        self.aged: dict[str, float] = {}
+        self.applications: list[Application] = []
+        self.app_stop = threading.Event()
+        self._done = threading.Event()
+        self.forgiven = False  # while a fault holds daemons' transactions open
+
+    def __enter__(self) -> "World":
+        self.postgres.start()
+        migrate(self.postgres.url)
+        with psycopg.connect(self.postgres.url, autocommit=True) as conn:
+            for statement in RULES.format(most=DRIP.most, per=DRIP.per).strip().split(";\n"):
+                conn.execute(statement)
+            conn.execute(Path(__file__).with_name("history.sql").read_text())
+        host, port = self.running.url.removeprefix("http://").split(":")
+        self.fleet = Fleet(
+            self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
+            postgres=f"{self.postgres._home}/.s.PGSQL.{self.postgres._port}", sink=(host, int(port)),
+            url=lambda gate: tcp_url(gate, "postgres"),
+        )  # fmt: skip
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.app_stop.set()
+        self._done.set()
+        for app in self.applications:
+            if app.thread.ident:
+                app.thread.join(5)
+        self._watcher.join(5)
+        self.fleet.close()
+        self.proxies.close()
+        self.postgres.close()
+        if not os.environ.get("FAULTS_KEEP"):
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def start_applications(self, rate: float) -> None:
+        share = self.plan.emails // 4
+        for number in range(4):
+            app = Application(
+                number, self.postgres.url, seed=self.seed, emails=share, rate=rate / 4, stop=self.app_stop
+            )
+            self.applications.append(app)
+            app.thread.start()
+
+    def note(self, kind: str, what: str, began: float, until_: float | None = None) -> None:
+        """The fault log."""
+        self.injected.append(Injected(began, until_ or time.time(), kind, what))
+        self.marks[f"{kind} {what}".strip()] += 1
+
+    def connect(self, who: str = "faults") -> psycopg.Connection:
+        """A superuser's connection, straight to the server."""
+        return psycopg.connect(self.postgres.url, autocommit=True, application_name=who, connect_timeout=5)
+
+    def busy(self, types: list[str]) -> bool:
+        """Whether anything of these types waits or is in hand."""
+        with self.connect() as conn:
+            return conn.execute(BUSY, {"types": types}).fetchone()[0]
+
+    def drain(self, within: float) -> float:
+        """Seconds until nothing waits that no limit holds. Raises where that takes longer, or the rest its windows."""
+        began = time.monotonic()
+        try:
+            until(lambda: not self.busy(FREE), within=within, what="the queue to drain after healing")
+            took = time.monotonic() - began
+            with self.connect() as conn:
+                held = conn.execute("select count(*) from outboxd.ready").fetchone()[0]
+            windows = (held / DRIP.most + 2) * (DRIP.per + 1) + within
+            until(
+                lambda: not self.busy([*FREE, DRIP.type]), within=windows, what="what a limit held to drain"
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.stuck()}") from None
+        return took
+
+    def stuck(self) -> str:
+        """What keeps the queue from draining, in figures."""
+        with self.connect() as conn:
+            return "; ".join(f"{name}: {conn.execute(query).fetchall()[:5]}" for name, query in STUCK.items())
+
+    def _watch(self) -> None:
+        """Look at the daemons' sessions twice a second."""
+        conn: psycopg.Connection | None = None
+        while not self._done.wait(0.5):
+            try:
+                if conn is None or conn.closed:
+                    conn = self.connect("faults watch")
+                number, oldest, note = conn.execute(SESSIONS).fetchone()
+                if not self.forgiven:
+                    self.samples.append(Sample(time.time(), number, oldest, note))
+            except psycopg.Error:
+                conn = None
+        if conn is not None:
+            conn.close()
