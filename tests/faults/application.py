@@ -126,7 +126,13 @@ class Application:
         uid = self._luck.choice(self._recent)
         conn = self._connection()
         conn.execute("set local synchronous_commit = on")  # what is promised to a person waits for the disk
-        certain = conn.execute("select outboxd.cancel(%s)", (uid,)).fetchone()[0]
+        try:
+            certain = conn.execute("select outboxd.cancel(%s)", (uid,)).fetchone()[0]
+        except psycopg.errors.InvalidParameterValue:
+            if not self._relaxed:  # a crash may have lost what did not wait for the disk
+                raise
+            self._drop()
+            return
         try:
             conn.commit()
         except psycopg.OperationalError:

@@ -29,7 +29,7 @@ SHARE = 0.3
 ARGUMENTS = {"slow": 0.5, "429": 1.0}
 PAUSING = {"domain", "revoked", "daily-quota", "monthly-quota", "400", "422"}
 PATIENCE = 10.0  # seconds in which a fault of the provider must meet a request
-POINT_WITHIN = 3.0  # seconds that a daemon gets to come to the point where it dies
+POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class Injector:
     ends: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     count: itertools.count = field(default_factory=itertools.count)
     busy: set[str] = field(default_factory=set)
+    missed: list[str] = field(default_factory=list)
     kills: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +82,15 @@ class Injector:
     def running(self) -> list[Slot]:
         return [slot for slot in self.world.fleet.slots if not slot.stopped]
 
+    def try_missed(self) -> None:
+        """Once more, and in calm, at the points of the path to which nobody came."""
+        for _ in range(5):
+            wanted = [point for point in dict.fromkeys(self.missed) if not self.world.marks[f"kill {point}"]]
+            self.missed.clear()
+            for point in wanted:
+                self.wait_free("")
+                self._kill(point)
+
     def heal(self) -> None:
         """End every fault, resume what faults made the daemons pause, and see that all daemons run."""
         self.wait_free("")
@@ -118,6 +128,7 @@ class Injector:
             if not slot.fired.wait(POINT_WITHIN):
                 what, slot.armed = "random", None
                 slot.kill()
+                self.missed.append(point)
         self.kills += 1
         self.world.note("kill", what, began)
         self.world.fleet.start(slot, cold=self.kills % 10 == 0)

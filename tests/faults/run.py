@@ -82,6 +82,7 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
         began = time.monotonic()
         for step in round_:
             injector.run(step)
+        injector.try_missed()
         if number == len(planned):
             _finish_inserting(world, injector)
         injector.heal()

@@ -1,0 +1,204 @@
+"""The checker finds each planted fault in a history, finds none in a good one, and does not take an empty one for good."""
+
+from dataclasses import replace
+
+import pytest
+
+from .checker import check, timeline
+from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample
+from .plan import PLANS, POINTS, steps
+
+ONE, TWO = 1, 2
+CLAIMER, SETTLER, RECLAIMER = "outboxd claimer", "outboxd settler", "outboxd reclaimer"
+
+
+def move(
+    n: int, place: str, *, gone: bool = False, ids=(ONE,), xid: int = 0, who: str = SETTLER, **more
+) -> Move:
+    return Move(n, 100.0 + n / 10, xid or n, who, place, gone, tuple(ids), **more)
+
+
+def way(id_: int, first: int = 1, *, lease: str = "A", end: str = "sent") -> list[Move]:
+    """An email's good way: queued, leased, ended. Takes six numbers, three transactions."""
+    n, ids = first, (id_,)
+    return [
+        move(n, "ready", ids=ids, who="app"),
+        move(n + 1, "ready", gone=True, ids=ids, xid=n + 1, who=CLAIMER),
+        move(n + 2, "lease", ids=ids, xid=n + 1, tag=lease, until=103.0 + n / 10, who=CLAIMER),
+        move(n + 3, "lease", gone=True, ids=ids, xid=n + 3, tag=lease),
+        move(n + 4, end, ids=ids, xid=n + 3),
+    ]
+
+
+def ask(
+    uid: str, n: int = 1, *, at: float = 100.35, verdict: str = "new", key: str | None = None, **more
+) -> Ask:
+    ids = (f"p-{uid}",) if verdict in {"new", "replay"} else ()
+    values = {"sha256": f"body of {uid}", "to": (f"m-{uid}",), "provider_ids": ids} | more
+    return Ask(n, at, key or f"obx1.{uid}.1", uids=(uid,), verdict=verdict, **values)
+
+
+def row(id_: int, uid: str, **more) -> Row:
+    values = {"marker": f"m-{uid}", "end": "sent", "provider_id": f"p-{uid}", "attempts": 1} | more
+    return Row(id_, uid, **values)
+
+
+GOOD = History(
+    moves=[*way(ONE, 1), *way(TWO, 11, lease="B", end="cancelled")],
+    rows={ONE: row(ONE, "u"), TWO: row(TWO, "v", end="cancelled", provider_id=None, attempts=0)},
+    asks=[ask("u")],
+    inserts=[
+        Insert("m-u", "acked", 100.1, "u"),
+        Insert("m-v", "acked", 101.1, "v"),
+        Insert("m-w", "aborted", 100.0),
+    ],
+    cancels=[Cancel("v", "acked", 101.2, certain=True)],
+    samples=[Sample(100.0, 5, 0.1)],
+)
+TWICE = [
+    *way(ONE, 1)[:3],
+    move(4, "lease", gone=True, xid=4, tag="A"),
+    move(5, "ready", xid=4),
+]
+
+
+def rules(history: History) -> set[str]:
+    return {violation.rule for violation in check(history)}
+
+
+def changed(**fields) -> History:
+    return replace(GOOD, **fields)
+
+
+def without(index: int) -> list[Move]:
+    return [one for place, one in enumerate(GOOD.moves) if place != index]
+
+
+def test_a_good_history_breaks_nothing():
+    assert check(GOOD) == []
+
+
+def test_an_empty_history_proves_nothing():
+    assert rules(History()) == {"S0"}
+
+
+BAD = {
+    "an acknowledged email has no row": ("S1", changed(inserts=[*GOOD.inserts, Insert("m-x", "acked", 100.0)])),
+    "an ambiguous insert has two rows": (
+        "S1",
+        changed(inserts=[Insert("m-u", "ambiguous", 100.0)], rows=GOOD.rows | {3: row(3, "w", marker="m-u")}),
+    ),
+    "a rolled back email has a row": ("S2", changed(inserts=[Insert("m-u", "aborted", 100.0), *GOOD.inserts[1:]])),
+    "a rolled back email was asked for": ("S2", changed(asks=[ask("u", to=("m-w",))])),
+    "an email was sent that no transaction inserted": ("S2", changed(asks=[*GOOD.asks, ask("z", 2)])),
+    "an email was accepted twice": ("S3", changed(asks=[ask("u"), ask("u", 2, key="obx1.u.2")])),
+    "two emails of one dedupe key were accepted": (
+        "S3",
+        changed(
+            rows={ONE: row(ONE, "u", dedupe_key="k"), TWO: row(TWO, "v", dedupe_key="k")},
+            asks=[ask("u"), ask("v", 2, at=101.35)],
+        ),
+    ),
+    "one key had two bodies": ("S4", changed(asks=[ask("u"), ask("u", 2, verdict="conflict", sha256="other")])),
+    "a request had no key": ("S4", changed(asks=[replace(ask("u"), key="")])),
+    "a batch's bytes were changed": (
+        "S4", changed(moves=[*GOOD.moves, move(30, "batch_bytes", ids=(), tag="b")]),
+    ),
+    "sent, but never accepted": ("S5", changed(asks=[ask("u", verdict="fault")])),
+    "sent with another's id": ("S5", changed(rows=GOOD.rows | {ONE: row(ONE, "u", provider_id="p-other")})),
+    "accepted, but cancelled": ("S5", changed(asks=[*GOOD.asks, ask("v", 2, at=101.35)])),
+    "it left its end": ("S6", changed(moves=[*GOOD.moves, move(30, "sent", gone=True), move(31, "ready", xid=30)])),
+    "settled without leaving the lease": ("S6", changed(moves=without(3))),
+    "settled by a lease that it is not in": (
+        "S6", changed(moves=[*GOOD.moves[:3], GOOD.moves[3]._replace(tag="Z"), *GOOD.moves[4:]]),
+    ),
+    "queued and leased at once": ("S6", changed(moves=without(1))),
+    "settled twice: queued again, and in another's lease": (
+        "S6",
+        changed(moves=[
+            *TWICE,
+            move(6, "ready", gone=True, xid=6, who=CLAIMER),
+            move(7, "lease", xid=6, tag="B", until=110.0, who=CLAIMER),
+            move(8, "ready", xid=8),
+        ]),
+    ),
+    "in two leases at once": (
+        "S7", changed(moves=[*GOOD.moves[:3], move(3, "lease", xid=9, tag="C", until=110.0), *GOOD.moves[3:]]),
+    ),
+    "reclaimed before its lease ran out": (
+        "S7", changed(moves=[*GOOD.moves[:3], GOOD.moves[3]._replace(who=RECLAIMER), *GOOD.moves[4:]]),
+    ),
+    "asked without a lease": ("S8", changed(asks=[ask("u", at=90.0)])),
+    "asked after its lease": ("S8", changed(asks=[ask("u", at=120.0)])),
+    "cancelled for certain, and sent": ("S9", changed(cancels=[Cancel("u", "acked", 100.0, certain=True)])),
+    "asked again after a day": ("S10", changed(aged={"u": 99.0})),
+    "an open answer was forgotten": (
+        "S10", changed(moves=[*TWICE, move(6, "open", xid=4), move(7, "open", gone=True, xid=7)]),
+    ),
+    "the first ask of an open email was moved": ("S10", changed(moves=[*GOOD.moves, move(40, "window")])),
+    "a batch's open answer was forgotten": (
+        "S10", changed(moves=[*GOOD.moves, move(40, "batch_open", gone=True, ids=(), tag="b")]),
+    ),
+    "more attempts than leases": ("S11", changed(rows=GOOD.rows | {ONE: row(ONE, "u", attempts=2)})),
+    "a window held too many": (
+        "S12",
+        changed(
+            rows={ONE: row(ONE, "u", type="drip"), TWO: row(TWO, "v", type="drip")},
+            asks=[ask("u", at=101.3), ask("v", 2, at=101.35)],
+            limits=[Limit("drip", 1, 4.0)],
+        ),
+    ),
+    "a limit was never tried": ("S12", changed(limits=[Limit("drip", 1, 4.0)])),
+    "dead, but accepted": (
+        "S13", changed(rows=GOOD.rows | {ONE: row(ONE, "u", end="dead")}, moves=[*way(ONE, 1, end="dead"), *GOOD.moves[5:]]),
+    ),
+    "quarantined for a stranger's crash": (
+        "S13", changed(rows=GOOD.rows | {ONE: row(ONE, "u", end="unknown", error_class="crash_limit")}),
+    ),
+    "members of one batch ended apart": (
+        "S14", changed(asks=[replace(ask("u"), uids=("u", "v"), provider_ids=("p-u", "p-v"))]),
+    ),
+    "a secret in a log": ("S17", changed(leaks=["the API key in a log"])),
+    "a long transaction": ("S18", changed(samples=[Sample(100.0, 5, 9.0)])),
+    "too many connections": ("S18", changed(samples=[Sample(100.0, 5000, 0.0)])),
+    "not drained": ("L1", changed(moves=[*TWICE, *GOOD.moves[5:]], rows=GOOD.rows | {ONE: row(ONE, "u", end=None)})),
+    "never queued": ("L1", changed(moves=GOOD.moves[:5])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_planted_fault_is_found(name):
+    rule, history = BAD[name]
+    assert rule in rules(history)
+
+
+@pytest.mark.parametrize("rule", ["S1", "S3", "S6"])
+def test_the_timeline_tells_of_the_first_offender(rule):
+    history = next(history for found, history in BAD.values() if found == rule)
+    violation = next(one for one in check(history) if one.rule == rule)
+    told = list(timeline(history, violation))
+    assert told[0].startswith(rule)
+    assert any("application: insert" in line or "enters" in line for line in told)
+
+
+def test_what_a_crash_may_lose_is_only_what_did_not_wait_for_the_disk():
+    lost = [*GOOD.inserts, Insert("m-x", "acked", 100.0, relaxed=True)]
+    crash = [Injected(101.0, 102.0, "postgres", "immediate")]
+    assert rules(changed(inserts=lost)) == {"S1"}
+    assert rules(changed(inserts=lost, injected=crash)) == set()
+    waited = [*GOOD.inserts, Insert("m-x", "acked", 100.0)]
+    assert rules(changed(inserts=waited, injected=crash)) == {"S1"}
+
+
+def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
+    late = changed(asks=[ask("u", at=106.0)])
+    assert rules(late) == {"S8"}
+    assert rules(replace(late, injected=[Injected(102.0, 107.0, "zombie", "daemon 0")])) == set()
+    assert rules(replace(late, injected=[Injected(90.0, 91.0, "zombie", "daemon 0")])) == {"S8"}
+
+
+def test_a_seed_gives_the_same_faults_and_every_point_its_turn():
+    once, again = list(steps(PLANS["short"], 7)), list(steps(PLANS["short"], 7))
+    assert once == again
+    assert once != list(steps(PLANS["short"], 8))
+    assert {step.what for round_ in once for step in round_ if step.kind == "kill"} == {*POINTS, "random"}
