@@ -3,11 +3,12 @@
 import argparse
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from . import HELPERS  # noqa: F401 - puts the tests' helpers on the path
 from .plan import PLANS
-from .run import ROOT, run, tell
+from .run import ROOT, run_plan, tell
 
 
 def main() -> int:
@@ -17,9 +18,14 @@ def main() -> int:
     parser.add_argument(
         "--tree", type=Path, default=ROOT, help="the source tree whose daemon is put to the test"
     )
+    parser.add_argument(
+        "--level", type=int, choices=(1, 2, 3), help="how hard faults of the network and the provider strike"
+    )
     options = parser.parse_args()
     print(f"plan {options.profile}, seed {options.seed}, tree {options.tree}", flush=True)
-    report = run(options.profile, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
+    plan = PLANS[options.profile]
+    plan = replace(plan, level=options.level or plan.level)
+    report = run_plan(plan, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
     tell(report, lambda text: print(text, flush=True))
     return 0 if report.green else 1
 

@@ -32,7 +32,15 @@ class Application:
     """One thread with one connection. It does its share of `emails`, at `rate` a second, and goes on until `stop`."""
 
     def __init__(
-        self, number: int, url: str, *, seed: int, emails: int, rate: float, stop: threading.Event
+        self,
+        number: int,
+        url: str,
+        *,
+        seed: int,
+        emails: int,
+        rate: float,
+        stop: threading.Event,
+        calm: threading.Event,
     ) -> None:
         self.number = number
         self.record = Record()
@@ -40,15 +48,25 @@ class Application:
         self.refused: list[str] = []
         self._url, self._emails, self._rate, self._stop = url, emails, rate, stop
         self._luck = random.Random(seed * 1000 + number)
+        self._calm = calm
+        self.bad = ""  # what some recipients make the provider answer, besides the usual
         self._conn: psycopg.Connection | None = None
         self._recent: deque[str] = deque(maxlen=40)
         self._relaxed = number % 2 == 1
         self._n = 0
         self.thread = threading.Thread(target=self._work, name=f"application {number}", daemon=True)
 
+    def give_up(self) -> None:
+        """End without the rest of its share."""
+        self._emails = 0
+        self._stop.set()
+
     def _work(self) -> None:
         began = time.monotonic()
         while self.inserted < self._emails or not self._stop.is_set():
+            if not self._calm.wait(0.2):
+                began += 0.2
+                continue
             ahead = self.inserted / self._rate - (time.monotonic() - began)
             if ahead > 0:
                 time.sleep(min(ahead, 0.2))
@@ -160,7 +178,9 @@ class Application:
 
     def _payload(self, marker: str) -> str:
         to = [marker]
-        if self._luck.random() < 0.02:
+        if self.bad and self._luck.random() < 0.1:
+            to.append(f"fault+{self.bad}@example.org")
+        elif self._luck.random() < 0.02:
             to.append(f"fault+{self._luck.choice(BAD)}@example.org")
         return json.dumps(
             {"from": "Shop <hi@shop.example>", "to": to, "subject": "Hello", "html": f"<p>{SECRET}</p>"}

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from . import rules_ledger, rules_moves, rules_rows
 from .history import History, Violation
 
-RULES = "S0 S1 S2 S3 S4 S5 S6 S7 S8 S9 S10 S11 S12 S13 S14 S17 S18 L1".split()
+RULES = [
+    "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1",
+]  # fmt: skip
 
 
 def check(history: History) -> list[Violation]:
@@ -47,14 +49,19 @@ def timeline(history: History, violation: Violation) -> Iterator[str]:
     id_ = row.id if row else violation.id
     uid = row.uid if row else violation.uid
     marker = row.marker if row else violation.marker
-    told: list[tuple[float, str]] = []
-    for move in history.moves:
-        if id_ is not None and id_ in move.ids:
-            way = "leaves" if move.gone else "enters"
-            told.append((move.at, f"{move.who} (tx {move.xid}): {way} {move.place} {move.tag or ''}"))
-    for ask in history.asks:
-        if uid in ask.uids or (marker and marker in ask.to):
-            told.append((ask.at, f"request {ask.n}, key {ask.key}: {ask.verdict} {ask.fault}"))
+    told = [
+        (
+            move.at,
+            f"{move.who} (tx {move.xid}): {'leaves' if move.gone else 'enters'} {move.place} {move.tag or ''}",
+        )
+        for move in history.moves
+        if id_ is not None and id_ in move.ids
+    ]
+    told += [
+        (ask.at, f"request {ask.n}, key {ask.key}: {ask.verdict} {ask.fault}")
+        for ask in history.asks
+        if uid in ask.uids or (marker and marker in ask.to)
+    ]
     for insert in history.inserts:
         if marker and insert.marker == marker:
             relaxed = ", relaxed" if insert.relaxed else ""

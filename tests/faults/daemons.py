@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -160,7 +159,7 @@ def environment(database: str, api_url: str, credentials: Path) -> dict[str, str
         "RESEND_API_URL": api_url,
         "OUTBOXD_RESEND__DEADLINE": "1s",
         "OUTBOXD_SENDER__LEASE": "11s",
-        "OUTBOXD_SENDER__THREADS": "6",
+        "OUTBOXD_SENDER__THREADS": "8",
         "OUTBOXD_SENDER__CRASH_LIMIT": "0",
         "OUTBOXD_HEALTH__LISTEN": "",
         "OUTBOXD_LOG__FORMAT": "json",

@@ -25,9 +25,9 @@ SHARES = {
     "revoked": 0.1,
     "domain": 0.05,
 }
-SHARE = 0.3
+SHARE = 0.2
 ARGUMENTS = {"slow": 0.5, "429": 1.0}
-PAUSING = {"domain", "revoked", "daily-quota", "monthly-quota", "400", "422"}
+BY_CONTENT = {"400", "422"}  # a verdict on the email: the same at each ask, unlike the others
 PATIENCE = 10.0  # seconds in which a fault of the provider must meet a request
 POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
@@ -104,7 +104,7 @@ class Injector:
                 continue
             last = slot.log.read_text("utf-8", "replace")[-3000:]
             assert "cannot reach the database" in last.splitlines()[-1], (
-                f"daemon {slot.number} ended by itself ({code}): {last}"
+                f"daemon {slot.number} ended by itself ({code}): {last[-800:]}"
             )
             self.world.marks["restarted"] += 1
             self.world.fleet.start(slot)
@@ -166,23 +166,29 @@ class Injector:
         provider, began = self.world.running.provider, time.time()
         share = min(1.0, SHARES.get(kind, SHARE) * self.world.plan.level)
         before = self._faults(kind)
-        provider.control({"faults": (Fault(kind, share, ARGUMENTS.get(kind)),)})
+        faults = () if kind in BY_CONTENT else (Fault(kind, share, ARGUMENTS.get(kind)),)
+        self._bad(kind if kind in BY_CONTENT else "")
+        provider.control({"faults": faults})
         self.busy.add("esp fault")
 
         def end() -> None:
             struck = self._faults(kind) > before
             if not struck and time.time() < began + PATIENCE:
-                provider.control({"faults": (Fault(kind, 1.0, ARGUMENTS.get(kind)),)})
+                if faults:
+                    provider.control({"faults": (Fault(kind, 1.0, ARGUMENTS.get(kind)),)})
                 self.later(0.3, end)
                 return
+            self._bad("")
             provider.control({"faults": ()})
             self.busy.discard("esp fault")
             if struck:
                 self.world.note("esp", kind, began)
-            if kind in PAUSING:
-                self.resume()
 
         self.later(self.world.plan.lasts, end)
+
+    def _bad(self, kind: str) -> None:
+        for app in self.world.applications:
+            app.bad = kind
 
     def _faults(self, kind: str) -> int:
         return sum(entry.fault == kind for entry in list(self.world.running.provider.entries))

@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 from datetime import timedelta
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -25,7 +26,7 @@ def tune(tree: str, lease: float) -> None:
     sys.path.insert(0, tree)
     import outboxd
 
-    if not outboxd.__file__.startswith(os.path.join(tree, "")):
+    if Path(outboxd.__file__).parent != Path(tree, "outboxd"):
         sys.exit(f"outboxd comes from {outboxd.__file__}, not from {tree}")
     outboxd.__path__.append(tree)  # where its sql and migrations lie
 
@@ -96,7 +97,7 @@ def become(env: dict[str, str], log: str) -> None:
     code = 70
     try:
         code = run()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it is said, and then nothing of the parent may run
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -135,7 +136,7 @@ def reap() -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    tune(os.path.abspath(sys.argv[1]), float(sys.argv[2]))
+    tune(str(Path(sys.argv[1]).resolve()), float(sys.argv[2]))
     if sys.argv[3] == "once":
         sys.exit(run())
     serve()

@@ -12,32 +12,27 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 
 from .toxics import AT_ACCEPT, COMMITS, Cut, Silence, Spell
 
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
+MOST = 3  # the level at which a fault is everywhere
 NAME = b"application_name\x00outboxd "
 
 
 @dataclass(slots=True)
 class Network:
-    """What all proxies of one side share: the fault of the moment, and how often each kind struck."""
+    """What all proxies share: luck, and how often each kind struck on each side."""
 
     luck: random.Random
-    toxic: dict[str, tuple[str, int]] = field(default_factory=dict)
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def spell(self, side: str) -> Spell | None:
-        """The fault of a connection that begins now."""
-        found = self.toxic.get(side)
-        if found is None:
-            return None
+    def spell(self, side: str, kind: str, level: int) -> Spell:
+        """The fault of one connection."""
         luck = random.Random(self.luck.random())
-        return Spell(
-            found[0], side, found[1], luck, on_strike=lambda kind: self.struck.update([(side, kind)])
-        )
+        return Spell(kind, side, level, luck, on_strike=lambda name: self.struck.update([(side, name)]))
 
 
 class Proxies:
@@ -53,38 +48,39 @@ class Proxies:
     def gate(self, side: str, target: tuple[str, int] | str, on_point: Callable[[str], bool]) -> "Gate":
         """A listener before the target: a host and port, or the path of a Unix socket."""
         gate = Gate(side, target, on_point, self.network)
-        asyncio.run_coroutine_threadsafe(gate.open(), self.loop).result(10)
+        self._do(gate.open())
         self.gates.append(gate)
         return gate
 
     def begin(self, side: str, kind: str, level: int) -> None:
-        """Every connection of this side meets the fault from now on; those that are open go on meeting it too."""
-        self.network.toxic[side] = (kind, level)
-        if kind == "syn_refuse":
-            self._each(side, Gate.shut)
-            self.network.struck[side, kind] += 1
-        if kind in AT_ACCEPT:
-            self._each(side, Gate.cut_all)
+        """Some daemons' connections of this side meet the fault from now on, at level 3 all; open ones meet it too."""
+        gates = [gate for gate in self.gates if gate.side == side]
+        hit = gates if level == MOST else self.network.luck.sample(gates, -(-len(gates) // 2))
+        for gate in hit:
+            gate.toxic = (kind, level)
+            if kind == "syn_refuse":
+                self._do(gate.shut())
+                self.network.struck[side, kind] += 1
+            elif kind in AT_ACCEPT:
+                self._do(gate.cut_all())
 
     def end(self, side: str) -> None:
         """Heal: what hangs is reset."""
-        kind, _ = self.network.toxic.pop(side, ("", 0))
-        if kind == "syn_refuse":
-            self._each(side, Gate.open)
-        self._each(side, Gate.cut_spoiled)
+        for gate in self.gates:
+            if gate.side == side and gate.toxic is not None:
+                refuses, gate.toxic = gate.toxic[0] == "syn_refuse", None
+                self._do(gate.open() if refuses else gate.cut_spoiled())
 
     def close(self) -> None:
         for gate in self.gates:
-            asyncio.run_coroutine_threadsafe(gate.shut(), self.loop).result(10)
-        asyncio.run_coroutine_threadsafe(_end_all(), self.loop).result(10)
+            self._do(gate.shut())
+        self._do(_end_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
         self.loop.close()
 
-    def _each(self, side: str, what) -> None:
-        for gate in self.gates:
-            if gate.side == side:
-                asyncio.run_coroutine_threadsafe(what(gate), self.loop).result(10)
+    def _do(self, work: Coroutine[object, object, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
 
 async def _end_all() -> None:
@@ -102,6 +98,7 @@ class Gate:
     ):
         self.side = side
         self.port = 0
+        self.toxic: tuple[str, int] | None = None
         self._target, self._on_point, self._net = target, on_point, net
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, Spell | None] = {}
@@ -126,12 +123,12 @@ class Gate:
                 reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        spell = self._net.spell(self.side)
+        spell = None if self.toxic is None else self._net.spell(self.side, *self.toxic)
         self._open[writer] = spell
         upstream: asyncio.StreamWriter | None = None
         try:
-            if self.side == "esp" and self._on_point("ask_connect"):
-                raise Cut
+            if self.side == "esp":
+                self.meet("ask_connect")
             if spell is not None and spell.kind in AT_ACCEPT:
                 await self._turn_away(spell, reader, writer)
             answers, upstream = await self._connect()
@@ -167,15 +164,15 @@ class Gate:
     def spell(self, writer: asyncio.StreamWriter) -> Spell | None:
         """What is wrong with this connection now; a fault that begins meets it too."""
         found = self._open.get(writer)
-        if found is None and self.side in self._net.toxic and self._net.toxic[self.side][0] not in AT_ACCEPT:
-            found = self._open[writer] = self._net.spell(self.side)
-            assert found is not None
+        if found is None and self.toxic is not None and self.toxic[0] not in AT_ACCEPT:
+            found = self._open[writer] = self._net.spell(self.side, *self.toxic)
             found.chunks = 1  # its handshake is over
         return found
 
-    def point(self, name: str) -> bool:
-        """Whether the daemon was killed here."""
-        return self._on_point(name)
+    def meet(self, point: str) -> None:
+        """A point of the path. Raises `Cut` where the daemon was killed here."""
+        if self._on_point(point):
+            raise Cut
 
 
 class Link:
@@ -232,15 +229,15 @@ class Link:
         elif not self._session:
             if NAME in chunk:
                 self._session = chunk.partition(NAME)[2].partition(b"\x00")[0].decode()
-                self._meet("startup")
+                self.gate.meet("startup")
             yield chunk
         elif from_server:
             if self._committing and COMMITTED in chunk:
-                self._meet(f"{self._verb()}_commit_unanswered")
+                self.gate.meet(f"{self._verb()}_commit_unanswered")
             yield chunk
         else:
             if self._session == "settler":
-                self._meet("settle_begins")
+                self.gate.meet("settle_begins")
             yield from self._points_of_commit(chunk)
 
     def _points_of_commit(self, chunk: bytes) -> Iterator[bytes]:
@@ -249,32 +246,28 @@ class Link:
             yield chunk
             return
         yield chunk[: min(places)]
-        self._meet(f"{self._verb()}_before_commit")
+        self.gate.meet(f"{self._verb()}_before_commit")
         self._committing = True
         yield chunk[min(places) :]
 
     def _points_of_ask(self, chunk: bytes, *, from_server: bool) -> Iterator[bytes]:
         if from_server:
-            self._meet("ask_unanswered")
+            self.gate.meet("ask_unanswered")
             yield chunk
         else:
             yield chunk[: len(chunk) // 2]
-            self._meet("ask_part")
+            self.gate.meet("ask_part")
             yield chunk[len(chunk) // 2 :]
-
-    def _meet(self, point: str) -> None:
-        if self.gate.point(point):
-            raise Cut
 
     def _after(self, chunk: bytes, *, from_server: bool) -> None:
         """Points that lie behind what has just passed."""
         if not from_server:
             return
         if self.gate.side == "esp":
-            self._meet("ask_answered")
+            self.gate.meet("ask_answered")
         elif self._committing and COMMITTED in chunk:
             self._committing = False
-            self._meet(f"{self._verb()}_done")
+            self.gate.meet(f"{self._verb()}_done")
 
     def _verb(self) -> str:
         return {"claimer": "claim", "settler": "settle", "reclaimer": "reclaim"}.get(

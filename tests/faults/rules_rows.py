@@ -7,6 +7,7 @@ from .history import History, Row, Violation
 from .rules_moves import Track
 
 LOSES_TAIL = {"immediate", "asynchronous standby"}  # what a commit that did not wait may be lost by
+STALLS = ("zombie", "proxy pg")  # what keeps a transaction open without its daemon
 LONGEST = 5.0  # seconds that a daemon's transaction may last
 
 
@@ -55,7 +56,12 @@ def crash_limit(history: History) -> Iterator[Violation]:
 def sessions(history: History) -> Iterator[Violation]:
     """S18: no long transaction, no more connections than configured."""
     for sample in history.samples:
-        if sample.oldest > LONGEST:
+        since = sample.at - sample.oldest
+        stalled = any(
+            fault.kind.startswith(STALLS) and fault.at <= sample.at and fault.until >= since
+            for fault in history.injected
+        )
+        if sample.oldest > LONGEST and not stalled:
             text = f"a daemon's transaction lasted {sample.oldest:.1f} s at {sample.at:.3f}: {sample.note}"
             yield Violation("S18", text)
         if sample.connections > history.most_connections:

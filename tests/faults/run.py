@@ -1,10 +1,13 @@
 """One run from beginning to end: faults, healing, draining, judging."""
 
 import json
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg
 
 from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import running_sink
@@ -28,6 +31,7 @@ class Report:
 
     plan: str
     seed: int
+    level: int = 1
     violations: list[Violation] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
     failure: str = ""
@@ -48,15 +52,15 @@ def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
 
 
 def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
-    report, began = Report(plan.name, seed), time.monotonic()
+    report, began = Report(plan.name, seed, plan.level), time.monotonic()
     options = SinkOptions(port=0, rate_limit=None, think_time=0.02, seed=seed, keep=1000)
     with running_sink(options) as running, World(plan, seed, tree.resolve(), running) as world:
         try:
             _storm(world, plan, seed, report, say)
-        except AssertionError as error:
-            report.failure = str(error)
-            say(f"FAILED: {error}")
+        except (AssertionError, psycopg.Error) as error:
+            report.failure = f"{type(error).__name__}: {error}"
         for app in world.applications:
+            app.give_up()
             app.thread.join(10)
             if app.refused:
                 report.failure += f"; an application was refused: {app.refused[0]}"
@@ -77,10 +81,12 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
     for slot in world.fleet.slots:
         world.fleet.start(slot)
     planned = list(steps(plan, seed))
+    log = say if os.environ.get("FAULTS_VERBOSE") else str
     world.start_applications(rate=plan.rate)
     for number, round_ in enumerate(planned, 1):
         began = time.monotonic()
         for step in round_:
+            log(f"{time.monotonic() - began:.1f} {step.kind} {step.what}")
             injector.run(step)
         injector.try_missed()
         if number == len(planned):
@@ -139,14 +145,19 @@ def tell(report: Report, say=print) -> None:
         say(f"never struck: {missing}")
     if report.violations:
         say(f"broken: {summary(report.violations)}")
+        firsts = {violation.rule: violation for violation in reversed(report.violations)}
+        for violation in firsts.values():
+            say(f"  {violation.rule}: {violation.text} (email {violation.id}, uid {violation.uid})")
         for line in timeline(report.history, report.violations[0]):
             say(line)
     if report.failure:
-        say(f"failure: {report.failure}")
+        say(f"failed: {report.failure}")
     verdict = "green" if report.green else "RED"
     say(f"{verdict}: plan {report.plan}, seed {report.seed}, {report.seconds:.0f} s")
     if not report.green:
-        say(f"again: python -m tests.faults --seed {report.seed} --profile {report.plan}")
+        say(
+            f"again: python -m tests.faults --seed {report.seed} --profile {report.plan} --level {report.level}"
+        )
 
 
 __all__ = ["POINTS", "Report", "run", "run_plan", "tell"]

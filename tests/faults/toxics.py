@@ -93,7 +93,7 @@ class Spell:
         over = {
             "timeout": self.passed > 2000 and self.luck.random() < 0.2 * self.level,
             "reset_peer": self.luck.random() < 0.05 * self.level,
-            "limit_data": self.passed > 20_000 // self.level,
+            "limit_data": self.passed > 4_000 // self.level,
             "one_way_partition": from_server and self.luck.random() < 0.1 * self.level,
             "half_close": from_server and self.luck.random() < 0.1 * self.level,
             "drop_after_n_bytes": self.passed > 6_000 // self.level,

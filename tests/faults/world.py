@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 import psycopg
 from servers import FAST, binaries
@@ -14,7 +15,6 @@ from waiting import until
 
 from outboxd.db.migrate import migrate
 from outboxd.localpg import LocalPostgres
-from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import Running
 
 from .application import Application
@@ -47,6 +47,10 @@ select exists (select from outboxd.batch)
   or exists (select from outboxd.lease cross join unnest(lease.ids) as held (id) join outboxd.email on email.id = held.id
     where email.type = any (%(types)s))
 """
+RESUME = """
+select outboxd.resume(kind, key) from outboxd.pause where since < clock_timestamp() - interval '1 s'
+"""
+BACKLOG = 1500  # emails that wait, from which on applications rest
 FREE = ["welcome", "newsletter", "invoice"]
 SESSIONS = """
 select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start))::float8, 0),
@@ -82,9 +86,10 @@ class World:
         self.applications: list[Application] = []
         self.app_stop = threading.Event()
         self._done = threading.Event()
-        self.forgiven = False  # while a fault holds daemons' transactions open
+        self.calm = threading.Event()  # while so little waits that applications may go on
+        self.calm.set()
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         self.postgres.start()
         migrate(self.postgres.url)
         with psycopg.connect(self.postgres.url, autocommit=True) as conn:
@@ -118,7 +123,13 @@ class World:
         share = self.plan.emails // 4
         for number in range(4):
             app = Application(
-                number, self.postgres.url, seed=self.seed, emails=share, rate=rate / 4, stop=self.app_stop
+                number,
+                self.postgres.url,
+                seed=self.seed,
+                emails=share,
+                rate=rate / 4,
+                stop=self.app_stop,
+                calm=self.calm,
             )
             self.applications.append(app)
             app.thread.start()
@@ -159,15 +170,17 @@ class World:
             return "; ".join(f"{name}: {conn.execute(query).fetchall()[:5]}" for name, query in STUCK.items())
 
     def _watch(self) -> None:
-        """Look at the daemons' sessions twice a second."""
+        """Look at the daemons' sessions twice a second, and play the operator who resumes what is paused."""
         conn: psycopg.Connection | None = None
         while not self._done.wait(0.5):
             try:
                 if conn is None or conn.closed:
                     conn = self.connect("faults watch")
                 number, oldest, note = conn.execute(SESSIONS).fetchone()
-                if not self.forgiven:
-                    self.samples.append(Sample(time.time(), number, oldest, note))
+                self.samples.append(Sample(time.time(), number, oldest, note))
+                conn.execute(RESUME)
+                (waiting,) = conn.execute("select count(*) from outboxd.ready").fetchone()
+                (self.calm.clear if waiting > BACKLOG else self.calm.set)()
             except psycopg.Error:
                 conn = None
         if conn is not None:
