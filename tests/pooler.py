@@ -26,7 +26,7 @@ server_login_retry = 1
 auth_type = trust
 auth_file = {home}/users
 """
-USERS = ("postgres", "outboxd_test_app", "outboxd_test_daemon")
+USERS = ("postgres", "outboxd_test_app", "outboxd_test_daemon", "outboxd_fault_daemon")
 
 
 class Pooler:

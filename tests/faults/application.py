@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psycopg
@@ -12,7 +13,13 @@ import psycopg
 from .history import Cancel, Insert
 
 SECRET = "https://shop.example/reset?token=planted-7c1e"
-BAD = ("422", "500.1", "accept-reset.1", "reset.2", "not-json.1", "503.2", "concurrent.1")
+BAD = (
+    "422",
+    "500.1",
+    "reset.2",
+    "503.2",
+    "concurrent.1",
+)  # what is refused for a recipient is never accepted
 INSERT = "insert into outboxd.email (type, payload, scheduled_at) values (%s, %s, %s) returning uid"
 ENQUEUE = (
     "select uid, duplicate from outboxd.enqueue(payload => %s::jsonb, type => %s, dedupe_key => %s, on_duplicate => %s,"
@@ -34,7 +41,7 @@ class Application:
     def __init__(
         self,
         number: int,
-        url: str,
+        url: Callable[[], str],
         *,
         seed: int,
         emails: int,
@@ -188,7 +195,9 @@ class Application:
 
     def _connection(self) -> psycopg.Connection:
         if self._conn is None or self._conn.closed:
-            self._conn = psycopg.connect(self._url, application_name=f"app {self.number}", connect_timeout=2)
+            self._conn = psycopg.connect(
+                self._url(), application_name=f"app {self.number}", connect_timeout=2
+            )
             self._conn.execute(f"set synchronous_commit = {'off' if self._relaxed else 'on'}")
             self._conn.commit()
         return self._conn

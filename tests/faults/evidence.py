@@ -43,6 +43,7 @@ def history(world: World) -> History:
         samples=world.samples,
         leaks=list(leaks(world)),
         aged=world.aged,
+        tails=world.tails,
         most_connections=CONNECTIONS * len(world.fleet.slots) * 2,
     )
 

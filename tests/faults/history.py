@@ -118,6 +118,7 @@ class Violation:
     uid: str | None = None
     marker: str | None = None
     id: int | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,5 +135,6 @@ class History:
     samples: Sequence[Sample] = ()
     leaks: Sequence[str] = ()
     aged: Mapping[str, float] = field(default_factory=dict)
+    tails: Sequence[tuple[float, float]] = ()  # of which an asynchronous standby heard nothing
     deadline: float = 1.0
     most_connections: int = 1000

@@ -61,6 +61,18 @@ PLANS = {
         "full", emails=50_000, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
         esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5,
     ),
+    "pooler": Plan(
+        "pooler", emails=2000, daemons=3, rounds=1, kills=30, zombies=4, immediate=3, fast=1, esp=SOME_ESP,
+        proxies=(("pg", "mid_commit_cut"), ("pg", "reset_peer")), specials=("terminated", "sigterm"), pooler=True,
+    ),
+    "standby": Plan(
+        "standby", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        proxies=(), specials=("promotion synchronous",) * 5,
+    ),
+    "tail": Plan(
+        "tail", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        proxies=(), specials=("promotion asynchronous",) * 5,
+    ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),
     ),

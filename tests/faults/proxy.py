@@ -99,7 +99,7 @@ class Gate:
         self.side = side
         self.port = 0
         self.toxic: tuple[str, int] | None = None
-        self._target, self._on_point, self._net = target, on_point, net
+        self.target, self._on_point, self._net = target, on_point, net
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, Spell | None] = {}
 
@@ -142,9 +142,9 @@ class Gate:
                     one.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if isinstance(self._target, str):
-            return await asyncio.open_unix_connection(self._target)
-        return await asyncio.open_connection(*self._target)
+        if isinstance(self.target, str):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection(*self.target)
 
     async def _turn_away(
         self, spell: Spell, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

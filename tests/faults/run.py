@@ -17,6 +17,7 @@ from .checker import check, summary, timeline
 from .history import History, Violation
 from .injectors import Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
+from .tails import split
 from .world import World
 
 DRAIN_WITHIN = (
@@ -33,6 +34,7 @@ class Report:
     seed: int
     level: int = 1
     violations: list[Violation] = field(default_factory=list)
+    excused: list[Violation] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
     failure: str = ""
     history: History = field(default_factory=History)
@@ -69,7 +71,7 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
         report.marks.update(
             {f"struck {side} {kind}": n for (side, kind), n in world.proxies.network.struck.items()}
         )
-        report.violations = check(report.history)
+        report.violations, report.excused = split(report.history, check(report.history))
         report.vacuous = list(vacuous(plan, seed, world))
         report.figures = figures(report)
     report.seconds = time.monotonic() - began
@@ -143,13 +145,18 @@ def tell(report: Report, say=print) -> None:
     say(json.dumps(report.figures))
     for missing in report.vacuous:
         say(f"never struck: {missing}")
+    if report.excused:
+        say(f"lost with the tails: {summary(report.excused)}")
+        for violation in report.excused:
+            say(f"  {violation.rule} {violation.uid or violation.marker}: {violation.text}")
     if report.violations:
         say(f"broken: {summary(report.violations)}")
         firsts = {violation.rule: violation for violation in reversed(report.violations)}
         for violation in firsts.values():
             say(f"  {violation.rule}: {violation.text} (email {violation.id}, uid {violation.uid})")
-        for line in timeline(report.history, report.violations[0]):
-            say(line)
+        for violation in list(firsts.values())[:-4:-1]:
+            for line in timeline(report.history, violation):
+                say(line)
     if report.failure:
         say(f"failed: {report.failure}")
     verdict = "green" if report.green else "RED"

@@ -12,6 +12,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
+from . import standby
 from .history import Insert
 
 if TYPE_CHECKING:
@@ -182,4 +183,5 @@ def sigterm(injector: "Injector") -> None:
 
 RUN: dict[str, Callable[["Injector"], None]] = {
     "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "terminated": terminated, "sigterm": sigterm,
+    "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

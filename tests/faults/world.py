@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
+from pooler import Pooler
 from servers import FAST, binaries
 from waiting import until
 
@@ -83,6 +84,9 @@ class World:
         self.samples: list[Sample] = []
         self.marks: Counter[str] = Counter()
         self.aged: dict[str, float] = {}
+        self.tails: list[tuple[float, float]] = []
+        self.retired: list[LocalPostgres] = []
+        self.pooler: Pooler | None = None
         self.applications: list[Application] = []
         self.app_stop = threading.Event()
         self._done = threading.Event()
@@ -96,10 +100,12 @@ class World:
             for statement in RULES.format(most=DRIP.most, per=DRIP.per).strip().split(";\n"):
                 conn.execute(statement)
             conn.execute(Path(__file__).with_name("history.sql").read_text())
+        if self.plan.pooler:
+            self.pooler = Pooler(self.postgres.url)
         host, port = self.running.url.removeprefix("http://").split(":")
         self.fleet = Fleet(
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
-            postgres=f"{self.postgres._home}/.s.PGSQL.{self.postgres._port}", sink=(host, int(port)),
+            postgres=self._socket(), sink=(host, int(port)),
             url=lambda gate: tcp_url(gate, "postgres"),
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -115,9 +121,24 @@ class World:
         self._watcher.join(5)
         self.fleet.close()
         self.proxies.close()
-        self.postgres.close()
+        if self.pooler is not None:
+            self.pooler.close()
+        for server in (self.postgres, *self.retired):
+            server.close()
         if not os.environ.get("FAULTS_KEEP"):
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def _socket(self) -> str:
+        """What daemons' proxies lead to: the server's socket, or that of a pooler before it."""
+        if self.pooler is not None:
+            return f"{self.pooler.home}/.s.PGSQL.6432"
+        return f"{self.postgres._home}/.s.PGSQL.{self.postgres._port}"
+
+    def retarget(self) -> None:
+        """Let the database's address lead to the server that is the primary now."""
+        for gate in self.proxies.gates:
+            if gate.side == "pg":
+                gate.target = self._socket()
 
     def start_applications(self, rate: float) -> None:
         share = self.plan.emails // 4
