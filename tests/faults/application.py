@@ -83,7 +83,7 @@ class Application:
             except psycopg.OperationalError:
                 self._drop()  # the server is away; the operation has its fate already
                 time.sleep(0.05)
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it fails the run
                 self.refused.append(f"{type(error).__name__}: {error}"[:300])
                 self._drop()
         self._drop()

@@ -125,7 +125,7 @@ class Fleet:
         if not cold:
             slot.pid = self.zygote.fork(slot.env, slot.log)
             return
-        command = [sys.executable, "-P", str(LAUNCH), str(self._tree), str(self._lease), "once"]
+        command = [sys.executable, "-P", str(LAUNCH), str(self._tree), str(self._lease), "run"]
         with slot.log.open("ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=slot.env
@@ -164,6 +164,20 @@ def environment(database: str, api_url: str, credentials: Path) -> dict[str, str
         "OUTBOXD_HEALTH__LISTEN": "",
         "OUTBOXD_LOG__FORMAT": "json",
     }
+
+
+def migrate(tree: Path, database: str) -> None:
+    """Make the schema that the tree wants."""
+    command = [sys.executable, "-P", str(LAUNCH), str(tree), "3", "migrate"]
+    done = subprocess.run(
+        command,
+        env=dict(os.environ) | {"DATABASE_URL": database},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the tree's migrations fail: {done.stderr[-2000:]}")
 
 
 def tcp_url(port: int, database: str, user: str = "outboxd_fault_daemon") -> str:

@@ -28,7 +28,7 @@ SHARES = {
 SHARE = 0.2
 ARGUMENTS = {"slow": 0.5, "429": 1.0}
 BY_CONTENT = {"400", "422"}  # a verdict on the email: the same at each ask, unlike the others
-PATIENCE = 10.0  # seconds in which a fault of the provider must meet a request
+PATIENCE = 20.0  # seconds in which a fault of the provider must meet a request
 POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
 
@@ -99,6 +99,8 @@ class Injector:
 
     def all_run(self) -> None:
         """Start again, as a service manager does, what could not reach the database at its start. Nothing else may end."""
+        refused = [text for app in self.world.applications for text in app.refused]
+        assert not refused, f"an application was refused: {refused[0]}"
         for slot in self.world.fleet.slots:
             if (code := self.world.fleet.ended(slot)) is None:
                 continue

@@ -1,6 +1,6 @@
 """The program inside the daemon's process: `outboxd run` with times that fit a harness, alone or forked on demand.
 
-Run as `python -P launch.py TREE LEASE once|serve`. TREE is the source tree whose outboxd is run. Nothing of the
+Run as `python -P launch.py TREE LEASE serve|run|migrate`. TREE is the source tree whose outboxd is run. Nothing of the
 package is replaced but constants: a lease of seconds, and the margins that hang on it, in proportion. `serve` imports
 everything once and forks a daemon for each JSON line {"env", "log"} on its input; it answers `pid N` and `exit N CODE`.
 """
@@ -68,11 +68,12 @@ def through_gate() -> None:
     socket.create_connection = connect_by_gate
 
 
-def run() -> int:
-    through_gate()
+def run(command: str = "run") -> int:
+    if command == "run":
+        through_gate()
     from outboxd.cli.main import main
 
-    sys.argv = ["outboxd", "run"]
+    sys.argv = ["outboxd", command]
     try:
         main()
     except SystemExit as end:
@@ -137,6 +138,8 @@ def reap() -> None:
 if __name__ == "__main__":
     die_with_parent()
     tune(str(Path(sys.argv[1]).resolve()), float(sys.argv[2]))
-    if sys.argv[3] == "once":
-        sys.exit(run())
-    serve()
+    match sys.argv[3]:
+        case "serve":
+            serve()
+        case command:
+            sys.exit(run(command))

@@ -132,6 +132,7 @@ def aged(injector: "Injector") -> None:
 def _age(injector: "Injector") -> bool:
     world, began = injector.world, time.time()
     with psycopg.connect(world.postgres.url, application_name="faults") as conn:
+        conn.execute("set local synchronous_commit = on")  # a crash must not make them young again
         found = conn.execute(
             "select ready.id, email.uid from outboxd.ready join outboxd.email on email.id = ready.id"
             " join outboxd.progress on progress.id = ready.id where progress.ambiguous for update of ready skip locked limit 5"

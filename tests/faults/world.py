@@ -14,12 +14,11 @@ from pooler import Pooler
 from servers import FAST, binaries
 from waiting import until
 
-from outboxd.db.migrate import migrate
 from outboxd.localpg import LocalPostgres
 from outboxd.sink.server import Running
 
 from .application import Application
-from .daemons import Fleet, tcp_url
+from .daemons import Fleet, migrate, tcp_url
 from .history import Injected, Limit, Sample
 from .plan import Plan
 from .proxy import Proxies
@@ -95,7 +94,7 @@ class World:
 
     def __enter__(self) -> Self:
         self.postgres.start()
-        migrate(self.postgres.url)
+        migrate(self.tree, self.postgres.url)
         with psycopg.connect(self.postgres.url, autocommit=True) as conn:
             for statement in RULES.format(most=DRIP.most, per=DRIP.per).strip().split(";\n"):
                 conn.execute(statement)
@@ -145,7 +144,7 @@ class World:
         for number in range(4):
             app = Application(
                 number,
-                self.postgres.url,
+                lambda: self.postgres.url,
                 seed=self.seed,
                 emails=share,
                 rate=rate / 4,
