@@ -56,6 +56,7 @@ class Application:
         self._url, self._emails, self._rate, self._stop = url, emails, rate, stop
         self._luck = random.Random(seed * 1000 + number)
         self._calm = calm
+        self.loses = False  # once a standby that has lost its tail may be promoted
         self.bad = ""  # what some recipients make the provider answer, besides the usual
         self._conn: psycopg.Connection | None = None
         self._recent: deque[str] = deque(maxlen=40)
@@ -154,7 +155,7 @@ class Application:
         try:
             certain = conn.execute("select outboxd.cancel(%s)", (uid,)).fetchone()[0]
         except psycopg.errors.InvalidParameterValue:
-            if not self._relaxed:  # a crash may have lost what did not wait for the disk
+            if not (self._relaxed or self.loses):  # a crash may have lost what did not wait for the disk
                 raise
             self._drop()
             return

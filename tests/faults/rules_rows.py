@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping
 from .history import History, Row, Violation
 from .rules_moves import Track
 
-LOSES_TAIL = {"immediate", "asynchronous standby"}  # what a commit that did not wait may be lost by
+LOSES_TAIL = {
+    "immediate",
+    "synchronous standby",
+    "asynchronous standby",
+}  # what a commit that did not wait may be lost by
 STALLS = ("zombie", "proxy pg")  # what keeps a transaction open without its daemon
 LONGEST = 5.0  # seconds that a daemon's transaction may last
 
@@ -16,7 +20,7 @@ def inserts(history: History) -> Iterator[Violation]:
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in history.rows.values():
         rows[row.marker].append(row)
-    crashes = [fault.at for fault in history.injected if fault.what in LOSES_TAIL]
+    crashes = [fault.until for fault in history.injected if fault.what in LOSES_TAIL]
     for insert in history.inserts:
         n = len(rows.get(insert.marker, ()))
         if insert.fate == "acked":

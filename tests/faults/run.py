@@ -142,12 +142,13 @@ def figures(report: Report) -> dict[str, object]:
 
 def tell(report: Report, say=print) -> None:
     """The outcome for people: figures, the first offender's timeline, and how to see it again."""
+    verbose = bool(os.environ.get("FAULTS_VERBOSE"))
     say(json.dumps(report.figures))
     for missing in report.vacuous:
         say(f"never struck: {missing}")
     if report.excused:
         say(f"lost with the tails: {summary(report.excused)}")
-        for violation in report.excused:
+        for violation in report.excused if verbose else ():
             say(f"  {violation.rule} {violation.uid or violation.marker}: {violation.text}")
     if report.violations:
         say(f"broken: {summary(report.violations)}")

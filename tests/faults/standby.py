@@ -50,6 +50,8 @@ def asynchronous(injector: "Injector") -> None:
         until(lambda: _caught_up(conn), what="the standby to catch up")
     with psycopg.connect(standby.url, autocommit=True) as conn:
         (receiver,) = conn.execute("select pid from pg_stat_wal_receiver").fetchone()
+    for app in world.applications:
+        app.loses = True
     began = time.time()
     os.kill(receiver, signal.SIGSTOP)
     threading.Event().wait(BEHIND)
