@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import HELPERS  # noqa: F401 - puts the tests' helpers on the path
-from .plan import PLANS
+from .plan import PLANS, scaled
 from .run import ROOT, run_plan, tell
 
 
@@ -21,10 +21,11 @@ def main() -> int:
     parser.add_argument(
         "--level", type=int, choices=(1, 2, 3), help="how hard faults of the network and the provider strike"
     )
+    parser.add_argument("--share", type=float, default=1.0, help="of the emails, kills, zombies and crashes")
     options = parser.parse_args()
     print(f"plan {options.profile}, seed {options.seed}, tree {options.tree}", flush=True)
     plan = PLANS[options.profile]
-    plan = replace(plan, level=options.level or plan.level)
+    plan = replace(scaled(plan, options.share), level=options.level or plan.level, share=options.share)
     report = run_plan(plan, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
     tell(report, lambda text: print(text, flush=True))
     return 0 if report.green else 1

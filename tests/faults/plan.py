@@ -1,8 +1,9 @@
 """What one run does: sizes, and the seeded list of faults in their order."""
 
+import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outboxd.sink.options import FAULTS
 
@@ -36,6 +37,7 @@ class Plan:
     lease: float = 3.0
     pooler: bool = False
     rate: float = 100.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,15 @@ PLANS = {
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),
     ),
 }  # fmt: skip
+
+
+def scaled(plan: Plan, share: float) -> Plan:
+    """A share of a plan's emails, kills, zombies and crashes; every kind of fault stays."""
+    counts = {
+        name: math.ceil(getattr(plan, name) * share)
+        for name in ("emails", "rounds", "kills", "zombies", "immediate", "fast")
+    }
+    return replace(plan, **counts)
 
 
 def steps(plan: Plan, seed: int) -> Iterator[list[Step]]:

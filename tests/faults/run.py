@@ -33,6 +33,7 @@ class Report:
     plan: str
     seed: int
     level: int = 1
+    share: float = 1.0
     violations: list[Violation] = field(default_factory=list)
     excused: list[Violation] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
@@ -54,7 +55,7 @@ def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
 
 
 def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
-    report, began = Report(plan.name, seed, plan.level), time.monotonic()
+    report, began = Report(plan.name, seed, plan.level, plan.share), time.monotonic()
     options = SinkOptions(port=0, rate_limit=None, think_time=0.02, seed=seed, keep=1000)
     with running_sink(options) as running, World(plan, seed, tree.resolve(), running) as world:
         try:
@@ -164,7 +165,7 @@ def tell(report: Report, say=print) -> None:
     say(f"{verdict}: plan {report.plan}, seed {report.seed}, {report.seconds:.0f} s")
     if not report.green:
         say(
-            f"again: python -m tests.faults --seed {report.seed} --profile {report.plan} --level {report.level}"
+            f"again: python -m tests.faults --seed {report.seed} --profile {report.plan} --level {report.level} --share {report.share:g}"
         )
 
 

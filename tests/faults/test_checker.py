@@ -7,6 +7,7 @@ import pytest
 from .checker import check, timeline
 from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample
 from .plan import PLANS, POINTS, steps
+from .tails import split
 
 ONE, TWO = 1, 2
 CLAIMER, SETTLER, RECLAIMER = "outboxd claimer", "outboxd settler", "outboxd reclaimer"
@@ -202,3 +203,16 @@ def test_a_seed_gives_the_same_faults_and_every_point_its_turn():
     assert once == again
     assert once != list(steps(PLANS["short"], 8))
     assert {step.what for round_ in once for step in round_ if step.kind == "kill"} == {*POINTS, "random"}
+
+
+def test_a_lost_tail_excuses_phantoms_and_members_of_batches_but_never_a_single_email():
+    tail = [(100.0, 102.0)]
+    phantom = changed(asks=[*GOOD.asks, ask("z", 2)], tails=tail)
+    assert split(phantom, check(phantom))[0] == []
+    assert {violation.rule for violation in split(phantom, check(phantom))[1]} == {"S2"}
+    late = replace(phantom, tails=[(10.0, 11.0)])
+    assert {violation.rule for violation in split(late, check(late))[0]} == {"S2"}
+    single = changed(asks=[ask("u"), ask("u", 2)], tails=tail)
+    assert {violation.rule for violation in split(single, check(single))[0]} == {"S3"}
+    member = changed(asks=[ask("u", key="obxb1.a.1"), ask("u", 2, key="obxb1.b.1")], tails=tail)
+    assert split(member, check(member))[0] == []
