@@ -1,7 +1,7 @@
 """What a proxy can do to a connection: 24 kinds. `server` kinds spoil what the server says, `both` either way.
 
-On Postgres what no TCP connection can do by itself (a changed, doubled or swapped chunk) is shown as a message that
-the protocol does not know, after which the connection is cut: what TLS makes of it.
+What no TCP connection can do by itself (a changed, doubled or swapped chunk) ends it, as TLS would: on Postgres with
+a message that the protocol does not know, before the provider behind the first spoiled or doubled chunk.
 """
 
 import asyncio
@@ -66,8 +66,7 @@ class Spell:
                 self.strike()
                 for part in self._broken(chunk):
                     yield part
-                if self.side == "pg" or self.kind != "duplicate_chunk":
-                    raise Cut
+                raise Cut
             else:
                 yield chunk
         elif self.kind in ENDS_IT:
@@ -83,7 +82,7 @@ class Spell:
         if self.kind == "corrupt_byte":
             return [bytes([chunk[0] ^ 0x55]) + chunk[1:]]
         if self.kind == "duplicate_chunk":
-            return [chunk, chunk]
+            return [chunk]  # TLS refuses the second
         middle = len(chunk) // 2
         return [chunk[middle:], chunk[:middle]]
 
@@ -97,7 +96,7 @@ class Spell:
             "one_way_partition": from_server and self.luck.random() < 0.1 * self.level,
             "half_close": from_server and self.luck.random() < 0.1 * self.level,
             "drop_after_n_bytes": self.passed > 6_000 // self.level,
-            "rst_on_nth": self.chunks >= 12 // self.level,
+            "rst_on_nth": self.chunks >= 8 // self.level,
             "mid_commit_cut": at_commit and self.luck.random() < 0.3 * self.level,
         }[self.kind]
         if over:
