@@ -36,6 +36,9 @@ class Client:
         self._batch_url = httpx.URL(api_url.rstrip("/") + "/emails/batch")
         self._api_key = api_key
         self._transport = Transport(deadline=deadline, ssl_context=ssl_context, proxy=proxy)
+        self._accepted: tuple[str, bytes] | None = (
+            None  # the last request's key and body, where it was accepted
+        )
 
     def __repr__(self) -> str:
         return f"Client({self._url.host})"
@@ -54,9 +57,27 @@ class Client:
             return TransportFailure("not_sent", "the API key is empty or holds what no HTTP header can carry")
         request = httpx.Request("POST", url, headers=_headers(secret, key), content=body)
         try:
-            return _answer(self._transport.handle_request(request))
+            answer = _answer(self._transport.handle_request(request))
+            return self._crossed(key) if self._repeats(answer, key) else answer
         except httpx.TransportError as error:
             return self._failure(error, secret)
+
+    def _repeats(self, answer: Answer, key: str) -> bool:
+        """Whether it is the last request's acceptance once more: ids are fresh, so the connection is out of step."""
+        before = self._accepted
+        self._accepted = (key, answer.body) if answer.status == httpx.codes.OK else None
+        return (
+            before is not None
+            and before[1] == answer.body
+            and before[0] != key
+            and self._accepted is not None
+        )
+
+    def _crossed(self, key: str) -> TransportFailure:
+        """The answer to `key` is not known; what else lies in the connection is nobody's."""
+        self._accepted = None
+        self._transport.close()
+        return TransportFailure("ambiguous", f"the answer to {key} is that to the request before")
 
     def asking_for(self) -> float:
         """Seconds that the present request has lasted, 0 where there is none; for any thread."""

@@ -420,3 +420,24 @@ def test_the_key_appears_in_no_repr(client_for):
     client = client_for("http://127.0.0.1:1")
     assert "secret" not in repr(client)
     assert "secret" not in repr(client.send(BODY, KEY))
+
+
+def test_the_answer_before_is_not_taken_for_the_next_requests(peer, client_for):
+    """A connection that says an answer twice is out of step: every answer on it belongs to the request before."""
+    client = client_for(peer(answering(http(ID))).url)
+    assert isinstance(client.send(BODY, "obx1.a.1"), Answer)
+    failed = client.send(BODY, "obx1.b.1")
+    assert failed == TransportFailure("ambiguous", "the answer to obx1.b.1 is that to the request before")
+    assert isinstance(client.send(BODY, "obx1.b.1"), Answer)
+
+
+def test_a_replay_of_the_same_request_is_an_answer(peer, client_for):
+    server = peer(answering(http(ID)))
+    client = client_for(server.url)
+    assert client.send(BODY, KEY) == client.send(BODY, KEY)
+    assert server.connections == 1
+
+
+def test_the_same_refusal_twice_is_an_answer(peer, client_for):
+    client = client_for(peer(answering(http(b'{"name":"validation_error"}', "422 Unprocessable"))).url)
+    assert client.send(BODY, "obx1.a.1") == client.send(BODY, "obx1.b.1")
