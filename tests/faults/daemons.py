@@ -71,18 +71,19 @@ class Slot:
         self.pid = 0
         self.stopped = False
         self.armed: str | None = None
+        self.with_signal = signal.SIGKILL
         self.fired = threading.Event()
         self._mutex = threading.Lock()
 
     def on_point(self, name: str) -> bool:
-        """Kill the daemon if this is where it is to die."""
+        """Kill the daemon if this is where it is to die, or stop it."""
         if self.armed != name:
             return False
         with self._mutex:
             if self.armed != name:
                 return False
             self.armed = None
-        self.kill()
+        self.signal(self.with_signal)
         self.fired.set()
         return True
 
@@ -120,7 +121,7 @@ class Fleet:
 
     def start(self, slot: Slot, *, cold: bool = False) -> None:
         """A new daemon in the slot; `cold` with an interpreter of its own."""
-        slot.stopped, slot.armed = False, None
+        slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
         if not cold:
             slot.pid = self.zygote.fork(slot.env, slot.log)

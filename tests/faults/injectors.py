@@ -136,7 +136,7 @@ class Injector:
         self.world.fleet.start(slot, cold=self.kills % 10 == 0)
 
     def _zombie(self) -> None:
-        """Stop one daemon for longer than its lease; the others go on."""
+        """Stop one daemon for longer than its lease, most often when its answer is on the way and will be lost."""
         candidates = self.running()
         while len(candidates) < 2:
             threading.Event().wait(0.05)
@@ -144,6 +144,11 @@ class Injector:
             candidates = self.running()
         slot, began = self.luck.choice(candidates), time.time()
         lasts = self.world.plan.lease * self.luck.uniform(1.2, 1.6)
+        if self.luck.random() < 0.8:
+            slot.fired.clear()
+            slot.with_signal, slot.armed = signal.SIGSTOP, "ask_unanswered"
+            slot.fired.wait(POINT_WITHIN)
+            slot.armed, slot.with_signal = None, signal.SIGKILL
         slot.signal(signal.SIGSTOP)
         self.world.marks["zombie"] += 1
 

@@ -53,7 +53,7 @@ SOME_ESP = ("accept-reset", "accept-hang", "500", "429", "truncated", "422")
 PLANS = {
     "quick": Plan(
         "quick", emails=1200, daemons=3, rounds=1, kills=15, zombies=4, immediate=2, fast=0, esp=SOME_ESP,
-        proxies=(("pg", "mid_commit_cut"), ("esp", "half_close")), specials=("aged",), lasts=1.0,
+        proxies=(("pg", "mid_commit_cut"), ("esp", "half_close"), ("pg", "mid_commit_cut")), specials=("aged",), lasts=1.0,
     ),
     "short": Plan(
         "short", emails=5000, daemons=4, rounds=3, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),

@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 
-from .toxics import AT_ACCEPT, COMMITS, Cut, Silence, Spell
+from .toxics import AT_ACCEPT, COMMITS, COMMITTED, Cut, Silence, Spell
 
-COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 MOST = 3  # the level at which a fault is everywhere
 NAME = b"application_name\x00outboxd "
 

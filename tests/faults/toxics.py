@@ -17,6 +17,7 @@ KINDS = (
 )  # fmt: skip
 AT_ACCEPT = {"accept_then_close", "accept_never_read", "tls_garbage", "blackhole", "syn_refuse"}
 COMMITS = (b"Q\x00\x00\x00\x0bCOMMIT\x00", b"P\x00\x00\x00\x0e\x00COMMIT\x00\x00\x00")
+COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # cut here, it has happened and nobody is told
 UNKNOWN_MESSAGE = b"\xff\x00\x00\x00\x04"
 
 
@@ -88,7 +89,9 @@ class Spell:
 
     def _end(self, chunk: bytes, *, from_server: bool) -> None:
         """Decide whether it is over for this connection."""
-        at_commit = any(pattern in chunk for pattern in COMMITS) or (self.side == "esp" and from_server)
+        at_commit = any(pattern in chunk for pattern in (*COMMITS, COMMITTED)) or (
+            self.side == "esp" and from_server
+        )
         over = {
             "timeout": self.passed > 2000 and self.luck.random() < 0.2 * self.level,
             "reset_peer": self.luck.random() < 0.05 * self.level,
