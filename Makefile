@@ -33,18 +33,19 @@ fuzz: ## Try fifty times as many inputs of strangers as the suite does
 soak: ## Run a daemon at half load for twenty minutes, and watch what it holds
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -m long -s tests/path/test_soak.py --pg-version 18
+
 faults-short: ## Kills, crashes and every kind of fault for a few minutes, then judge the history; SEED=N repeats one
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults --profile short $(if $(SEED),--seed $(SEED))
 
-faults: ## The same in full: a thousand kills over fifty thousand emails, and five hundred zombies
+faults: ## The same in full: a thousand kills over fifty thousand emails, fifty crashes of Postgres
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults --profile full $(if $(SEED),--seed $(SEED))
 
 faults-all: ## Every fault at three intensities, then the full storm, zombies and standbys; takes an hour and more
 	@scripts/bootstrap dev
 	for level in 1 2 3; do $(BIN)/python -m tests.faults --profile short --level $$level $(if $(SEED),--seed $(SEED)) || exit 1; done
-	for profile in full zombies; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
+	for profile in full zombies pooler standby tail; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
 
 check: ## Formatting, lint, types, import layers, migrations
 	@scripts/bootstrap dev
