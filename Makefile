@@ -14,7 +14,7 @@ demo: ## Set everything up and watch a thousand emails reach a local inbox
 
 test: ## Set everything up and run the whole suite on real Postgres
 	@scripts/bootstrap dev
-	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18
+	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 --durations=15
 	@scripts/test-oldest $(BIN) $(JOBS)
 
 test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …); names what is missing
