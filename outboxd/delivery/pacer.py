@@ -128,16 +128,21 @@ class Pacer:
                 log.warning("pacer lost its connection")
             except StoppedError:
                 return
+            except Exception:
+                log.exception("pacing failed; trying again")
+                self.session.close()
+                self.stop.wait(1.0)
 
     def _round(self, conn: Connection) -> None:
         """Say what was heard, then draw the next permits if somebody wants them and none are left."""
         with self._changed:
             if not self._news and not self._short():
                 self._changed.wait(LOOK)
-            news, self._news = self._news, []
-            wanted = self._short()
+            news, wanted = list(self._news), self._short()
         for tell in news:
             tell(conn)
+            with self._changed:
+                self._news.remove(tell)  # not before: it must not be lost with the connection
         if news or self._look_due():
             self._learned(account.adapt(conn, self.name))
             self._looked_at = time.monotonic()

@@ -1,15 +1,18 @@
 """The shared pace of an account: its bucket, the block after an overrun, and the rate that refusals teach."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
 import pytest
+from waiting import until
 
 from outboxd.db import account
 from outboxd.db.account import Rate
-from outboxd.delivery.pacer import SHARE
+from outboxd.db.session import Session
+from outboxd.delivery.pacer import SHARE, Pacer
 
 SECOND = timedelta(seconds=1)
 SLOP = 0.2  # seconds that a statement may take here
@@ -190,3 +193,27 @@ class TestSpeedingUp:
             other.execute("select pg_advisory_xact_lock(7101, 4)")
             assert account.adapt(conn, "default") == Rate(10.0, 4.0)
         assert account.adapt(conn, "default").adapted > 4.0
+
+
+def test_the_pacer_outlives_a_statement_that_is_refused_and_tells_its_news_all_the_same(database, conn):
+    stop = threading.Event()
+    pacer = Pacer(Session(database, "pacer", stop=stop, path=True), "default", stop, lambda _: None)
+    thread = threading.Thread(target=pacer.run)
+    thread.start()
+    waits = "select pid from pg_stat_activity where application_name = 'outboxd pacer' and wait_event_type = 'Lock'"
+    try:
+        until(lambda: pacer.take(0.1), what="a permit")
+        with psycopg.connect(database) as other:
+            other.execute("select from outboxd.account for update")
+            pacer.overran(timedelta(seconds=30))
+            (pid,) = until(lambda: conn.execute(waits).fetchone(), what="the pacer to wait for the row")
+            conn.execute("select pg_cancel_backend(%s)", (pid,))
+            until(lambda: conn.execute(waits).fetchone() != (pid,), what="its statement to be refused")
+        told = "select next_at > clock_timestamp() + interval '20 s' from outboxd.account"
+        until(lambda: conn.execute(told).fetchone() == (True,), what="the overrun to be known")
+        assert thread.is_alive()
+    finally:
+        stop.set()
+        pacer.close()
+        thread.join(10)
+        pacer.session.close()
