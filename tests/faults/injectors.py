@@ -104,9 +104,10 @@ class Injector:
         for slot in self.world.fleet.slots:
             if (code := self.world.fleet.ended(slot)) is None:
                 continue
-            last = slot.log.read_text("utf-8", "replace")[-3000:]
+            last = slot.log.read_text("utf-8", "replace")
+            (self.world.home / f"ended-{slot.number}.log").write_text(last)
             unreachable = [line for line in last.splitlines()[-6:] if "cannot reach the database" in line]
-            assert unreachable, f"daemon {slot.number} ended by itself ({code}): {last[-800:]}"
+            assert unreachable, f"daemon {slot.number} ended by itself ({code}): {last[-3000:]}"
             self.world.marks["restarted"] += 1
             self.world.fleet.start(slot)
 
