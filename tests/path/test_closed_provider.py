@@ -17,7 +17,7 @@ from waiting import until
 from outboxd.db import lease
 from outboxd.db.lease import Slot
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 CLOSED, OTHERS = "closed.example", 1000
 BULK = """
 insert into outboxd.email (type, payload)

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from test_closed_provider import WATCH, writes
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 BULK = """
 insert into outboxd.email (type, payload, campaign, tenant)
 select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 100 || '.example')), %s, %s

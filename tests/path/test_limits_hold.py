@@ -13,7 +13,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 SCALE = 0.1  # of every window
 SLACK = (
     1.005  # seconds by which a window is longer than its limit says: from grant to arrival, and the precision

@@ -7,7 +7,7 @@ from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 QUICK = "insert into outboxd.breaker (account, open_for) values ('default', '1 s')"
 

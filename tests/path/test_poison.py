@@ -19,7 +19,7 @@ from waiting import until
 
 from outboxd.core.wire import Unsendable, render
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 LOT = 10  # rows in one transaction
 PER_SECOND = 100  # good emails

@@ -8,7 +8,7 @@ from factories import insert_many
 from ledger import asked
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 
 def passed(seconds: float) -> None:

@@ -15,7 +15,7 @@ from conftest_path import count, drained
 from factories import insert, payload
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 KEY = "re_canary_9f8e7d6c5b"
 PASSWORD = "pw-canary-5a4b3c"

@@ -9,7 +9,7 @@ from conftest_path import count, drained, only_once
 from factories import insert_many
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 DEADLINE = 2.0  # seconds, as the daemons of these tests have it
 BEFORE = 1.5  # seconds of a daemon's life in which the signal may come

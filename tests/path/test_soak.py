@@ -11,7 +11,7 @@ from conftest_path import count, drained, only_once
 from factories import payload
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 PER_SECOND = 100  # emails: half of what the suite's machine does with one daemon and a busy neighbour
 LOT = 20

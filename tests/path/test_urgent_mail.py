@@ -9,7 +9,7 @@ from factories import insert, payload, uid_of
 from ledger import asked, percentile
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 NEWSLETTERS = """
 insert into outboxd.email (type, payload)
 select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 50 || '.example'))
