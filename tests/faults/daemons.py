@@ -181,5 +181,7 @@ def migrate(tree: Path, database: str) -> None:
         raise RuntimeError(f"the tree's migrations fail: {done.stderr[-2000:]}")
 
 
-def tcp_url(port: int, database: str, user: str = "outboxd_fault_daemon") -> str:
-    return f"postgresql://{user}@127.0.0.1:{port}/{quote(database)}?sslmode=disable&gssencmode=disable"
+def tcp_url(port: int, database: str, user: str = "outboxd_fault_daemon", *, named: bool = True) -> str:
+    """By way of a gate. `named`: sessions say which one it was; a pooler takes no such option."""
+    gate = f"&options=-c%20faults.gate%3D{port}" if named else ""
+    return f"postgresql://{user}@127.0.0.1:{port}/{quote(database)}?sslmode=disable&gssencmode=disable{gate}"

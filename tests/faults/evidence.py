@@ -8,7 +8,8 @@ from .history import Ask, History, Move, Row
 from .world import DRIP, World
 
 MOVES = """
-select n, extract(epoch from at)::float8, xid, who, place, gone, ids, tag, extract(epoch from until)::float8
+select n, extract(epoch from at)::float8, xid, who, place, gone, ids, tag, extract(epoch from until)::float8,
+  gate
 from faults.move order by n
 """
 ROWS = """

@@ -13,7 +13,7 @@ class Move(NamedTuple):
     """One statement's work in one table of a state, in the order in which the database wrote it.
 
     `place`: ready, lease, batch, an end's name, dead, unknown; open (its ambiguity), window (its first ask moved),
-    batch_open, batch_bytes, renewed. `tag`: the lease or the batch.
+    batch_open, batch_bytes, renewed. `tag`: the lease or the batch. `gate`: which daemon; None where that is not known.
     """
 
     n: int
@@ -25,6 +25,7 @@ class Move(NamedTuple):
     ids: tuple[int, ...]
     tag: str | None = None
     until: float | None = None
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ create table faults.move (
   gone boolean not null,
   ids bigint[] not null,
   tag text,
-  until timestamptz
+  until timestamptz,
+  gate text default current_setting('faults.gate', true)  -- whose connection: each daemon has its own
 );
 
 create function faults.came() returns trigger language plpgsql security definer as $$

@@ -27,6 +27,8 @@ class Lease:
     until: float
     ended: float | None = None
     ended_by: str = ""
+    gate: str | None = None
+    ended_at_gate: str | None = None
 
 
 @dataclass(slots=True)
@@ -67,11 +69,11 @@ def _apply(track: Track, move: Move) -> None:
     if move.place != "lease":
         return
     if not move.gone:
-        track.leases.append(Lease(move.tag or "", move.at, move.until or move.at))
+        track.leases.append(Lease(move.tag or "", move.at, move.until or move.at, gate=move.gate))
         return
     for lease in reversed(track.leases):
         if lease.tag == move.tag and lease.ended is None:
-            lease.ended, lease.ended_by = move.at, move.who
+            lease.ended, lease.ended_by, lease.ended_at_gate = move.at, move.who, move.gate
             return
 
 
@@ -120,6 +122,16 @@ def early_reclaims(found: Mapping[int, Track]) -> Iterator[Violation]:
             if early and lease.ended_by == "outboxd reclaimer":
                 text = f"reclaimed {lease.until - lease.ended:.2f} s before its lease {lease.tag} ran out"
                 yield Violation("S7", text, id=id_)
+
+
+def strangers(found: Mapping[int, Track]) -> Iterator[Violation]:
+    """S6: an email leaves a lease by the daemon that has it; by another one only as reclaimed."""
+    for id_, track in found.items():
+        for lease in track.leases:
+            known = lease.gate is not None and lease.ended_at_gate is not None
+            if known and lease.gate != lease.ended_at_gate and lease.ended_by != "outboxd reclaimer":
+                text = f"left lease {lease.tag} by another daemon's {lease.ended_by!r} at {lease.ended:.3f}"
+                yield Violation("S6", text, id=id_)
 
 
 def batches(history: History) -> Iterator[Violation]:

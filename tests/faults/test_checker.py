@@ -113,6 +113,11 @@ BAD = {
     "settled by a lease that it is not in": (
         "S6", changed(moves=[*GOOD.moves[:3], GOOD.moves[3]._replace(tag="Z"), *GOOD.moves[4:]]),
     ),
+    "settled by another daemon": (
+        "S6", changed(moves=[
+            *GOOD.moves[:2], GOOD.moves[2]._replace(gate="1"), GOOD.moves[3]._replace(gate="2"), *GOOD.moves[4:],
+        ]),
+    ),
     "queued and leased at once": ("S6", changed(moves=without(1))),
     "settled twice: queued again, and in another's lease": (
         "S6",

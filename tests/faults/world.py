@@ -105,7 +105,7 @@ class World:
         self.fleet = Fleet(
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
             postgres=self._socket(), sink=(host, int(port)),
-            url=lambda gate: tcp_url(gate, "postgres"),
+            url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None),
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()

@@ -1,0 +1,177 @@
+"""The canaries: each breaks one law of the protocol, as a plausible change would."""
+
+from .canary import Canary, Edit
+
+SETTLE = "sql/queries/lease/settle.sql"
+MEMBERSHIP = """\
+  where case when (outcome.lease_id, outcome.id) in (
+    select member_of.lease_id, unnest(member_of.ids)
+    from outboxd.lease as member_of
+    where member_of.lease_id = any (%(leases)s::uuid[])) then true end
+"""
+JOINED = "  join outboxd.lease on lease.lease_id = outcome.lease_id\n"
+KEY = "wire.key(email.uid, email.generation)"
+LEASED_UNTIL = "lease.lease_until < (select coalesce(%(now)s::timestamptz, clock_timestamp()))"
+LOCK = '        conn.execute(query("lease/lock"), {"lease_ids": values["leases"]}, prepare=True)\n'
+HOLD = '            conn.execute(query("word/hold_lease"), {"id": email.id})\n'
+ASKED_AT = "    asked_at = time.monotonic()\n    return Result(held, _ask("
+BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
+PROTOCOL = "tests/db/test_protocol.py::"
+EVIDENCE = "TestRule2LateAcceptance::test_"
+
+CANARIES = (
+    Canary(
+        "no-fence", "a settle is fenced by its lease: not the email's state counts, but whose it is",
+        (
+            Edit(SETTLE, MEMBERSHIP, ""),
+            Edit(SETTLE, JOINED, "  join outboxd.lease on outcome.id = any (lease.ids)\n"),
+            Edit(SETTLE, "    outcome.*, lease.frozen, ", "    outcome.*, lease.lease_id as held_by, lease.frozen, "),
+            Edit(
+                SETTLE,
+                "select held.lease_id, array_agg(held.id) as ids from held group by held.lease_id",
+                "select held.held_by as lease_id, array_agg(held.id) as ids from held group by held.held_by",
+            ),
+        ),
+        storm="zombies", rules=frozenset({"S6"}),
+    ),
+    Canary(
+        "settle-without-state", "a settle moves an email out of a lease, not from wherever it is",
+        (
+            Edit(SETTLE, MEMBERSHIP, ""),
+            Edit(SETTLE, JOINED, f"  left{JOINED[1:]}"),
+            Edit(SETTLE, "    outcome.*, lease.frozen, ", "    outcome.*, coalesce(lease.frozen, '{}') as frozen, "),
+        ),
+        storm="zombies", rules=frozenset({"S6"}),
+    ),
+    Canary(
+        "fence-without-membership", "the fence is the lease and the email's membership in it",
+        (Edit(SETTLE, MEMBERSHIP, ""),),
+        test=f"{PROTOCOL}TestRule1FenceIsMembership",
+    ),
+    Canary(
+        "key-per-attempt", "an email and a batch keep one key for all asks",
+        (
+            Edit("outboxd/delivery/sender.py", KEY, "wire.key(email.uid, email.generation + email.attempts)"),
+            Edit("outboxd/core/batch.py", 'f"obxb1.{self.uid}.1"', 'f"obxb1.{self.uid}.{self.attempts + 1}"'),
+        ),
+        storm="answers", rules=frozenset({"S3"}),
+    ),
+    Canary(
+        "key-from-id", "a key is random: after a promotion ids are given again",
+        (Edit("outboxd/delivery/sender.py", KEY, 'f"obx1.{email.id}.{email.generation}"'),),
+        storm="tail", rules=frozenset({"S4"}),
+    ),
+    Canary(
+        "rendered-anew", "a retry sends the same bytes",
+        (
+            Edit(
+                "outboxd/delivery/sender.py",
+                'wire.render(email.payload or "", email.uid, email.frozen)',
+                'wire.render(email.payload or "", email.uid, email.frozen) + b" " * email.attempts',
+            ),
+        ),
+        storm="answers", rules=frozenset({"S4"}),
+    ),
+    Canary(
+        "batch-torn", "a batch that may have been accepted stays together",
+        (
+            Edit(
+                "outboxd/core/batch.py",
+                'return [replace(step, name="kept") if step.name == "again" else step]',
+                "return [step]",
+            ),
+        ),
+        storm="answers", rules=frozenset({"S3"}),
+    ),
+    Canary(
+        "claim-in-limit", "a claim takes no more than its limit, whatever the plan",
+        (
+            Edit(
+                "sql/queries/lease/claim.sql",
+                "), head as materialized (\n  select due.ctid\n",
+                "), taken as (\n  delete from outboxd.ready\n  where ready.ctid in (select due.ctid\n",
+            ),
+            Edit(
+                "sql/queries/lease/claim.sql",
+                "  limit %(limit)s::integer\n), taken as (\n  delete from outboxd.ready\n"
+                "  where ready.ctid = any (array(select head.ctid from head))\n",
+                "  limit %(limit)s::integer)\n",
+            ),
+        ),
+        test=BOUND,
+    ),
+    Canary(
+        "claim-not-durable", "a claim is on disk before the first byte is sent",
+        (Edit("sql/queries/schema/path_settings.sql", "in ('off', 'local') then 'on'", "in ('off', 'local') then 'off'"),),
+        storm="crashes", rules=frozenset({"S2", "S8"}),
+    ),
+    Canary(
+        "counters-unlogged", "what limits have granted outlives a crash",
+        (
+            Edit(
+                "migrations/versions/0007_limits.py",
+                "create table outboxd.window_count", "create unlogged table outboxd.window_count",
+            ),
+        ),
+        storm="crashes", rules=frozenset({"S12"}),
+    ),
+    Canary(
+        "evidence-without-lock", "evidence of a late acceptance is written while the lease is held",
+        (Edit("outboxd/db/word.py", HOLD, ""),),
+        test=f"{PROTOCOL}{EVIDENCE}evidence_waits_for_the_settle_of_its_email",
+    ),
+    Canary(
+        "settle-without-lock", "a settle reads what was said once its leases are locked",
+        (Edit("outboxd/db/lease.py", LOCK, ""),),
+        test=f"{PROTOCOL}{EVIDENCE}a_settle_waits_for_evidence_about_its_email_and_ends_it_as_sent",
+    ),
+    Canary(
+        "no-23-hours", "what was asked 23 hours ago without an answer is not asked again",
+        (Edit("outboxd/core/retry.py", "    hours=23\n", "    days=23\n"),),
+        storm="aged", rules=frozenset({"S10"}),
+    ),
+    Canary(
+        "ambiguity-forgotten", "an open answer stays open, whatever a later ask says",
+        (
+            Edit(SETTLE, "ambiguous = known.ambiguous or excluded.ambiguous", "ambiguous = excluded.ambiguous"),
+            Edit("outboxd/core/retry.py", "    ambiguous = ambiguous or email.ambiguous\n", ""),
+            Edit(
+                "outboxd/core/retry.py",
+                'return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)',
+                'return Step("again", email.attempts, False, email.transient, after, failure=failure)',
+            ),
+        ),
+        storm="refusals", rules=frozenset({"S10"}),
+    ),
+    Canary(
+        "end-told-early", "an application is told of an end only where it is certain",
+        (Edit("sql/functions/cancel.sql", "  return false;\n", "  return true;\n"),),
+        storm="calm", rules=frozenset({"S9"}),
+    ),
+    Canary(
+        "lease-too-short", "a lease lasts longer than a request may take",
+        (
+            Edit("outboxd/db/lease.py", '"ttl": ttl,', '"ttl": ttl / 10,'),
+            Edit("outboxd/db/batch.py", '"ttl": ttl,', '"ttl": ttl / 10,'),
+        ),
+        storm="calm", rules=frozenset({"S8"}),
+    ),
+    Canary(
+        "reclaimed-early", "nobody ends another's lease before its time",
+        (
+            Edit("sql/queries/lease/expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2 s'"),
+            Edit("sql/queries/lease/any_expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2 s'"),
+        ),
+        storm="answers", rules=frozenset({"S7"}),
+    ),
+    Canary(
+        "email-in-the-log", "no log names an address or a link",
+        (
+            Edit(
+                "outboxd/delivery/sender.py", ASKED_AT,
+                f'    __import__("logging").getLogger(__name__).warning("asking %s", body)\n{ASKED_AT}',
+            ),
+        ),
+        storm="calm", rules=frozenset({"S17"}),
+    ),
+)  # fmt: skip

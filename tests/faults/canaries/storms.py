@@ -1,0 +1,37 @@
+"""Small storms, each with the faults in which certain bugs show. Seconds long, so that a canary dies soon."""
+
+from ..plan import Plan
+
+STORMS = {
+    plan.name: plan
+    for plan in (
+        Plan(
+            "answers", emails=500, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
+            esp=("accept-reset", "500", "truncated"), proxies=(), lasts=1.0, rate=150.0,
+        ),
+        Plan(
+            "refusals", emails=600, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
+            esp=("accept-reset", "429", "accept-reset", "429"), proxies=(("esp", "syn_refuse"),) * 2, lasts=1.0,
+        ),
+        Plan(
+            "zombies", emails=600, daemons=3, rounds=1, kills=0, zombies=8, immediate=0, fast=0,
+            esp=("500", "500", "500"), proxies=(), lasts=2.0,
+        ),
+        Plan(
+            "crashes", emails=1500, daemons=3, rounds=1, kills=0, zombies=0, immediate=6, fast=0, esp=(), proxies=(),
+            rate=200.0,
+        ),
+        Plan(
+            "aged", emails=500, daemons=3, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("accept-reset",),
+            proxies=(), specials=("aged",), lasts=1.0, rate=150.0,
+        ),
+        Plan(
+            "tail", emails=1000, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            specials=("promotion asynchronous",),
+        ),
+        Plan(
+            "calm", emails=400, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
+            lasts=1.0, rate=150.0,
+        ),
+    )
+}  # fmt: skip
