@@ -3,7 +3,7 @@ BIN := .venv/bin
 JOBS ?= 2
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-host fuzz soak faults faults-short faults-all check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,14 @@ faults-all: ## Every fault at three intensities, then the full storm, zombies an
 	@scripts/bootstrap dev
 	for level in 1 2 3; do $(BIN)/python -m tests.faults --profile short --level $$level $(if $(SEED),--seed $(SEED)) || exit 1; done
 	for profile in full zombies pooler standby tail; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
+
+canaries: ## Plant bugs, one at a time, and see each caught; and nothing caught where none is planted
+	@scripts/bootstrap dev
+	$(BIN)/python -m tests.faults.canaries $(if $(SEED),--seed $(SEED))
+
+canaries-once: ## Two of the bugs, in less than a minute
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -m faults tests/faults/canaries -q
 
 check: ## Formatting, lint, types, import layers, migrations
 	@scripts/bootstrap dev

@@ -93,6 +93,25 @@ class TestRule2LateAcceptance:
         thread.join()
         assert state_of(look, id_) == "sent"
 
+    def test_evidence_waits_for_the_settle_of_its_email(self, connect):
+        evidence, settler, look = connect(), connect(), connect()
+        id_ = insert(look)
+        (email,) = claim(settler)
+        settler.autocommit = False
+        settler.execute("select lease_id from outboxd.lease for update")
+        thread = threading.Thread(
+            target=word.accepted, args=(evidence, [settlement(email, Sent("re_late"), asked_ago=1.0)])
+        )
+        thread.start()
+        try:
+            until(
+                lambda: waits_for_lock(look, evidence), within=5, what="the evidence to wait for the settle"
+            )
+        finally:
+            settler.rollback()
+            thread.join()
+        assert look.execute("select id, provider_id from outboxd.word").fetchall() == [(id_, "re_late")]
+
     def test_evidence_after_the_burial_raises_the_email_from_the_dead(self, connect):
         a = connect()
         id_ = insert(a)

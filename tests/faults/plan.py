@@ -19,7 +19,10 @@ SPECIALS = ("poison", "pinned", "crowded", "aged", "terminated", "sigterm")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The sizes of one run. `rounds` end with healing and a drain; counts are per run."""
+    """The sizes of one run. `rounds` end with healing and a drain; counts are per run.
+
+    `relaxed`: no application waits for the disk at a commit, instead of every other one.
+    """
 
     name: str
     emails: int
@@ -38,6 +41,7 @@ class Plan:
     pooler: bool = False
     rate: float = 100.0
     share: float = 1.0
+    relaxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class World:
                 rate=rate / 4,
                 stop=self.app_stop,
                 calm=self.calm,
+                relaxed=self.plan.relaxed,
             )
             self.applications.append(app)
             app.thread.start()

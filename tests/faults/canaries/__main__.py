@@ -25,12 +25,18 @@ BY_NAME = {canary.name: canary for canary in CANARIES}
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.canaries", description=__doc__)
-    parser.add_argument("names", nargs="*", help="of canaries; all of them, and the controls, where none is named")
+    parser.add_argument(
+        "names", nargs="*", help="of canaries; all of them, and the controls, where none is named"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--at-once", type=int, default=2)
-    parser.add_argument("--one", action="store_true", help="run the named one here, and print its verdict as JSON")
+    parser.add_argument(
+        "--one", action="store_true", help="run the named one here, and print its verdict as JSON"
+    )
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name.removeprefix("control:") not in {*BY_NAME, *controls()}]:
+    if unknown := [
+        name for name in options.names if name.removeprefix("control:") not in {*BY_NAME, *controls()}
+    ]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
     if options.one:
         print(json.dumps(asdict(_try(options.names[0], options.seed))))

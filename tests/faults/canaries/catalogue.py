@@ -112,8 +112,12 @@ CANARIES = (
                 "migrations/versions/0007_limits.py",
                 "create table outboxd.window_count", "create unlogged table outboxd.window_count",
             ),
+            Edit(
+                "migrations/versions/0007_limits.py",
+                "create table outboxd.recipient_count", "create unlogged table outboxd.recipient_count",
+            ),
         ),
-        storm="crashes", rules=frozenset({"S12"}),
+        test="tests/db/test_limits_race.py::test_what_was_granted_is_remembered_after_an_immediate_stop",
     ),
     Canary(
         "evidence-without-lock", "evidence of a late acceptance is written while the lease is held",

@@ -7,19 +7,19 @@ STORMS = {
     for plan in (
         Plan(
             "answers", emails=500, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
-            esp=("accept-reset", "500", "truncated"), proxies=(), lasts=1.0, rate=150.0,
+            esp=("accept-reset", "500", "accept-reset"), proxies=(), level=3, lasts=1.5, rate=150.0,
         ),
         Plan(
             "refusals", emails=600, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
             esp=("accept-reset", "429", "accept-reset", "429"), proxies=(("esp", "syn_refuse"),) * 2, lasts=1.0,
         ),
         Plan(
-            "zombies", emails=600, daemons=3, rounds=1, kills=0, zombies=8, immediate=0, fast=0,
-            esp=("500", "500", "500"), proxies=(), lasts=2.0,
+            "zombies", emails=500, daemons=3, rounds=1, kills=0, zombies=6, immediate=0, fast=0, esp=("hang",),
+            proxies=(), level=3, lasts=8.0,
         ),
         Plan(
-            "crashes", emails=1500, daemons=3, rounds=1, kills=0, zombies=0, immediate=6, fast=0, esp=(), proxies=(),
-            rate=200.0,
+            "crashes", emails=1200, daemons=3, rounds=1, kills=0, zombies=0, immediate=5, fast=0, esp=(), proxies=(),
+            rate=200.0, relaxed=True,
         ),
         Plan(
             "aged", emails=500, daemons=3, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("accept-reset",),

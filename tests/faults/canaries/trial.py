@@ -78,7 +78,20 @@ def _caught_by_test(test: str, tree: Path) -> tuple[bool, str]:
 
 def _pytest(test: str, tree: Path) -> tuple[int, str]:
     """The exit code and output of one test, of this checkout, against the tree."""
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-rfE", "--tb=no", test]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-rfE",
+        "--tb=no",
+        test,
+    ]
     env = dict(os.environ) | {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
