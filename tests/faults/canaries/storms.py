@@ -10,8 +10,8 @@ STORMS = {
             esp=("accept-reset", "500", "accept-reset"), proxies=(), level=3, lasts=1.5, rate=150.0,
         ),
         Plan(
-            "refusals", emails=600, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
-            esp=("accept-reset", "429", "accept-reset", "429"), proxies=(("esp", "syn_refuse"),) * 2, lasts=1.0,
+            "refusals", emails=500, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0,
+            esp=("accept-reset",) * 2, proxies=(("esp", "syn_refuse"),) * 2, level=2, lasts=2.0,
         ),
         Plan(
             "zombies", emails=500, daemons=3, rounds=1, kills=0, zombies=6, immediate=0, fast=0, esp=("hang",),
@@ -32,6 +32,10 @@ STORMS = {
         Plan(
             "calm", emails=400, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
             lasts=1.0, rate=150.0,
+        ),
+        Plan(
+            "busy", emails=1600, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            rate=400.0,
         ),
     )
 }  # fmt: skip

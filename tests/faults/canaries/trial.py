@@ -66,6 +66,7 @@ def _weather(storm: str, tree: Path, seed: int) -> tuple[set[str], str]:
     if os.environ.get("FAULTS_VERBOSE"):
         for violation in report.violations[:5]:
             print(violation, file=sys.stderr)
+        print(storm, report.figures, file=sys.stderr)
     return found, f"{storm}: {'; '.join(words) or 'green'}"
 
 
