@@ -21,7 +21,8 @@ SPECIALS = ("poison", "pinned", "crowded", "aged", "terminated", "sigterm")
 class Plan:
     """The sizes of one run. `rounds` end with healing and a drain; counts are per run.
 
-    `relaxed`: no application waits for the disk at a commit, instead of every other one.
+    `relaxed`: no application waits for the disk at a commit, instead of every other one. `ordered`: faults come in the
+    order of the fields and their values, whatever the seed.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Plan:
     rate: float = 100.0
     share: float = 1.0
     relaxed: bool = False
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ def steps(plan: Plan, seed: int) -> Iterator[list[Step]]:
     every += [Step("esp", kind) for kind in plan.esp]
     every += [Step(f"proxy {side}", kind) for side, kind in plan.proxies]
     every += [Step(kind) for kind in plan.specials]
-    luck.shuffle(every)
+    if not plan.ordered:
+        luck.shuffle(every)
     size = -(-len(every) // plan.rounds)
     for number in range(plan.rounds):
         yield every[number * size : (number + 1) * size]

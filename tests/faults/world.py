@@ -24,7 +24,9 @@ from .plan import Plan
 from .proxy import Proxies
 
 SETTINGS = FAST | {
-    "wal_writer_delay": "10s",  # so that a commit which did not wait is really lost in a crash
+    "wal_writer_delay": "10s",  # so that a commit which did not wait is really lost in a crash,
+    "wal_writer_flush_after": "1GB",  # however much was written since
+    "wal_buffers": "64MB",
     "max_connections": "60",
     "log_min_messages": "fatal",
     "log_min_error_statement": "panic",

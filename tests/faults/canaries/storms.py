@@ -10,12 +10,12 @@ STORMS = {
             esp=("accept-reset", "500", "accept-reset"), proxies=(), level=3, lasts=1.5, rate=150.0,
         ),
         Plan(
-            "refusals", emails=500, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0,
-            esp=("accept-reset",) * 2, proxies=(("esp", "syn_refuse"),) * 2, level=2, lasts=2.0,
+            "refusals", emails=600, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0,
+            esp=("accept-reset", "429", "accept-reset", "429"), proxies=(), level=3, lasts=1.0, rate=150.0, ordered=True,
         ),
         Plan(
-            "zombies", emails=500, daemons=3, rounds=1, kills=0, zombies=6, immediate=0, fast=0, esp=("hang",),
-            proxies=(), level=3, lasts=8.0,
+            "zombies", emails=600, daemons=3, rounds=1, kills=0, zombies=8, immediate=0, fast=0, esp=("hang",),
+            proxies=(), level=2, lasts=8.0, rate=120.0,
         ),
         Plan(
             "crashes", emails=1200, daemons=3, rounds=1, kills=0, zombies=0, immediate=5, fast=0, esp=(), proxies=(),
