@@ -22,7 +22,7 @@ class Plan:
     """The sizes of one run. `rounds` end with healing and a drain; counts are per run.
 
     `relaxed`: no application waits for the disk at a commit, instead of every other one. `ordered`: faults come in the
-    order of the fields and their values, whatever the seed.
+    order of the fields and their values, whatever the seed. `think`: seconds that the provider takes for an answer.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Plan:
     share: float = 1.0
     relaxed: bool = False
     ordered: bool = False
+    think: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,11 +94,16 @@ def _alone(name: str, seed: int) -> Verdict:
     env = dict(os.environ) | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, timeout=LONGEST, text=True, check=False
+            command, cwd=ROOT, env=env, capture_output=True, timeout=LONGEST, text=True, check=False
         )
-        return Verdict(**json.loads(done.stdout.splitlines()[-1]))
-    except (subprocess.TimeoutExpired, IndexError, ValueError, TypeError) as error:
-        return Verdict(name, good=False, by=f"no verdict: {error}", seconds=time.monotonic() - began)
+    except subprocess.TimeoutExpired:
+        return Verdict(name, good=False, by="no verdict in time", seconds=time.monotonic() - began)
+    if os.environ.get("FAULTS_VERBOSE"):
+        print(done.stderr, end="", file=sys.stderr)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        return Verdict(name, good=False, by=f"no verdict: {last}", seconds=time.monotonic() - began)
+    return Verdict(**json.loads(done.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ..checker import RULES
+from ..checker import RULES  # noqa: TID252 - under pytest the package is called otherwise
 from .__main__ import BY_NAME, report, rot
 from .canary import Edit, Rotten, plant
 from .catalogue import CANARIES
