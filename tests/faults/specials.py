@@ -17,6 +17,7 @@ from .history import Insert
 
 if TYPE_CHECKING:
     from .injectors import Injector
+    from .world import World
 
 POISON = (
     {"subject": "a\r\nBcc: x@evil.example"},
@@ -37,6 +38,7 @@ HOSTILE = (
     {"to": ["fault+422@example.org"]},
     {"to": ["fault+500@example.org"], "once": True},
 )
+REFUSED = 8  # emails
 RUNS = "select exists (select from outboxd.worker where pid = %s)"
 
 
@@ -155,6 +157,22 @@ def _age(injector: "Injector") -> bool:
     return True
 
 
+def refused(injector: "Injector") -> None:
+    """Emails whose first ask is accepted without an answer, and whose second one meets a definite refusal: they stay open."""
+    world, began = injector.world, time.time()
+    with world.connect("app refused") as conn:
+        for _ in range(REFUSED):
+            _hostile(injector, conn, {"to": ["fault+accept-reset.1@example.org", "fault+429.1@example.org"]})
+    until(lambda: _refused(world), what="an email with an open answer to be refused")
+    world.note("refused", f"{REFUSED} emails", began)
+    world.marks["refused"] += 1
+
+
+def _refused(world: "World") -> bool:
+    entries = list(world.running.provider.entries)
+    return any(entry.fault == "429" and "fault+accept-reset.1@example.org" in entry.to for entry in entries)
+
+
 def terminated(injector: "Injector") -> None:
     """Every session of every daemon is ended by an administrator."""
     began = time.time()
@@ -183,6 +201,6 @@ def sigterm(injector: "Injector") -> None:
 
 
 RUN: dict[str, Callable[["Injector"], None]] = {
-    "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "terminated": terminated, "sigterm": sigterm,
+    "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "terminated": terminated, "sigterm": sigterm,
     "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

@@ -10,8 +10,8 @@ STORMS = {
             esp=("accept-reset", "500", "accept-reset"), proxies=(), level=3, lasts=1.5, rate=150.0,
         ),
         Plan(
-            "refusals", emails=600, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0,
-            esp=("accept-reset", "429", "accept-reset", "429"), proxies=(), level=3, lasts=1.0, rate=150.0, ordered=True,
+            "refusals", emails=300, daemons=3, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            specials=("refused",), rate=100.0,
         ),
         Plan(
             "zombies", emails=400, daemons=4, rounds=1, kills=0, zombies=10, immediate=0, fast=0, esp=(), proxies=(), rate=50.0, think=0.4,
