@@ -150,7 +150,7 @@ CANARIES = (
     Canary(
         "end-told-early", "an application is told of an end only where it is certain",
         (Edit("sql/functions/cancel.sql", "  return false;\n", "  return true;\n"),),
-        storm="busy", rules=frozenset({"S9"}),
+        storm="cancels", rules=frozenset({"S9"}),
     ),
     Canary(
         "lease-too-short", "a lease lasts longer than a request may take",

@@ -14,27 +14,28 @@ STORMS = {
             specials=("refused",), rate=100.0,
         ),
         Plan(
-            "zombies", emails=400, daemons=4, rounds=1, kills=0, zombies=10, immediate=0, fast=0, esp=(), proxies=(), rate=50.0, think=0.4,
+            "zombies", emails=250, daemons=4, rounds=1, kills=0, zombies=5, immediate=0, fast=0, esp=(), proxies=(),
+            rate=50.0, think=0.4,
         ),
         Plan(
-            "crashes", emails=1200, daemons=3, rounds=1, kills=0, zombies=0, immediate=5, fast=0, esp=(), proxies=(),
-            rate=200.0, relaxed=True,
+            "crashes", emails=1200, daemons=3, rounds=1, kills=6, zombies=0, immediate=5, fast=0, esp=(), proxies=(),
+            rate=150.0, relaxed=True,
         ),
         Plan(
             "aged", emails=500, daemons=3, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("accept-reset",),
             proxies=(), specials=("aged",), lasts=1.0, rate=150.0,
         ),
         Plan(
-            "tail", emails=1000, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
-            specials=("promotion asynchronous",),
+            "tail", emails=1200, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            specials=("promotion asynchronous",) * 2, rate=150.0,
         ),
         Plan(
             "calm", emails=400, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
             lasts=1.0, rate=150.0,
         ),
         Plan(
-            "busy", emails=1600, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
-            rate=400.0,
+            "cancels", emails=600, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            rate=60.0,
         ),
     )
 }  # fmt: skip
