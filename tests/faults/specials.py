@@ -13,7 +13,7 @@ from waiting import until
 from outboxd.sink.options import Fault
 
 from . import standby
-from .history import Insert
+from .history import Cancel, Insert
 
 if TYPE_CHECKING:
     from .injectors import Injector
@@ -173,6 +173,46 @@ def _refused(world: "World") -> bool:
     return any(entry.fault == "429" and "fault+accept-reset.1@example.org" in entry.to for entry in entries)
 
 
+def regretted(injector: "Injector") -> None:
+    """An application takes emails back that the provider has accepted already."""
+    world, began = injector.world, time.time()
+    with world.connect("app regretted") as conn:
+        before = next(injector.count)
+        for _ in range(REFUSED):
+            _hostile(injector, conn, {})
+        markers = {f"poison{n}@example.org" for n in range(before + 1, before + 1 + REFUSED)}
+        until(lambda: markers <= _asked_for(world), what="the emails to be asked for")
+        found = conn.execute(
+            "select uid::text, outboxd.cancel(uid) from outboxd.email where recipients[1] = any (%s)",
+            (list(markers),),
+        ).fetchall()
+    cancels = world.applications[0].record.cancels
+    cancels += [Cancel(uid, "acked", time.time(), certain) for uid, certain in found]
+    world.note("regretted", f"{len(found)} emails", began)
+    world.marks["regretted"] += 1
+
+
+def vanished(injector: "Injector") -> None:
+    """Postgres crashes as soon as emails are asked for whose application did not wait for the disk."""
+    world, began = injector.world, time.time()
+    for _ in range(3):
+        with world.connect("app vanished") as conn:
+            conn.execute("set synchronous_commit = off")
+            before = next(injector.count)
+            _hostile(injector, conn, {})
+        until(
+            lambda: f"poison{before + 1}@example.org" in _asked_for(world), what="the email to be asked for"
+        )
+        world.postgres.stop("immediate")
+        world.postgres.start()
+    world.note("postgres", "immediate", began)
+    world.marks["vanished"] += 1
+
+
+def _asked_for(world: "World") -> set[str]:
+    return {address for entry in list(world.running.provider.entries) for address in entry.to}
+
+
 def terminated(injector: "Injector") -> None:
     """Every session of every daemon is ended by an administrator."""
     began = time.time()
@@ -201,6 +241,6 @@ def sigterm(injector: "Injector") -> None:
 
 
 RUN: dict[str, Callable[["Injector"], None]] = {
-    "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "terminated": terminated, "sigterm": sigterm,
+    "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "regretted": regretted, "vanished": vanished, "terminated": terminated, "sigterm": sigterm,
     "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

@@ -18,8 +18,8 @@ STORMS = {
             rate=50.0, think=0.4,
         ),
         Plan(
-            "crashes", emails=1200, daemons=3, rounds=1, kills=6, zombies=0, immediate=5, fast=0, esp=(), proxies=(),
-            rate=150.0, relaxed=True,
+            "crashes", emails=200, daemons=3, rounds=1, kills=0, zombies=0, immediate=2, fast=0, esp=(), proxies=(),
+            specials=("vanished",) * 2, rate=50.0, relaxed=True,
         ),
         Plan(
             "aged", emails=500, daemons=3, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("accept-reset",),
@@ -34,8 +34,8 @@ STORMS = {
             lasts=1.0, rate=150.0,
         ),
         Plan(
-            "cancels", emails=600, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
-            rate=60.0,
+            "cancels", emails=200, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            specials=("regretted",), rate=60.0,
         ),
     )
 }  # fmt: skip
