@@ -201,7 +201,8 @@ def vanished(injector: "Injector") -> None:
             before = next(injector.count)
             _hostile(injector, conn, {})
         until(
-            lambda: f"poison{before + 1}@example.org" in _asked_for(world), what="the email to be asked for"
+            lambda marker=f"poison{before + 1}@example.org": marker in _asked_for(world),
+            what="the email to be asked for",
         )
         world.postgres.stop("immediate")
         world.postgres.start()
