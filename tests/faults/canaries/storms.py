@@ -26,8 +26,8 @@ STORMS = {
             proxies=(), specials=("aged",), lasts=1.0, rate=150.0,
         ),
         Plan(
-            "tail", emails=1200, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
-            specials=("promotion asynchronous",) * 2, rate=150.0,
+            "tail", emails=1000, daemons=3, rounds=1, kills=0, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            specials=("promotion asynchronous",),
         ),
         Plan(
             "calm", emails=400, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
