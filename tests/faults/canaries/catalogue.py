@@ -59,7 +59,7 @@ CANARIES = (
     Canary(
         "key-from-id", "a key is random: after a promotion ids are given again",
         (Edit("outboxd/delivery/sender.py", KEY, 'f"obx1.{email.id}.{email.generation}"'),),
-        storm="tail", rules=frozenset({"S4"}),
+        test="tests/path/test_path.py::test_a_retry_after_a_restart_repeats_key_and_bytes_whatever_changed",
     ),
     Canary(
         "rendered-anew", "a retry sends the same bytes",
