@@ -119,7 +119,7 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
             within=60,
             what="the failures",
         )
-        until(lambda: drained(conn) or count(conn, "pause") > 0, within=60, what="the rest")
+        until(lambda: drained(conn) or count(conn, "pause") > 0, within=150, what="the rest")
     finally:
         stop.set()
         watcher.join()

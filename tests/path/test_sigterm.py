@@ -51,6 +51,7 @@ def test_mail_of_a_killed_worker_is_asked_again_within_its_lease_and_two_seconds
     insert_many(conn, 1)
     until(lambda: len(running.provider.entries) == 1, what="the ask")
     first.kill()
+    running.provider.control({"think_time": 0.0})
     (ends,) = conn.execute(
         "select extract(epoch from max(lease_until))::float8 from outboxd.lease"
     ).fetchone()
