@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest_path import count, drained, only_once
+from conftest_path import count, drained, lift_limits, only_once
 from factories import insert_many
 from machine import Machine
 from servers import fresh_database
@@ -84,6 +84,7 @@ def service(machine: Machine, server: str, template: str) -> Iterator[Service]:
                 conn.info.host, conn.info.port
             )  # the server may listen on a Unix socket only
             made = Service(machine, sink, conn, proxy.url(url))
+            lift_limits(url)
             machine.write(
                 "/etc/outboxd/outboxd.toml",
                 f'[database]\nurl = "{made.url}"\n[resend]\napi_url = "{sink.url}"\n'

@@ -32,11 +32,13 @@ def pooler(server: str) -> Iterator[Pooler]:
     made.close()
 
 
-def test_the_whole_path_suite_is_green_through_it(request):
+def test_the_path_suite_is_green_through_it_but_for_what_is_slow(request):
     needs("pgbouncer")
     options = [
         f"--pg={request.config.getoption('--pg')}",
         f"--pg-version={request.config.getoption('--pg-version')}",
+        "-m",
+        "not bench and not host and not long and not faults and not slow",
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "tests/path", "--via-pgbouncer", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -51,7 +53,7 @@ def test_it_is_noticed_and_a_direct_connection_is_not_taken_for_one(pooler, data
         assert not pooled(direct)
         assert pooled(through)
         assert through.prepare_threshold is None
-    assert probe.pooled(pooler.url(database))
+    assert probe.facts(pooler.url(database)).pooled
 
 
 def test_nothing_is_prepared_by_name_on_its_backends(pooler, database, conn):

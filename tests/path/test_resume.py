@@ -71,7 +71,7 @@ def by_itself(conn, _database: str) -> None:
 @pytest.mark.parametrize("end", [by_function, by_command, as_a_probe_does, by_itself])
 def test_the_end_of_a_pause_wakes_an_idle_daemon_at_once(database, conn, sink, daemon, end):
     running = sink()
-    daemon(running.url)
+    daemon(running.url, OUTBOXD_DATABASE__LISTEN_URL=database)
     for _ in range(3):
         lasts = timedelta(seconds=1.5) if end is by_itself else None
         conn.execute(
