@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest_path import count, drained, lift_limits, only_once
+from conftest_path import count, drained, lift_limits, only_once, singly
 from factories import insert_many
 from machine import Machine
 from servers import fresh_database
@@ -85,6 +85,7 @@ def service(machine: Machine, server: str, template: str) -> Iterator[Service]:
             )  # the server may listen on a Unix socket only
             made = Service(machine, sink, conn, proxy.url(url))
             lift_limits(url)
+            singly(conn)
             machine.write(
                 "/etc/outboxd/outboxd.toml",
                 f'[database]\nurl = "{made.url}"\n[resend]\napi_url = "{sink.url}"\n'
