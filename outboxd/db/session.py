@@ -2,7 +2,8 @@
 
 Each thread of the path owns a session. A lost connection is opened again, lazily, with a pause of 50 ms × n, at most
 2 s: the only retry layer there is, so that a server which accepts again is used within one pause.
-Statements on the path run with the settings below, per transaction, so that a pooler in transaction mode is fine.
+Statements on the path run with the settings below: the session's where the server is reached directly, each
+transaction's behind a pooler in transaction mode.
 """
 
 import logging

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
@@ -17,11 +16,9 @@ from outboxd.core.outcome import Ambiguous, Failed
 from outboxd.db import breaker, hold
 from outboxd.db.hold import Waiter
 from outboxd.db.session import Connection
-from outboxd.delivery.sender import Result
+from outboxd.delivery.sender import UNTIL_PAUSED, Result
 
 log = logging.getLogger(__name__)
-
-UNTIL_HEARD: Final = 2.0  # seconds until the claimer has surely seen that the breaker is open
 
 
 @dataclass(slots=True)
@@ -84,7 +81,7 @@ class Breakers:
             log.warning("the provider is still ill", extra={"account": self.account, "cause": now.cause})
 
     def _opened(self, now: Breaker) -> None:
-        self.stop_asking(min(UNTIL_HEARD, now.open_for.total_seconds()))
+        self.stop_asking(min(UNTIL_PAUSED, now.open_for.total_seconds()))
         metrics.breaker_openings.add(1)
         log.error(
             "the provider is ill: its breaker is open, nothing is asked but probes",

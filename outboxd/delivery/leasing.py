@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
-    `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of it is parked.
+    `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
+    it is parked.
     """
 
     hand: Hand

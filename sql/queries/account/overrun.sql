@@ -1,6 +1,11 @@
 -- The provider said "too many requests": nobody asks before `after`, and not for 10 s at a second overrun in 60 s. Where
 -- its figure does not `explain` that, the account is slowed down to nine tenths of what was let through: to a fifth and at
 -- most nine tenths of its rate, and where none was known to 10 at least. Refusals within 2 s are one overrun.
+with fleet as materialized (
+  select 0.9 * %(passed)s::float8 * greatest(1, count(*)) as taught
+  from outboxd.worker
+  where worker.beat_at > clock_timestamp() - interval '30 s'
+)
 insert into outboxd.account as known (name, next_at, overran_at)
 values (%(name)s, clock_timestamp() + %(after)s::interval, clock_timestamp())
 on conflict (name) do update
@@ -10,8 +15,8 @@ set next_at = greatest(known.next_at, clock_timestamp() + case
       else %(after)s::interval end),
   adapted = case
       when %(explained)s::boolean or known.overran_at > clock_timestamp() - interval '2 s' then known.adapted
-      when least(known.rate, known.adapted) is null then greatest(10, 0.9 * %(passed)s::float8 * greatest(1, (select count(*) from outboxd.worker where worker.beat_at > clock_timestamp() - interval '30 s')))
+      when least(known.rate, known.adapted) is null then greatest(10, (select fleet.taught from fleet))
       else greatest(0.2 * least(known.rate, known.adapted),
-        least(0.9 * least(known.rate, known.adapted), 0.9 * %(passed)s::float8 * greatest(1, (select count(*) from outboxd.worker where worker.beat_at > clock_timestamp() - interval '30 s')))) end,
+        least(0.9 * least(known.rate, known.adapted), (select fleet.taught from fleet))) end,
   overran_at = clock_timestamp()
 returning extract(epoch from known.next_at - clock_timestamp())::float8 as rest
