@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from outboxd.config import Config
 from outboxd.core.outcome import Paused, Rejected, Sent, Throttled
-from outboxd.db import migrate, probe
+from outboxd.db import contract, probe
 from outboxd.db.probe import Facts
 from outboxd.errors import ConfigError, DatabaseError, OutboxdError
 from outboxd.resend.classify import classify
@@ -98,11 +98,11 @@ def _pooler(config: Config) -> Finding:
 
 def _schema(config: Config) -> Finding:
     try:
-        migrate.check(config.database.url.reveal())
+        contract.check(config.database.url.reveal())
     except OutboxdError as error:
         what, _, remedy = str(error).partition(": ")
         return Finding("schema", "FAIL", what, remedy)
-    return Finding("schema", "ok", f"is at {migrate.head()}")
+    return Finding("schema", "ok", f"is at {contract.head()}")
 
 
 def _grants(config: Config) -> Finding:

@@ -25,7 +25,7 @@ from outboxd.config import Config, environment
 from outboxd.core import wire
 from outboxd.core.email import Frozen
 from outboxd.core.outcome import Returned
-from outboxd.db import migrate
+from outboxd.db import contract
 from outboxd.db.fence import Fence
 from outboxd.db.policy import Policies
 from outboxd.db.session import Session
@@ -93,7 +93,7 @@ def run(live: Live, *, time_scale: float = 1.0) -> int:
 
     `time_scale` multiplies the windows of limits; for tests, which have no hour to wait.
     """
-    migrate.check(live.config.database.url.reveal())
+    contract.check(live.config.database.url.reveal())
     daemon = build(live, time_scale=time_scale)
     attendant = _attendant(daemon)
     with obeying_signals(attendant):

@@ -67,7 +67,10 @@ def wheel_binaries() -> Path | None:
 
 
 class LocalPostgres:
-    """One server. Stopping keeps its data, closing removes them (unless `data_dir` was given)."""
+    """One server. Stopping keeps its data, closing removes them (unless `data_dir` was given).
+
+    `within` is the directory for what is temporary; its path must be short, for the socket lies there too.
+    """
 
     def __init__(
         self,
@@ -76,10 +79,12 @@ class LocalPostgres:
         port: int | None = None,
         bin_dir: Path | None = None,
         data_dir: Path | None = None,
+        within: Path | None = None,
     ) -> None:
-        _sweep()
+        within = within or (Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir()))  # noqa: S108 - socket paths are short
+        _sweep(within)
         self._bin = bin_dir or find_binaries()
-        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp" if Path("/tmp").is_dir() else None))  # noqa: S108 - socket paths are short
+        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
         (self._home / "owner").write_text(str(os.getpid()))
         self._data = data_dir or self._home / "data"
         self._settings = {
@@ -247,9 +252,9 @@ def _version_of(folder: Path) -> int:
     return int(digits[-1]) if digits else 0
 
 
-def _sweep() -> None:
+def _sweep(within: Path) -> None:
     """Remove the directories of servers whose owner is gone."""
-    for home in Path("/tmp").glob(f"{PREFIX}*"):  # noqa: S108 - where we put them
+    for home in within.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):
             owner = int((home / "owner").read_text())
             if not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():

@@ -18,7 +18,7 @@ from outboxd.localpg import LocalPostgres
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from servers import FAST, binaries, fresh_database, kind_of_server, start_server, url_for
+from servers import FAST, binaries, fresh_database, kind_of_server, memory, start_server, url_for
 
 hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("busy")
@@ -95,5 +95,7 @@ def conn(connect: Connect) -> psycopg.Connection:
 @pytest.fixture
 def local_server(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
     """A server of the test's own, to stop and start."""
-    with LocalPostgres(FAST, bin_dir=binaries(request.config.getoption("--pg-version"))) as local:
+    with LocalPostgres(
+        FAST, bin_dir=binaries(request.config.getoption("--pg-version")), within=memory()
+    ) as local:
         yield local

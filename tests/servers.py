@@ -1,5 +1,7 @@
 """Which Postgres the tests run on, and fresh databases on it."""
 
+import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from outboxd.localpg import LocalPostgres, wheel_binaries
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 IMAGE = "postgres:{version}-alpine"
+MEMORY = Path("/dev/shm")
+ENOUGH = 4 * 1024**3  # bytes: what the databases of a few tests at a time need, generously
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -49,6 +53,12 @@ def binaries(version: str) -> Path:
     )
 
 
+def memory() -> Path | None:
+    """Where a server's files cost no disk: a database is cloned in 20 ms instead of up to half a second."""
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH
+    return MEMORY if roomy else None
+
+
 def start_server(option: str, version: str) -> Iterator[str]:
     kind = kind_of_server(option)
     if kind == "url":
@@ -59,7 +69,7 @@ def start_server(option: str, version: str) -> Iterator[str]:
         with PostgresContainer(IMAGE.format(version=version), driver=None) as container:
             yield container.get_connection_url()
     else:
-        with LocalPostgres(FAST, bin_dir=binaries(version)) as local:
+        with LocalPostgres(FAST, bin_dir=binaries(version), within=memory()) as local:
             yield local.url
 
 

@@ -20,18 +20,19 @@ from outboxd.cli.settings import settings
 )
 def migrate(*, only_check: bool, only_sql: bool, only_roles: bool) -> None:
     """Create or upgrade outboxd's schema. Safe to run at any time, also by several at once."""
-    from outboxd.db import migrate as migrations  # noqa: PLC0415 - alembic takes a second to import
+    from outboxd.db import contract  # noqa: PLC0415 - `outboxd --help` needs no driver
+    from outboxd.db import migrate as migrations  # noqa: PLC0415 - alembic takes half a second to import
 
     if only_sql or only_roles:
-        click.echo(migrations.sql() if only_sql else migrations.roles(), nl=False)
+        click.echo(migrations.sql() if only_sql else contract.roles(), nl=False)
         return
     url = settings(require={"database.url"}).database.url.reveal()
     if only_check:
-        migrations.check(url)
+        contract.check(url)
     elif missing := migrations.migrate(url):
         click.echo(
             f"this role may not create roles: {', '.join(missing)} are missing. One role for everything works; "
             "for least rights give `outboxd migrate --roles` to an administrator",
             err=True,
         )
-    click.echo(f"schema is at {migrations.head()}")
+    click.echo(f"schema is at {contract.head()}")

@@ -4,22 +4,19 @@ Explicit (`outboxd migrate`), safe when several run at once (they queue on a loc
 nothing changed, nothing is locked. The previous release's daemon runs on the next release's schema.
 """
 
-import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Final
 
 import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
+from outboxd.db.contract import contract, contract_digest, digest_in_place, head, revision, roles
 from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, SchemaError
@@ -37,8 +34,6 @@ select name from unnest(array['owner', 'app', 'daemon', 'webhook', 'admin', 'gra
 cross join lateral (select 'outboxd_' || suffix as name) as named
 where to_regrole(name) is null
 """
-# Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
-ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "email_status", "status")
 
 
 def migrate(url: str) -> list[str]:
@@ -52,8 +47,8 @@ def migrate(url: str) -> list[str]:
         connection.exec_driver_sql(LOCK)
         if not _has_schema(raw):
             connection.exec_driver_sql(ENSURE_SCHEMA)
-        _refuse_newer(connection)
-        if _revision(connection) != head() or _contract_in_place(raw) != contract_digest():
+        _refuse_newer(raw)
+        if revision(raw) != head() or digest_in_place(raw) != contract_digest():
             _upgrade(connection, raw)
         raw.execute(roles().encode())
         return [name for (name,) in raw.execute(MISSING_ROLES).fetchall()]
@@ -70,19 +65,6 @@ def _upgrade(connection: sqlalchemy.Connection, raw: psycopg.Connection) -> None
     raw.execute(f"comment on schema outboxd is 'outboxd contract {contract_digest()}'".encode())
 
 
-def check(url: str) -> None:
-    """Raise `SchemaError` unless the database is at this program's schema."""
-    with _engine(url) as engine, engine.connect() as connection:
-        found = _revision(connection) if _has_schema(_raw(connection)) else None
-        in_place = _contract_in_place(_raw(connection))
-    if found != head():
-        raise SchemaError(
-            f"schema is at {found or 'nothing'}, this program needs {head()}: run `outboxd migrate`"
-        )
-    if in_place != contract_digest():
-        raise SchemaError("functions and views are another release's: run `outboxd migrate`")
-
-
 def sql() -> str:
     """Everything `migrate` does to an empty database, as SQL text."""
     out = io.StringIO()
@@ -96,39 +78,6 @@ def sql() -> str:
         "select outboxd.extend_partitions();",
     ]
     return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), roles().strip(), "COMMIT;", ""])
-
-
-def roles() -> str:
-    """The roles and every right they have, as SQL text; repeatable, and silent about what the caller may not do."""
-    return (files("outboxd.sql") / "roles.sql").read_text("utf-8")
-
-
-def head() -> str:
-    """The newest revision that this program knows."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
-    assert newest is not None
-    return newest
-
-
-def contract() -> list[str]:
-    """The functions and views, in the order in which they are applied."""
-    root = files("outboxd.sql")
-    found: dict[str, Traversable] = {
-        entry.name.removesuffix(".sql"): entry
-        for folder in ("functions", "views")
-        for entry in (root / folder).iterdir()
-        if entry.name.endswith(".sql")
-    }
-    first = [name for name in sorted(found) if name.startswith("check_")]
-    rest = [name for name in sorted(found) if name not in ORDER and name not in first]
-    functions = [name for name in rest if "create or replace view" not in found[name].read_text("utf-8")]
-    views = [name for name in rest if name not in functions]
-    return [found[name].read_text("utf-8") for name in (*first, *ORDER[:3], *functions, *ORDER[3:], *views)]
-
-
-def contract_digest() -> str:
-    """Identifies the functions, views and grants of this release."""
-    return hashlib.sha256("\n".join([*contract(), roles()]).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -169,18 +118,8 @@ def _has_schema(raw: psycopg.Connection) -> bool:
     return raw.execute("select to_regnamespace('outboxd') is not null").fetchone() == (True,)
 
 
-def _contract_in_place(raw: psycopg.Connection) -> str | None:
-    row = raw.execute("select obj_description(to_regnamespace('outboxd'), 'pg_namespace')").fetchone()
-    return str(row[0]).rpartition(" ")[2] if row and row[0] else None
-
-
-def _revision(connection: sqlalchemy.Connection) -> str | None:
-    options = {"version_table": "schema_version", "version_table_schema": "outboxd"}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
-def _refuse_newer(connection: sqlalchemy.Connection) -> None:
-    found = _revision(connection)
+def _refuse_newer(raw: psycopg.Connection) -> None:
+    found = revision(raw)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
         raise SchemaError(

@@ -16,9 +16,10 @@ from psycopg.types.json import Jsonb
 from outboxd.core.breaker import after_probe
 from outboxd.core.outcome import Ambiguous, Failure, Sent
 from outboxd.db import account, batch, breaker, hold, lease, pause, unanswered, word, worker
+from outboxd.db.contract import check, roles
 from outboxd.db.email import listing, rebuild, show
 from outboxd.db.hold import Waiter
-from outboxd.db.migrate import check, migrate, roles
+from outboxd.db.migrate import migrate
 from outboxd.db.probe import lacking
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.sender import Result
