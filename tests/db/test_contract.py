@@ -23,7 +23,7 @@ def test_a_migrated_database_is_what_the_daemon_needs(database):
 def test_a_database_that_was_never_migrated_is_told_what_to_do(empty_database):
     with psycopg.connect(empty_database) as conn:
         assert revision(conn) is None
-    with pytest.raises(SchemaError, match="schema is at nothing, .* run `outboxd migrate`"):
+    with pytest.raises(SchemaError, match=r"schema is at nothing, .* run `outboxd migrate`"):
         check(empty_database)
 
 
