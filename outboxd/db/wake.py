@@ -63,6 +63,10 @@ class Doorbell:
         self._nudge()
         return self._armed.wait(within)
 
+    def hush(self) -> None:
+        """Forget that it rang: the look that follows sees what it rang for."""
+        self._rung.clear()
+
     def wait(self, seconds: float) -> bool:
         """Sleep until the bell rings, or for that long; True where it rang."""
         return self._rung.wait(seconds)

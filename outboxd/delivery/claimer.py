@@ -14,18 +14,15 @@ from typing import Final
 
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
-from outboxd.core.outcome import Returned
-from outboxd.db import batch, breaker, lease, look, pause, suppression, word
+from outboxd.db import batch, breaker, lease, look, pause
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
-from outboxd.delivery.gates import Stopped, cancel, judge, news
-from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.parking import park
-from outboxd.delivery.sender import Result
+from outboxd.delivery.recheck import recheck
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +35,9 @@ SLOTS: Final = 9  # that are looked at first after a ring
 SEEN: Final = 50  # slots that are remembered
 URGENT: Final = 0.02  # seconds between two looks for more urgent mail while the hand is full
 URGENT_MOST: Final = 50  # emails of such a look
+STAY: Final = 0.5  # seconds that the bell stays armed while it rings
+STREAM: Final = 0.015  # seconds between two rings, below which emails do not come one by one any more
+YIELD: Final = 0.003  # seconds that the senders get before the next look
 OBSERVE: Final = 1.0  # seconds between two looks whether this database may send
 HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 
@@ -92,7 +92,7 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
         claimer.bell.wait(OBSERVE)
         return
     hand_back_doubtful(claimer.leasing, conn)
-    _recheck(claimer, conn)
+    recheck(claimer.leasing, conn, claimer.need)
     if claimer.leasing.crowd is not None:
         claimer.leasing.crowd = park(conn, claimer.leasing.crowd)
     if claimer.leasing.turns.part(conn):
@@ -277,49 +277,18 @@ def _advance(claimer: Claimer, wanted: list[Slot], emails: list[Claimed], *, ful
     claimer.slots = kept
 
 
-def _recheck(claimer: Claimer, conn: Connection) -> None:
-    """Ask the gates again about all in hand where their answer gets old; return what its lease can't wait for."""
-    for held in claimer.leasing.hand.remove_short(claimer.need):
-        claimer.leasing.settler.report(Result(held, Returned()))
-    old = claimer.leasing.hand.stale()
-    if not old:
-        return
-    asked_at, home = time.monotonic(), claimer.leasing.home
-    provider_of = claimer.leasing.admission.provider_of
-    ids = [email.id for held in old for email in held.parcel.emails]
-    cancelled, paused = word.since_claim(conn, ids)
-    unwanted = suppression.among_now(conn, ids)
-    moved, refused = claimer.leasing.admission.grant(conn, [held.parcel for held in old])
-    limited = {parcel.first.id: stopped for parcel, stopped in refused}
-    stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
-
-    def verdict(held: Held) -> Stopped | None:
-        found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
-        if (
-            found is None
-            and not held.parcel.open
-            and any(news(email, unwanted) for email in held.parcel.emails)
-        ):
-            return Stopped(Returned())  # the next claim looks at it with what is known now
-        return found or limited.get(held.parcel.first.id)
-
-    def stopped(held: Held) -> bool:
-        held.parcel = cancel(stamped[held.parcel.first.id], cancelled)
-        return verdict(held) is not None
-
-    for held in claimer.leasing.hand.refresh(old, asked_at, stopped):
-        if (found := verdict(held)) is not None:
-            claimer.leasing.settler.report(Result(held, found.outcome, members=found.members))
-
-
 def _sleep(claimer: Claimer, conn: Connection) -> None:
-    """Arm the bell, look once more with a plain read, and sleep until it rings or something falls due."""
-    armed = claimer.bell.arm()
+    """Arm the bell, look once more with a plain read, and sleep until it rings or something falls due.
+
+    While emails come one by one the bell stays armed, because arming it for each costs more than claiming it.
+    """
+    armed, ends = claimer.bell.arm(), time.monotonic() + STAY
     try:
         while not claimer.stop.is_set():
             claimer.progress_at = time.monotonic()
             if not claimer.fence.admits(conn):
                 return
+            claimer.bell.hush()
             due_in = _scan_from_head(claimer, conn)
             if claimer.probe is not None or claimer.batches:
                 return
@@ -327,10 +296,16 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
             if _claim(claimer, conn, _fair(claimer, room), room):
                 return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
-            if claimer.bell.wait(_nap(due_in, quiet=quiet)) or not quiet:
-                if not _claim_where_it_was(claimer, conn):
-                    claimer.head_due = 0.0
+            slept_at = time.monotonic()
+            if not claimer.bell.wait(_nap(due_in, quiet=quiet)) and quiet:
+                continue
+            claimer.bell.hush()
+            if not _claim_where_it_was(claimer, conn):
+                claimer.head_due = 0.0
                 return
+            if time.monotonic() > ends or time.monotonic() - slept_at < STREAM:
+                return
+            claimer.bell.wait(YIELD)
     finally:
         claimer.bell.disarm()
 

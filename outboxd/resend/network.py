@@ -5,6 +5,7 @@ as long as it likes. Here every wait is cut to what is left of the exchange, nam
 that grows past its cap is broken off. One `Exchange` belongs to one thread and is begun anew for each request.
 """
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ from typing import Final
 import httpcore
 
 MAX_ANSWER_BYTES: Final = 64 * 1024  # of one answer as it comes off the wire, headers and framing included
+TOGETHER: Final = 64 * 1024  # bytes of a request that leave in one write; more is not worth the copy
 
 
 class Exchange:
@@ -57,16 +59,24 @@ class Exchange:
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """A connected socket under an exchange. Errors are httpcore's."""
+    """A connected socket under an exchange. Errors are httpcore's.
+
+    What is written waits for more, and leaves before the next read: a request's head and a small body are one packet
+    and one TLS record, and wake the other side once.
+    """
 
     def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange, *, encrypted: bool = False) -> None:
         self._inner = inner
         self._exchange = exchange
         self._encrypted = encrypted
         self._socket: socket.socket = inner.get_extra_info("socket")
+        self._pending = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What is there, at most `max_bytes`; empty at the end of the stream."""
+        if self._pending:
+            with contextlib.suppress(httpcore.WriteError):  # who refuses the rest may have answered
+                self._flush(timeout)
         self._socket.settimeout(self._exchange.left(timeout, httpcore.ReadTimeout))
         try:
             data = self._socket.recv(max_bytes)
@@ -78,7 +88,18 @@ class BoundedStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """All of it, or an error; a peer that takes it slowly gets no more time than the exchange has."""
-        rest = memoryview(buffer)
+        if len(self._pending) + len(buffer) <= TOGETHER:
+            self._pending += buffer
+            return
+        self._flush(timeout)
+        self._send(buffer, timeout)
+
+    def _flush(self, timeout: float | None) -> None:
+        pending, self._pending = self._pending, b""
+        self._send(pending, timeout)
+
+    def _send(self, data: bytes, timeout: float | None) -> None:
+        rest = memoryview(data)
         while rest:
             self._socket.settimeout(self._exchange.left(timeout, httpcore.WriteTimeout))
             if self._encrypted or not self._exchange.secure:  # else it only asks a proxy for the way

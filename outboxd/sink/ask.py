@@ -16,13 +16,14 @@ UID_TAG: Final = "outboxd_uid"
 class Ask:
     """`items` are what stands in the body, unchecked, with their tags `uids` and the `recipients` of each.
 
-    `listed` says whether the body was an array.
+    `listed` says whether the body was an array. `at` is when all of it was there, in Unix seconds.
     """
 
     call: str
     key: str
     sha256: str
     size: int
+    at: float
     items: Sequence[Any] = ()
     uids: Sequence[str] = ()
     recipients: Sequence[Sequence[str]] = ()
@@ -34,10 +35,10 @@ class Ask:
         return self.call == BATCH
 
 
-def unread(call: str, headers: Mapping[str, str], body: bytes) -> Ask:
+def unread(call: str, headers: Mapping[str, str], body: bytes, *, at: float) -> Ask:
     """Before the body is parsed."""
     digest = hashlib.sha256(body).hexdigest()
-    return Ask(call, headers.get("idempotency-key", ""), digest, len(body))
+    return Ask(call, headers.get("idempotency-key", ""), digest, len(body), at)
 
 
 def read(ask: Ask, parsed: object) -> Ask:

@@ -71,22 +71,24 @@ class Provider:
 
     def ask(self, headers: Mapping[str, str], body: bytes, *, call: str = SINGLE) -> Reply:
         """One request to send. Never raises for what a client sends."""
+        at = self.clock()
         with self._lock:
-            return self._judge(unread(call, headers, body), headers, body)
+            return self._judge(unread(call, headers, body, at=at), headers, body)
 
     def read(
         self, method: str, path: str, headers: Mapping[str, str], *, query: Mapping[str, str], body: bytes
     ) -> Reply:
         """Any other request: about emails that were accepted. Never raises for what a client sends."""
         call = call_of(method, path)
+        at = self.clock()
         with self._lock:
-            ask = unread(call or f"{method} {path}", headers, body)
+            ask = unread(call or f"{method} {path}", headers, body, at=at)
             turned_away = self._door(ask, headers, sending=False)
             if turned_away is not None:
                 return turned_away
             if call is None:
                 return self._refuse(REFUSED["no-endpoint"], ask)
-            found = answer(self.mailbox, call, path, query=query, body=body, now=self.clock())
+            found = answer(self.mailbox, call, path, query=query, body=body, now=at)
             if isinstance(found, tuple):
                 return self._refuse(found, ask)
             self._write(ask, "read", 200)
@@ -115,7 +117,7 @@ class Provider:
         problem = problem_with_key(headers, self.options, sending=sending)
         if problem is not None:
             return self._refuse(problem, ask)
-        if not self._meter.take_request(self.options.rate_limit, self.clock()):
+        if not self._meter.take_request(self.options.rate_limit, ask.at):
             return self._refuse(REFUSED["429"], ask, verdict="limited")
         return None
 
@@ -134,7 +136,7 @@ class Provider:
         if met is not None and met[0].kind not in AFTER_ACCEPTING:
             return self._commit(*met, ask)
         fault = met[0] if met is not None else None
-        known = self._keys.find(ask.call, ask.key, since=self.clock() - self.options.key_ttl)
+        known = self._keys.find(ask.call, ask.key, since=ask.at - self.options.key_ttl)
         if known is not None:
             return self._repeated(known, ask, fault)
         return self._weigh(ask, headers.get("x-batch-validation", STRICT), fault)
@@ -151,7 +153,7 @@ class Provider:
 
     def _problems(self, ask: Ask) -> dict[int, Problem]:
         """By the item's index."""
-        now = datetime.fromtimestamp(self.clock(), UTC)
+        now = datetime.fromtimestamp(ask.at, UTC)
         problems = {}
         for index, item in enumerate(ask.items):
             problem = problem_with(item, now=now, in_batch=ask.is_batch) or self._domain(item)
@@ -160,7 +162,7 @@ class Provider:
         return problems
 
     def _accept(self, ask: Ask, problems: dict[int, Problem], mode: str, fault: Fault | None) -> Reply:
-        now, size = self.clock(), ask.size // len(ask.items)
+        now, size = ask.at, ask.size // len(ask.items)
         ids: list[str] = []
         addresses = 0
         for index, email in enumerate(ask.items):
@@ -220,7 +222,7 @@ class Provider:
     ) -> None:
         entry = Entry(
             n=self.ledger.next_number,
-            at=self.clock(),
+            at=ask.at,
             call=ask.call,
             key=ask.key,
             sha256=ask.sha256,
@@ -241,7 +243,7 @@ class Provider:
         if self.options.daily_quota is None and self.options.monthly_quota is None:
             return None
         wanted = sum(map(len, ask.recipients))
-        kind = self._meter.exceeded(self.options, wanted, self.clock())
+        kind = self._meter.exceeded(self.options, wanted, ask.at)
         return REFUSED[kind] if kind else None
 
     def _domain(self, email: dict[str, Any]) -> Problem | None:

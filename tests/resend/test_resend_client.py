@@ -182,6 +182,26 @@ def test_an_early_refusal_is_heard_though_the_peer_reads_no_further(peer, client
     assert client_for(server.url).send(BODY, KEY).status == 413
 
 
+def test_head_and_body_of_an_email_leave_together(peer, client_for):
+    arrived = []
+
+    def note(_peer, connection):
+        connection._sock.settimeout(5)
+        arrived.append(connection._sock.recv(65536))
+        connection.send(http(ID))
+
+    client_for(peer(note).url).send(BODY, KEY)
+    assert arrived[0].startswith(b"POST ")
+    assert arrived[0].endswith(BODY)
+
+
+def test_a_body_that_is_too_large_to_leave_with_its_head_arrives_whole(peer, client_for):
+    server = peer(answering(http(ID)))
+    body = b'{"html":"' + b"x" * 1_000_000 + b'"}'
+    assert client_for(server.url).send(body, KEY).status == 200
+    assert server.requests[0].endswith(body)
+
+
 def drip_headers(_peer, connection):
     connection.read_request()
     connection.drip(http(ID, "200 OK", "X-Filler: " + "x" * 1000), 0.05)
