@@ -23,10 +23,10 @@ def check(url: str) -> None:
     try:
         with connect(url, "check") as conn:
             found, in_place = revision(conn), digest_in_place(conn)
-    except psycopg.OperationalError as error:
-        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(str(error).strip().splitlines()[0]) from error
+    except psycopg.Error as error:  # a broken connection is not always an OperationalError
+        raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
     if found != head():
         raise SchemaError(
             f"schema is at {found or 'nothing'}, this program needs {head()}: run `outboxd migrate`"

@@ -130,7 +130,7 @@ def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
 def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
     """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
     found = claimer.waiting.get(slot)
-    if slot.lane < 0 or claimer.leasing.turns.keep_waiting(slot):
+    if slot.lane < 0 or claimer.leasing.turns.keep_waiting(slot) or claimer.leasing.is_shut(slot.lane):
         return False
     return found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0))
 
@@ -187,8 +187,8 @@ def _due(waiting: list[Waiting]) -> list[Slot]:
 
 def _fair(claimer: Claimer, limit: int) -> list[Slot]:
     """The slots of the next claim in serving order, each with the most to take of it."""
-    wait = claimer.leasing.turns.keep_waiting
-    healthy = [slot for slot in claimer.slots if slot.lane >= 0 and not wait(slot)]
+    wait, shut = claimer.leasing.turns.keep_waiting, claimer.leasing.is_shut
+    healthy = [slot for slot in claimer.slots if slot.lane >= 0 and not wait(slot) and not shut(slot.lane)]
     candidates = []
     for place, slot in enumerate(healthy):
         found = claimer.waiting.get(Slot(slot.queue, slot.lane, slot.priority))
@@ -313,9 +313,12 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
 def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
     """After the ring, look first where the last emails were: that saves a round trip. False where nothing was.
 
-    What else is due is found by the scan from the head, at the latest before the next sleep.
+    Not in a lane that the last look found closed or empty: what waits there would only be put back, and that rings
+    again. What else is due is found by the scan from the head, at the latest before the next sleep.
     """
-    return _claim(claimer, conn, claimer.last, max(1, min(claimer.leasing.hand.room(), BATCH)))
+    usual = [slot for slot in claimer.last if slot.lane == 0 or slot in claimer.waiting]
+    wanted = [slot for slot in usual if _may_have_news(claimer, slot)]
+    return _claim(claimer, conn, wanted, max(1, min(claimer.leasing.hand.room(), BATCH)))
 
 
 def _nap(due_in: list[float], *, quiet: bool) -> float:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 from uuid import UUID, uuid4
 
 from outboxd import metrics
@@ -30,13 +31,15 @@ from outboxd.delivery.turns import Turns
 
 log = logging.getLogger(__name__)
 
+SHUT: Final = 0.5  # seconds
+
 
 @dataclass(slots=True)
 class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
     `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
-    it is parked.
+    it is parked; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`).
     """
 
     hand: Hand
@@ -48,7 +51,12 @@ class Leasing:
     bind: Callable[[Load], None]
     doubtful: list[UUID] = field(default_factory=list)
     crowd: Crowd | None = None
+    shut: dict[int, float] = field(default_factory=dict)
     turns: Turns = field(default_factory=Turns)
+
+    def is_shut(self, lane: int) -> bool:
+        """Whether a claim there would bring what is refused again: the last look may be older than the refusal."""
+        return self.shut.get(lane, 0.0) > time.monotonic()
 
     def parts(self) -> bool:
         """Whether what waits is being moved into lanes: no time to sleep."""
@@ -78,6 +86,7 @@ def lease_emails(
     go = _admitted(
         leasing, conn, lease_id, _stop(leasing, parcels, started, claim.paused, probe), started, probe
     )
+    _shut(leasing, parcels, go)
     policies = leasing.admission.policies
     together = groups([parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type))
     leasing.doubtful.remove(lease_id)
@@ -164,6 +173,14 @@ def _admitted(
     for parcel, stopped in limited:
         _report(leasing, parcel, stopped, started, probe)
     return go
+
+
+def _shut(leasing: Leasing, parcels: Sequence[Parcel], go: Sequence[Parcel]) -> None:
+    """Remember the lanes of which nothing may go now. Not for long: it may be opened, and the next look tells."""
+    refused = {parcel.lane for parcel in parcels if parcel.lane > 0} - {parcel.lane for parcel in go}
+    now = time.monotonic()
+    leasing.shut = {lane: until for lane, until in leasing.shut.items() if until > now}
+    leasing.shut |= dict.fromkeys(refused, now + SHUT)
 
 
 def _report(leasing: Leasing, parcel: Parcel, stopped: Stopped, started: float, probe: Probe | None) -> None:

@@ -80,3 +80,22 @@ def test_a_limit_that_is_raised_lets_go_what_waits_in_its_lane_within_seconds(co
     conn.execute("select outboxd.set_limit('mine', %s)", (Jsonb({"most": 100}),))
     until(lambda: len(accepted) == 20, within=10, what="the others to go")
     only_once(running)
+
+
+def test_what_waits_behind_its_limit_is_not_claimed_again_for_each_email_that_comes(conn, sink, daemon):
+    conn.execute(WATCH)
+    conn.execute("update outboxd.limit_rule set most = null where most is not null")
+    rule = {"kind": "campaign", "key": "mine", "most": 1, "per": "3 s"}
+    conn.execute("select outboxd.set_limit('mine', %s)", (Jsonb(rule),))
+    running = sink()
+    accepted = running.provider.accepted_by_uid
+    daemon(running.url, limits=True)
+    bulk(conn, 40, campaign="mine")
+    until(lambda: len(accepted) > 1, what="the limit to have closed and opened the lane")
+    before = writes(conn)[2]
+    for _ in range(60):
+        uid = str(uid_of(conn, insert(conn)))
+        until(lambda uid=uid: accepted[uid] == 1, what="an email that is under no limit to go")
+    claimed = writes(conn)[2] - before - 60
+    print(f"\n{claimed} claims of what was limited, while 60 others went")
+    assert claimed <= 100, "one claim each time the lane opens, not one for each email"
