@@ -24,7 +24,7 @@ from outboxd.core.limits import Limit, Limits, ask
 from outboxd.db import limit
 
 SECOND = timedelta(seconds=1)
-A_BIT = timedelta(milliseconds=10)  # more than the statement's own precision
+A_BIT = timedelta(milliseconds=60)  # more than the statement's own precision
 
 
 def at(seconds: float) -> datetime:
