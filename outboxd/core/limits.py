@@ -18,6 +18,8 @@ GRANT_TO_ARRIVAL: Final = timedelta(seconds=1)  # by which every window is longe
 BY_PROVIDER: Final = ("provider_minute", "provider_day")
 BY_ACCOUNT: Final = ("account_day", "account_month")
 RECIPIENT: Final = "recipient"
+ANY_MAILBOX: Final = "*"  # limits of mailboxes are never of one by name
+REMEMBERED: Final = 10_000  # types of email by provider
 MINUTE: Final = timedelta(minutes=1)
 MONTH_KEPT: Final = timedelta(
     days=40
@@ -126,6 +128,7 @@ class Limits:
         self._time_scale = time_scale
         self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
         self._critical = critical
+        self._of_providers: dict[tuple[str, str, str], list[Share]] = {}
         self.has_quota = any(kind in BY_ACCOUNT for kind, _ in self._known)
 
     def of(self, kind: str, key: str | None, type_: str) -> Limit | None:
@@ -165,6 +168,15 @@ class Limits:
 
     def of_provider(self, provider: Provider, type_: str) -> list[Share]:
         """What an email needs of a mailbox provider for each recipient there."""
+        key = (type_, provider.name, provider.shaped_by)
+        found = self._of_providers.get(key)
+        if found is None:
+            if len(self._of_providers) >= REMEMBERED:
+                self._of_providers.clear()
+            found = self._of_providers[key] = self._asked_of_provider(provider, type_)
+        return found
+
+    def _asked_of_provider(self, provider: Provider, type_: str) -> list[Share]:
         limits = [limit for kind in BY_PROVIDER if (limit := self.of(kind, provider.name, type_))]
         if not limits and not self._overrides:
             return []
@@ -175,69 +187,116 @@ class Limits:
             for limit in limits
         ]
 
+    def of_mailbox(self, type_: str) -> tuple[int, timedelta] | None:
+        """How many emails of a type a mailbox may get within how long; one limit holds for all mailboxes."""
+        limit = self.of(RECIPIENT, ANY_MAILBOX, type_)
+        return None if limit is None or limit.most is None else (limit.most, self.window(limit))
+
 
 def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], Provider]) -> Ask:
     """The columns for these emails, in their order: who comes first is served first."""
     columns = Ask()
-    place_of: dict[tuple[str, str], int] = {}
-    known: dict[tuple[str, ...], list[Share]] = {}
-    spare: dict[int, int] = {}
+    asking = _Asking(columns, limits, provider_of)
+    mailboxes: dict[str, tuple[int, timedelta] | None] = {}
+    known: dict[tuple[str, ...], _Needs] = {}
     for place, email in enumerate(emails, start=1):
         columns.emails.append(email.id)
         columns.granted_before.append(email.granted_at)
-        for address in dict.fromkeys(email.recipients):
-            if limit := limits.of(RECIPIENT, address, email.type):
+        if email.type not in mailboxes:
+            mailboxes[email.type] = limits.of_mailbox(email.type)
+        if mailbox := mailboxes[email.type]:
+            for address in (
+                email.recipients if len(email.recipients) == 1 else dict.fromkeys(email.recipients)
+            ):
                 columns.mailbox_of.append(place)
                 columns.addresses.append(address)
-                columns.mailbox_most.append(limit.most)
-                columns.mailbox_per.append(limits.window(limit))
-        for share, units in _shares(email, limits, provider_of, known).items():
-            columns.share_of.append(place)
-            columns.share_key.append(_place(columns, place_of, share, units))
-            columns.share_units.append(units)
-            columns.share_spare.append(share.spare)
-            if share.spare:
-                spare[columns.share_key[-1]] = share.spare
-    for key, most in spare.items():
-        columns.key_demand[key - 1] += most
+                columns.mailbox_most.append(mailbox[0])
+                columns.mailbox_per.append(mailbox[1])
+        needs = asking.needs(email, known)
+        columns.share_of.extend([place] * len(needs.keys))
+        columns.share_key.extend(needs.keys)
+        columns.share_units.extend(needs.units)
+        columns.share_spare.extend(needs.spare)
+        needs.emails += 1
+    asking.add_demand()
     return columns
 
 
-def _shares(
-    email: Subject,
-    limits: Limits,
-    provider_of: Callable[[str], Provider],
-    known: dict[tuple[str, ...], list[Share]],
-) -> dict[Share, int]:
-    """The shares of one email and how many it needs of each. `known` remembers them within a batch."""
-    mine = (email.type, email.queue, email.campaign or "", email.tenant or "")
-    if mine not in known:
-        known[mine] = limits.of_email(email)
-    found = dict.fromkeys(known[mine], 1)
-    if limits.has_quota:
-        found |= dict.fromkeys(limits.of_quota(email), len(email.recipients))
-    for domain, units in _domains(email.recipients).items():
-        theirs = (email.type, domain)
-        if theirs not in known:
-            known[theirs] = limits.of_provider(provider_of(domain), email.type)
-        for share in known[theirs]:
-            found[share] = found.get(share, 0) + units
-    return found
+@dataclass(slots=True)
+class _Needs:
+    """The shares of emails that are alike: places of keys, units and spare of each, and how many emails need them."""
+
+    keys: list[int]
+    units: list[int]
+    spare: list[int]
+    emails: int = 0
 
 
-def _place(columns: Ask, place_of: dict[tuple[str, str], int], share: Share, units: int) -> int:
-    """Where the share's key stands among the distinct ones; at the end if it is new."""
-    place = place_of.setdefault((share.kind, share.key), len(columns.kinds) + 1)
-    if place > len(columns.kinds):
-        columns.kinds.append(share.kind)
-        columns.keys.append(share.key)
-        columns.key_most.append(share.most)
-        columns.key_per.append(share.per)
-        columns.key_day.append(share.month_day)
-        columns.key_provider.append(share.provider)
-        columns.key_demand.append(0)
-    columns.key_demand[place - 1] += units
-    return place
+@dataclass(slots=True)
+class _Asking:
+    """What is remembered within one ask: where each key stands, and everything that was needed."""
+
+    columns: Ask
+    limits: Limits
+    provider_of: Callable[[str], Provider]
+    place_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    all: list[_Needs] = field(default_factory=list)
+
+    def needs(self, email: Subject, known: dict[tuple[str, ...], _Needs]) -> _Needs:
+        """Of one email. Emails to one recipient each at the same domain are alike where the rest is."""
+        if len(email.recipients) != 1:
+            return self._of(self._shares(email))
+        domain = email.recipients[0].rpartition("@")[2]
+        alike = (email.type, email.queue, email.campaign or "", email.tenant or "", email.account, domain)
+        if (found := known.get(alike)) is None:
+            found = known[alike] = self._of(self._shares(email))
+        return found
+
+    def _shares(self, email: Subject) -> dict[tuple[str, str], tuple[Share, int]]:
+        """Which shares an email needs, and how many of each, by kind and key."""
+        found = {(share.kind, share.key): (share, 1) for share in self.limits.of_email(email)}
+        if self.limits.has_quota:
+            for share in self.limits.of_quota(email):
+                found[share.kind, share.key] = (share, len(email.recipients))
+        for domain, units in _domains(email.recipients).items():
+            for share in self.limits.of_provider(self.provider_of(domain), email.type):
+                _, already = found.get((share.kind, share.key), (share, 0))
+                found[share.kind, share.key] = (share, already + units)
+        return found
+
+    def _of(self, shares: dict[tuple[str, str], tuple[Share, int]]) -> _Needs:
+        needs = _Needs(
+            [self._place(share) for share, _ in shares.values()],
+            [units for _, units in shares.values()],
+            [share.spare for share, _ in shares.values()],
+        )
+        self.all.append(needs)
+        return needs
+
+    def _place(self, share: Share) -> int:
+        """Where the share's key stands among the distinct ones; at the end if it is new."""
+        columns = self.columns
+        place = self.place_of.setdefault((share.kind, share.key), len(columns.kinds) + 1)
+        if place > len(columns.kinds):
+            columns.kinds.append(share.kind)
+            columns.keys.append(share.key)
+            columns.key_most.append(share.most)
+            columns.key_per.append(share.per)
+            columns.key_day.append(share.month_day)
+            columns.key_provider.append(share.provider)
+            columns.key_demand.append(0)
+        return place
+
+    def add_demand(self) -> None:
+        """Per key: all units, and what the last one that leaves a share free leaves."""
+        demand, spare = self.columns.key_demand, {}
+        for needs in self.all:
+            for key, units, left in zip(needs.keys, needs.units, needs.spare, strict=True):
+                demand[key - 1] += units * needs.emails
+                if left:
+                    spare[key] = left
+        for key, left in spare.items():
+            demand[key - 1] += left
 
 
 def _domains(recipients: tuple[str, ...]) -> dict[str, int]:

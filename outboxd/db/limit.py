@@ -5,9 +5,10 @@ Guarantees: no limit is exceeded in any true sliding window by the database's cl
 commit soon. Nothing is asked for before that commit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from outboxd.core.limits import GRANT_TO_ARRIVAL, Ask
 from outboxd.db.column import column
@@ -15,6 +16,9 @@ from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 PRUNE: Final = 20_000  # rows of a kind in one round
+DURATIONS: Final = ("mailbox_per", "key_per")
+TEXTS: Final = ("addresses", "kinds", "keys", "key_provider")
+PLAIN: Final = tuple(one for one in fields(Ask) if one.name not in {*DURATIONS, *TEXTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,11 @@ def grant(
     """All limits of each email at once, all or nothing; one verdict per email, in the order of the ask."""
     values = _columns(wanted) | {"slack": slack, "now": now}
     rows = conn.execute(query("limit/grant"), values, prepare=True).fetchall()
-    verdicts = {row[0]: Verdict(*row) for row in rows}
-    return [verdicts[id_] for id_ in wanted.emails]
+    held = {row[0]: Verdict(*row) for row in rows}  # and the first email, for the instant
+    return [
+        held.get(id_) or Verdict(id_, granted=True, kind=None, key=None, free_at=None, granted_at=rows[0][5])
+        for id_ in wanted.emails
+    ]
 
 
 def give_back(conn: Connection, unused: Ask) -> int:
@@ -62,14 +69,19 @@ def prune(conn: Connection, *, limit: int = PRUNE, now: datetime | None = None) 
 
 def _columns(wanted: Ask) -> dict[str, object]:
     """The columns by name, as array literals where their text needs no quotes."""
-    columns = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
-    return {name: _literal(values) for name, values in columns.items()}
+    columns: dict[str, object] = {one.name: column(getattr(wanted, one.name)) for one in PLAIN}
+    columns |= {name: _durations(getattr(wanted, name)) for name in DURATIONS}
+    return columns | {name: _texts(getattr(wanted, name)) for name in TEXTS}
 
 
-def _literal(values: list[Any]) -> object:
-    if any(isinstance(value, str) for value in values):
-        return values
-    if any(isinstance(value, timedelta) for value in values):
-        text = {duration: f"{duration.total_seconds():.6f} s" for duration in set(values)}
-        return "{" + ",".join([text[duration] for duration in values]) + "}"
-    return column(values)
+def _durations(values: list[timedelta]) -> str:
+    text = {duration: f"{duration.total_seconds():.6f} s" for duration in set(values)}
+    return "{" + ",".join([text[duration] for duration in values]) + "}"
+
+
+def _texts(values: Sequence[str | None]) -> object:
+    """Quoted where nothing in them would end a quote; else by the driver."""
+    joined = "".join([value for value in values if value is not None])
+    if '"' in joined or "\\" in joined:
+        return list(values)
+    return "{" + ",".join(["NULL" if value is None else f'"{value}"' for value in values]) + "}"

@@ -54,7 +54,8 @@ class Admission:
         stopped: list[tuple[Parcel, Stopped]] = []
         for parcel in parcels:
             granted = _granted(parcel, verdicts)
-            held = [verdicts[email.id] for email in parcel.emails if not verdicts[email.id].granted]
+            asked = [verdicts[email.id] for email in parcel.emails]
+            held = [verdict for verdict in asked if not verdict.granted]
             if not held:
                 go.append(granted)
                 continue
@@ -94,9 +95,9 @@ def _subject(email: Claimed) -> Subject:
 def _granted(parcel: Parcel, verdicts: Mapping[int, Verdict]) -> Parcel:
     def stamped(email: Claimed) -> Claimed:
         verdict = verdicts[email.id]
-        return replace(email, granted_at=verdict.granted_at) if verdict.granted else email
+        return email.granted(verdict.granted_at) if verdict.granted else email
 
-    return replace(parcel, emails=tuple(stamped(email) for email in parcel.emails))
+    return Parcel(tuple([stamped(email) for email in parcel.emails]), parcel.batch)
 
 
 def _without_suppressed(conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]) -> list[Parcel]:

@@ -16,9 +16,10 @@ from outboxd.core.batch import Parcel
 from outboxd.db.pause import Probe
 
 FRESH: Final = 1.0  # seconds that an answer of the gates is good for
-OLD: Final = 0.6  # seconds after which they are asked again, about all that is as old as
-OLDER: Final = 0.4  # this: few rounds, and what leaves within a second is mostly asked about once
-AHEAD: Final = 1.0  # seconds of sending that may wait
+OLD: Final = 0.7  # seconds after which they are asked again, about all that is as old as
+OLDER: Final = 0.4  # this: few rounds
+AHEAD: Final = (0.2, 0.7)  # seconds of sending that may wait, least and most
+SHRINK, GROW = 0.7, 1.03  # by what that changes where gates have to be asked again, and with each claim
 MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
 MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
@@ -59,6 +60,7 @@ class Hand:
         self._mean = 1.0  # seconds that an ask takes
         self._mates = 10.0  # emails that travel in one parcel: a guess, for the first claim alone
         self._rate: float | None = None
+        self._ahead = AHEAD[1]
 
     def pace(self, rate: float | None) -> None:
         """No more than this many requests a second will leave; None: as many as the senders make."""
@@ -66,11 +68,14 @@ class Hand:
             self._rate = rate
 
     def capacity(self) -> int:
-        """How many emails may wait: what the senders ask in about a second."""
+        """How many emails may wait: what the senders ask before the gates' answers get old.
+
+        So the gates are asked once about most emails, at their claim: a second answer costs more than the first.
+        """
         requests = self._threads / max(self._mean, 0.001)
         if self._rate is not None:
             requests = min(requests, self._rate)
-        return int(min(MOST, max(1.0, requests * AHEAD) * self._mates))
+        return int(min(MOST, max(1.0, requests * self._ahead) * self._mates))
 
     def room(self) -> int:
         """How many to claim now; 0 while half of the capacity still waits, so that claims stay few and large."""
@@ -97,6 +102,7 @@ class Hand:
             sizes = [len(held.parcel.emails) for held in added]
             urgent = self._waiting and added and _priority(added[0]) < _priority(self._waiting[-1])
             self._waiting.extend(added)
+            self._ahead = min(AHEAD[1], self._ahead * GROW)
             if urgent:
                 self._waiting = collections.deque(sorted(self._waiting, key=_priority))
             self._emails += sum(sizes)
@@ -148,6 +154,7 @@ class Hand:
             now = time.monotonic()
             if all(now - held.checked_at < OLD for held in self._waiting):
                 return []
+            self._ahead = max(AHEAD[0], self._ahead * SHRINK)
             return [held for held in self._waiting if now - held.checked_at >= OLDER]
 
     def refresh(self, asked: Iterable[Held], asked_at: float, stops: Callable[[Held], bool]) -> list[Held]:

@@ -40,7 +40,7 @@ with mailbox as (
   cross join (values ('provider_minute', 0), ('provider_day', 1)) as given (kind, place)
 ), ruled as (
   select wanted.kind, wanted.key, wanted.shaped_by, wanted.units, wanted.place, rule.most, rule.per,
-    rule.per + interval '1.005 s' as reach, slowed.rate_factor,
+    rule.per + case wanted.kind when 'recipient' then interval '1.05 s' else interval '1.005 s' end as reach, slowed.rate_factor,
     case when slowed.suspended_until > explain_limits.at then slowed.suspended_until end as closed
   from wanted
   left join lateral (

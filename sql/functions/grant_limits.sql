@@ -15,85 +15,109 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  precision constant interval := '5 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
-  longer constant interval := slack + precision;
+  longer constant interval := slack + interval '5 ms';
+  precision constant interval := '50 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
+  mailbox_longer constant interval := slack + precision;
   hashes bytea[] := array(
     select outboxd.recipient_key(given.address)
     from unnest(addresses) with ordinality as given (address, place)
     order by given.place);
   begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
   instant timestamptz;
+  all_fresh boolean := true;  -- whether lock_mailboxes made every row, just now
   first_of integer[];   -- per mailbox asked: the first place with the same key
   others integer[];     -- grants to other emails that still count
   own boolean[];        -- whether this email's own grant still counts
-  fresh boolean[];      -- whether lock_limits made the row for it
-  mailboxes_free boolean;
+  fresh boolean[];      -- whether lock_mailboxes made the row for it
+  mailboxes_free boolean := true;
   used integer[];       -- per key
   most integer[];
   closed timestamptz[];
   counts_from timestamptz[];
   turns_at timestamptz[];   -- of months: when the next one grants
-  keys_free boolean;
+  roomy boolean;        -- whether each key has room even for what counts no more
+  units integer[];
   held record;
+  all_passed boolean;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
   held_kind text[] := array_fill(null::text, array[cardinality(emails)]);
   held_key text[] := held_kind;
   free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
 begin
-  perform outboxd.lock_limits(
-    emails, mailbox_of, hashes, mailbox_most, mailbox_per, kinds, keys, key_most, key_per, begun_at);
+  if hashes <> '{}' then
+    all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
+  end if;
+  if keys <> '{}' then
+    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
+  end if;
   instant := coalesce(bound_now, clock_timestamp());
+  all_fresh := all_fresh and begun_at >= instant - precision;
 
-  select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
-    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
-    coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
-  into first_of, others, own, fresh, mailboxes_free
-  from (
-    select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
-      case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
-        select count(*)::integer
-        from unnest(known.emails, known.at) as entry (email, at)
-        where entry.at > instant - pair.per - longer and entry.email <> grant_limits.emails[pair.email])
-      end as others,
-      coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - longer,
-        false) as own,
-      known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
-        and begun_at >= instant - precision as fresh
-    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
-    join outboxd.recipient_count as known on known.key = pair.hash
-  ) as found;
-
-  select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
-    array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
-    array_agg(found.turns_at order by found.place),
-    coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
-  into used, most, closed, counts_from, turns_at, keys_free
-  from (
-    select wanted.place, wanted.demand, wanted.counts_from,
-      case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
-      (select coalesce(sum(entry.n), 0)::integer
-        from unnest(known.at, known.n) as entry (at, n)
-        where entry.at > wanted.counts_from) as used,
-      case when slowed.rate_factor is null or wanted.most is null then wanted.most
-        else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-      case when slowed.suspended_until > instant then slowed.suspended_until
-        when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+  if all_fresh then
+    first_of := array(select generate_subscripts(hashes, 1));
+    others := array_fill(0, array[cardinality(hashes)]);
+    own := array_fill(true, array[cardinality(hashes)]);
+    fresh := own;
+  else
+    select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
+      array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+      coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+    into first_of, others, own, fresh, mailboxes_free
     from (
-      select given.kind, given.key, given.most, given.day, given.provider, given.demand, given.place,
-        case when given.day is null then instant - given.per - longer
-          else outboxd.month_start(instant, given.day) end as counts_from
-      from unnest(kinds, keys, key_most, key_per, key_day, key_provider, key_demand)
-        with ordinality as given (kind, key, most, per, day, provider, demand, place)) as wanted
-    left join outboxd.window_count as known
-      on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
-    left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
+      select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
+        case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
+          select count(*)::integer
+          from unnest(known.emails, known.at) as entry (email, at)
+          where entry.at > instant - pair.per - mailbox_longer and entry.email <> grant_limits.emails[pair.email])
+        end as others,
+        coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - mailbox_longer,
+          false) as own,
+        known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
+          and begun_at >= instant - precision as fresh
+      from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
+      join outboxd.recipient_count as known on known.key = pair.hash
+    ) as found;
+  end if;
 
-  if not (mailboxes_free and keys_free) then
+  select coalesce(bool_and(
+    coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
+    and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
+  into roomy
+  from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
+  left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
+  where given.most is not null;
+  roomy := roomy and not exists (
+    select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+
+  if not (mailboxes_free and roomy) then
+    select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
+      array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
+      array_agg(found.turns_at order by found.place)
+    into used, most, closed, counts_from, turns_at
+    from (
+      select wanted.place, wanted.counts_from,
+        case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
+        (select coalesce(sum(entry.n), 0)::integer
+          from unnest(known.at, known.n) as entry (at, n)
+          where entry.at > wanted.counts_from) as used,
+        case when slowed.rate_factor is null or wanted.most is null then wanted.most
+          else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
+        case when slowed.suspended_until > instant then slowed.suspended_until
+          when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+      from (
+        select given.kind, given.key, given.most, given.day, given.provider, given.place,
+          case when given.day is null then instant - given.per - longer
+            else outboxd.month_start(instant, given.day) end as counts_from
+        from unnest(kinds, keys, key_most, key_per, key_day, key_provider)
+          with ordinality as given (kind, key, most, per, day, provider, place)) as wanted
+      left join outboxd.window_count as known
+        on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
+      left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
     for held in
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
         first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
-        used, most, closed, longer, instant) as refused
+        used, most, closed, mailbox_longer, longer, instant) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;
@@ -102,11 +126,25 @@ begin
     end loop;
   end if;
 
-  perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
+  all_passed := (false = any (passed)) is not true;
+  if not (all_fresh and all_passed) then
+    perform outboxd.write_mailboxes(
+      emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
+  end if;
   if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
-  perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);
+  if all_passed and (0 < any (share_spare)) is not true then
+    units := key_demand;
+  else
+    units := array_fill(0, array[cardinality(kinds)]);
+    for pair in 1 .. cardinality(share_of) loop
+      if passed[share_of[pair]] then
+        units[share_key[pair]] := units[share_key[pair]] + share_units[pair];
+      end if;
+    end loop;
+  end if;
+  perform outboxd.write_shares(kinds, keys, key_most, key_per, units, longer, instant);
   return query
     select result.email, result.granted, result.kind, result.key, result.free_at, instant
     from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);

@@ -5,7 +5,8 @@ create or replace function outboxd.refuse_limits(
   mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[],
   kinds text[], keys text[], key_per interval[], counts_from timestamptz[], turns_at timestamptz[],
   share_of integer[], share_key integer[], share_units integer[], share_spare integer[],
-  used integer[], most integer[], closed timestamptz[], longer interval, instant timestamptz)
+  used integer[], most integer[], closed timestamptz[], mailbox_longer interval, longer interval,
+  instant timestamptz)
 returns table (place integer, kind text, key text, free_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -28,8 +29,9 @@ begin
     while mailbox_of[m] = email loop
       room := mailbox_most[m] - mailbox_taken[first_of[m]];
       if not own[m] and others[m] >= room then
-        candidate := mailbox_per[m] + longer + coalesce(
-          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - longer, room), instant);
+        candidate := mailbox_per[m] + mailbox_longer + coalesce(
+          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - mailbox_longer, room),
+          instant);
         if free_at is null or candidate > free_at then
           place := email;
           kind := 'recipient';

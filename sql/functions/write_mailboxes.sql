@@ -10,6 +10,12 @@ as $$
 begin
   update outboxd.recipient_count as known
   set (emails, at) = (
+      select known.emails[gone.upto + 1 :] || taken.emails,
+        known.at[gone.upto + 1 :] || array_fill(
+          greatest(instant, known.at[cardinality(known.at)]), array[cardinality(taken.emails)])
+      from (select width_bucket(instant - greatest(known.per, taken.per) - longer, known.at) as upto) as gone
+      where not known.emails && taken.emails
+      union all
       select array_agg(entry.email order by entry.at), array_agg(entry.at order by entry.at)
       from (
         select old.email, old.at
@@ -17,7 +23,8 @@ begin
         where old.at > instant - greatest(known.per, taken.per) - longer and old.email <> all (taken.emails)
         union all
         select added.email, greatest(instant, known.at[cardinality(known.at)])
-        from unnest(taken.emails) as added (email)) as entry),
+        from unnest(taken.emails) as added (email)) as entry
+      having known.emails && taken.emails),
     per = greatest(known.per, taken.per),
     stale_at = greatest(known.stale_at, date_bin('10 min', instant + taken.per + '20 min', 'epoch'))
   from (

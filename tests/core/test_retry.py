@@ -113,3 +113,9 @@ def test_a_key_expires_23_hours_after_an_open_ask_and_not_otherwise():
         replace(EMAIL, ambiguous=True, first_asked_at=old + timedelta(seconds=1)), now=NOW
     )
     assert not key_has_expired(replace(EMAIL, ambiguous=False, first_asked_at=old), now=NOW)
+
+
+def test_a_granted_email_is_the_same_but_for_the_instant():
+    at = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    assert EMAIL.granted(at) == replace(EMAIL, granted_at=at)
+    assert EMAIL.granted_at is None

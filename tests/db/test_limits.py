@@ -24,7 +24,7 @@ from outboxd.core.limits import Limit, Limits, ask
 from outboxd.db import limit
 
 SECOND = timedelta(seconds=1)
-A_BIT = timedelta(milliseconds=10)  # more than the statement's own precision
+A_BIT = timedelta(milliseconds=60)  # more than the statement's own precision
 
 
 def at(seconds: float) -> datetime:
@@ -87,6 +87,33 @@ class TestMailboxes:
             grant(conn, [subject(n, type="reset") for n in range(9)], THREE_AN_HOUR, now=NOON)
         ) == list(range(9))
         assert grant(conn, [subject(10)], THREE_AN_HOUR, now=at(1))[0].granted
+
+    def test_hundreds_of_new_mailboxes_are_one_write_each(self, conn):
+        emails = [subject(n, f"u{n}@x{n % 7}.example") for n in range(500)]
+        minute = Limit("provider_minute", None, 1000, MINUTE)
+        assert len(granted(grant(conn, emails, THREE_AN_HOUR, minute))) == 500
+        conn.execute("select pg_stat_force_next_flush()")
+        wrote = conn.execute(
+            "select n_tup_ins, n_tup_upd from pg_stat_user_tables where relname = 'recipient_count'"
+        ).fetchone()
+        assert wrote == (500, 0)
+
+    @pytest.mark.parametrize(
+        "address", ['"a,b"@x.example', "{a}@x.example", "null@x.example", "a b@x.example"]
+    )
+    def test_an_address_that_looks_like_an_arrays_own_text_is_counted_as_it_is(self, conn, address):
+        one = Limit("recipient", None, 1, HOUR)
+        assert granted(grant(conn, [subject(1, address, "b@x.example")], one, now=NOON)) == [1]
+        (held,) = grant(conn, [subject(2, address)], one, now=at(1))
+        assert (held.granted, held.key) == (False, address)
+
+    def test_new_mailboxes_of_refused_emails_are_left_empty(self, conn):
+        queue = Limit("queue", None, 2, MINUTE)
+        emails = [subject(n, f"u{n}@x.example") for n in range(4)]
+        assert granted(grant(conn, emails, THREE_AN_HOUR, queue, now=NOON)) == [0, 1]
+        rows = conn.execute("select sum(cardinality(emails)) from outboxd.recipient_count").fetchone()
+        assert rows == (2,)
+        assert used(conn, "queue", "transactional") == 2
 
     def test_a_mailbox_that_is_named_twice_in_an_email_is_one_mail(self, conn):
         one = Limit("recipient", None, 1, HOUR)
@@ -171,6 +198,14 @@ class TestWindows:
         assert not grant(conn, [big], minute, now=at(1))[0].granted
         assert grant(conn, [big], minute, now=at(62))[0].granted
         assert not grant(conn, [subject(3, "b@x.example")], minute, now=at(63))[0].granted
+
+    def test_what_left_the_window_holds_nobody_though_it_still_stands_in_the_row(self, conn):
+        two = Limit("provider_minute", None, 2, MINUTE)
+        for n in (0, 40):
+            assert grant(conn, [subject(n, f"u{n}@x.example")], two, now=at(n))[0].granted
+        assert not grant(conn, [subject(7, "u7@x.example")], two, now=at(50))[0].granted
+        assert grant(conn, [subject(8, "u8@x.example")], two, now=at(62))[0].granted
+        assert not grant(conn, [subject(9, "u9@x.example")], two, now=at(63))[0].granted
 
     @pytest.mark.parametrize("kind", ["provider_minute", "recipient"])
     def test_a_clock_that_steps_back_lends_nothing(self, conn, kind):

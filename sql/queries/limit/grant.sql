@@ -1,5 +1,6 @@
 -- Ask every limit of each email, all or nothing; see outboxd.grant_limits. Waits for whoever asks for the same keys, in
--- the order of the keys. One row per email, in no order: granted, or what holds it and until when.
+-- the order of the keys. One row per email that is held, with what holds it and until when, and one for the first email:
+-- the instant of a grant is the same for all.
 select result.email, result.granted, result.kind, result.key, result.free_at, result.granted_at
 from outboxd.grant_limits(
   %(emails)s::bigint[], %(granted_before)s::timestamptz[],
@@ -8,3 +9,4 @@ from outboxd.grant_limits(
   %(key_provider)s::text[], %(key_demand)s::integer[],
   %(share_of)s::integer[], %(share_key)s::integer[], %(share_units)s::integer[], %(share_spare)s::integer[],
   %(slack)s::interval, %(now)s::timestamptz) as result
+where not result.granted or result.email = (%(emails)s::bigint[])[1]
