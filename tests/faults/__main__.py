@@ -9,6 +9,7 @@ from pathlib import Path
 from . import HELPERS  # noqa: F401 - puts the tests' helpers on the path
 from .plan import PLANS, scaled
 from .run import ROOT, run_plan, tell
+from .unfit import UnfitError
 
 
 def main() -> int:
@@ -26,7 +27,11 @@ def main() -> int:
     print(f"plan {options.profile}, seed {options.seed}, tree {options.tree}", flush=True)
     plan = PLANS[options.profile]
     plan = replace(scaled(plan, options.share), level=options.level or plan.level, share=options.share)
-    report = run_plan(plan, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
+    try:
+        report = run_plan(plan, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
+    except UnfitError as error:
+        print(f"RED: plan {options.profile} cannot be run: {error}", flush=True)
+        return 1
     tell(report, lambda text: print(text, flush=True))
     return 0 if report.green else 1
 

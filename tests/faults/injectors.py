@@ -57,7 +57,7 @@ class Injector:
         self.all_run()
         match step.kind:
             case "kill":
-                self._kill(step.what)
+                self.kill(step.what)
             case "zombie":
                 self._zombie()
             case "postgres":
@@ -93,7 +93,7 @@ class Injector:
             self.missed.clear()
             for point in wanted:
                 self.wait_free("")
-                self._kill(point)
+                self.kill(point)
 
     def heal(self) -> None:
         """End every fault, resume what faults made the daemons pause, and see that all daemons run."""
@@ -117,7 +117,7 @@ class Injector:
             self.world.marks["restarted"] += 1
             self.world.fleet.start(slot)
 
-    def _kill(self, point: str) -> None:
+    def kill(self, point: str) -> None:
         candidates = self.running()
         while len(candidates) < 2:
             threading.Event().wait(0.05)

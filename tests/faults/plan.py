@@ -23,6 +23,7 @@ class Plan:
 
     `relaxed`: no application waits for the disk at a commit, instead of every other one. `ordered`: faults come in the
     order of the fields and their values, whatever the seed. `think`: seconds that the provider takes for an answer.
+    `disks`: Postgres lies on small file systems.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Plan:
     lasts: float = 1.5
     lease: float = 3.0
     pooler: bool = False
+    disks: bool = False
     rate: float = 100.0
     share: float = 1.0
     relaxed: bool = False
@@ -81,6 +83,10 @@ PLANS = {
     "tail": Plan(
         "tail", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(), specials=("promotion asynchronous",) * 5,
+    ),
+    "disk": Plan(
+        "disk", emails=2500, daemons=3, rounds=1, kills=20, zombies=2, immediate=0, fast=0, esp=SOME_ESP,
+        proxies=(("pg", "mid_commit_cut"),), specials=("disk data", "disk wal") * 2, lasts=2.0, disks=True,
     ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),

@@ -75,6 +75,8 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
         report.violations, report.excused = split(report.history, check(report.history))
         report.vacuous = list(vacuous(plan, seed, world))
         report.figures = figures(report)
+        if world.recoveries:
+            report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]
     report.seconds = time.monotonic() - began
     return report
 

@@ -12,7 +12,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
-from . import standby
+from . import disk, standby
 from .history import Cancel, Insert
 
 if TYPE_CHECKING:
@@ -243,5 +243,6 @@ def sigterm(injector: "Injector") -> None:
 
 RUN: dict[str, Callable[["Injector"], None]] = {
     "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "regretted": regretted, "vanished": vanished, "terminated": terminated, "sigterm": sigterm,
+    "disk data": disk.full("data"), "disk wal": disk.full("wal"),
     "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

@@ -19,6 +19,7 @@ from outboxd.sink.server import Running
 
 from .application import Application
 from .daemons import Fleet, migrate, tcp_url
+from .disk import Disks
 from .history import Injected, Limit, Sample
 from .plan import Plan
 from .proxy import Proxies
@@ -79,12 +80,16 @@ class World:
     def __init__(self, plan: Plan, seed: int, tree: Path, running: Running) -> None:
         self.plan, self.seed, self.tree, self.running = plan, seed, tree, running
         self.home = Path(tempfile.mkdtemp(prefix="outboxd-faults-"))
-        self.postgres = LocalPostgres(SETTINGS, bin_dir=binaries("18"))
+        self.disks = Disks(self.home) if plan.disks else None
+        self.postgres = (
+            self.disks.server(SETTINGS) if self.disks else LocalPostgres(SETTINGS, bin_dir=binaries("18"))
+        )
         self.proxies = Proxies(seed)
         self.injected: list[Injected] = []
         self.samples: list[Sample] = []
         self.marks: Counter[str] = Counter()
         self.aged: dict[str, float] = {}
+        self.recoveries: list[float] = []  # seconds from a fault's end to the next acceptance
         self.tails: list[tuple[float, float]] = []
         self.retired: list[LocalPostgres] = []
         self.pooler: Pooler | None = None
@@ -126,6 +131,8 @@ class World:
             self.pooler.close()
         for server in (self.postgres, *self.retired):
             server.close()
+        if self.disks is not None:
+            self.disks.close()
         if not os.environ.get("FAULTS_KEEP"):
             shutil.rmtree(self.home, ignore_errors=True)
 
