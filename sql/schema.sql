@@ -3266,6 +3266,7 @@ CREATE TABLE outboxd.account (
     overran_at timestamp with time zone,
     adapted double precision,
     adapted_at timestamp with time zone,
+    drawn_at timestamp with time zone,
     CONSTRAINT account_adapted_check CHECK ((adapted > (0)::double precision)),
     CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
 )

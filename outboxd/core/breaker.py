@@ -82,8 +82,14 @@ def after(breaker: Breaker, news: News, *, now: datetime) -> Breaker:
 
 
 def with_probe(breaker: Breaker, *, now: datetime) -> Breaker:
-    """With the probe that is due taken; unchanged where none is."""
-    if breaker.state == "closed" or breaker.probe_at is None or now < breaker.probe_at:
+    """With the probe that is due taken; unchanged where none is.
+
+    None is further away than `open_for`, unless the clock went back: then it is due, or nobody would ask until the clock
+    is there again.
+    """
+    if breaker.state == "closed" or breaker.probe_at is None:
+        return breaker
+    if now < breaker.probe_at <= now + breaker.open_for:
         return breaker
     return replace(breaker, state="half_open", probe_at=now + breaker.open_for, probes=breaker.probes + 1)
 

@@ -90,6 +90,11 @@ def test_one_probe_is_taken_after_the_pause_and_the_next_after_as_long_again():
     assert with_probe(first, now=T + 60 * SECOND).probes == 2
 
 
+def test_a_probe_is_due_where_the_clock_went_back_behind_its_pause():
+    assert with_probe(opened(), now=T - SECOND).probes == 1
+    assert with_probe(opened(), now=T).probes == 0
+
+
 def test_a_failed_probe_opens_it_for_as_long_again_and_the_outage_goes_on():
     probed = with_probe(opened(), now=T + 30 * SECOND)
     again = after_probe(probed, REFUSED, now=T + 40 * SECOND)

@@ -70,6 +70,18 @@ class TestTheBucket:
                 assert last - first + 1 <= allowed + 1e-6
         assert len(at) >= SHARE * named * 2.0
 
+    @pytest.mark.parametrize("reserved", ["2 s", "30 s"])
+    def test_a_clock_that_went_back_makes_nobody_wait_until_it_is_there_again(self, conn, reserved):
+        conn.execute("update outboxd.account set rate = 10, next_at = clock_timestamp()")
+        account.reserve(conn, "default", 1, share=SHARE)
+        conn.execute(  # as ten minutes back leave it
+            "update outboxd.account set drawn_at = clock_timestamp() + interval '10 min',"
+            " next_at = clock_timestamp() + interval '10 min' + %s::interval",
+            (reserved,),
+        )
+        due_in = account.reserve(conn, "default", 1, share=SHARE)[2]
+        assert due_in == pytest.approx(2.0 if reserved == "2 s" else 30.0, abs=SLOP)
+
     @pytest.mark.parametrize(("named", "capacity"), [(2.0, 1), (10.0, 1), (35.0, 3), (200.0, 20)])
     def test_at_most_a_tenth_of_a_second_is_granted_at_a_time_and_at_least_one(self, conn, named, capacity):
         conn.execute("update outboxd.account set rate = %s", (named,))

@@ -58,6 +58,16 @@ def probe_due(conn: psycopg.Connection) -> None:
     conn.execute("update outboxd.breaker set probe_at = clock_timestamp()")
 
 
+@pytest.mark.parametrize(("away", "due"), [("20 s", False), ("10 min", True)])
+def test_a_clock_that_went_back_does_not_put_the_probe_off(conn, away, due):
+    fail(conn)
+    conn.execute(
+        "update outboxd.breaker set probe_at = clock_timestamp() + %s::interval, open_for = '30 s'", (away,)
+    )
+    assert (breaker.probe_due_in(conn, "default") <= 0) == due
+    assert (breaker.take_probe(conn, "default") is not None) == due
+
+
 def test_while_it_is_open_no_claim_finds_anything_and_the_slots_are_closed(conn, connect):
     parcel = batched(conn, connect(), 2)
     settle_parcel(conn, parcel, ILL)

@@ -42,6 +42,13 @@ def answered(conn, email, outcome, probe: Probe, *, asked: bool = True, settler=
     settle(settler or settler_without_thread(), conn, [result])
 
 
+@pytest.mark.parametrize(("away", "due"), [("50 s", False), ("10 min", True)])
+def test_a_clock_that_went_back_does_not_put_a_pause_s_probe_off(conn, away, due):
+    begin(conn)
+    conn.execute("update outboxd.pause set probe_at = clock_timestamp() + %s::interval", (away,))
+    assert (pause.take_probe(conn, "default") is not None) == due
+
+
 @pytest.mark.parametrize(
     "outcome",
     [

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from waiting import until
 
+from .clock import Clocks
 from .proxy import Proxies
 
 LAUNCH = Path(__file__).with_name("launch.py")
@@ -22,14 +23,19 @@ KEY = "re_planted_5f2c91d0b7aa4e"
 class Zygote:
     """Has imported the tree's outboxd once; forks a daemon when it is asked to."""
 
-    def __init__(self, tree: Path, lease: float, log: Path) -> None:
+    def __init__(self, tree: Path, lease: float, log: Path, clock: Mapping[str, str]) -> None:
         self.exits: dict[int, int] = {}
         self._pids: list[int] = []
         self._changed = threading.Condition()
         command = [sys.executable, "-P", str(LAUNCH), str(tree), str(lease), "serve"]
         with log.open("ab") as err:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                env=dict(os.environ) | clock,
             )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
@@ -67,6 +73,7 @@ class Slot:
     def __init__(self, number: int, home: Path) -> None:
         self.number = number
         self.log = home / f"daemon-{number}.log"
+        self.clock = f"daemon-{number}"
         self.env: dict[str, str] = {}
         self.pid = 0
         self.stopped = False
@@ -104,10 +111,10 @@ class Fleet:
 
     def __init__(
         self, number: int, tree: Path, home: Path, *, lease: float, proxies: Proxies, postgres: str, sink: tuple[str, int],
-        url: Callable[[int], str],
+        url: Callable[[int], str], clocks: Clocks | None,
     ) -> None:  # fmt: skip
         self.home = home
-        self.zygote = Zygote(tree, lease, home / "zygote.log")
+        self.zygote = Zygote(tree, lease, home / "zygote.log", clocks.env("zygote") if clocks else {})
         self._tree, self._lease = tree, lease
         self.slots = [Slot(place, home) for place in range(number)]
         credentials = home / "credentials"
@@ -117,6 +124,7 @@ class Fleet:
             database = proxies.gate("pg", postgres, slot.on_point)
             provider = proxies.gate("esp", sink, slot.on_point)
             slot.env = environment(url(database.port), f"http://{sink[0]}:{sink[1]}", credentials)
+            slot.env |= clocks.env(slot.clock) if clocks else {}
             slot.env["FAULTS_GATE"] = f"{sink[1]}:{provider.port}"
 
     def start(self, slot: Slot, *, cold: bool = False) -> None:

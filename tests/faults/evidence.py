@@ -1,6 +1,7 @@
 """Gather a run's evidence into a history."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .daemons import KEY
@@ -9,7 +10,7 @@ from .world import DRIP, World
 
 MOVES = """
 select n, extract(epoch from at)::float8, xid, who, place, gone, ids, tag, extract(epoch from until)::float8,
-  gate
+  gate, uptime
 from faults.move order by n
 """
 ROWS = """
@@ -26,7 +27,7 @@ CONNECTIONS = 10  # of one daemon, with those that a restart leaves behind for a
 def history(world: World) -> History:
     """All that is known, after the last drain."""
     with world.connect() as conn:
-        moves = [Move(*row[:6], tuple(row[6]), *row[7:]) for row in conn.execute(MOVES).fetchall()]
+        moves = [_move(row, stepped=world.clocks is not None) for row in conn.execute(MOVES).fetchall()]
         rows = {row[0]: Row(*row) for row in conn.execute(ROWS).fetchall()}
     asks = [
         Ask(e.n, e.at, e.key, e.sha256, tuple(e.uids), tuple(e.to), e.verdict, tuple(e.provider_ids), e.fault)
@@ -45,7 +46,21 @@ def history(world: World) -> History:
         leaks=list(leaks(world)),
         aged=world.aged,
         tails=world.tails,
+        forward=world.clocks.forward if world.clocks else (),
         most_connections=CONNECTIONS * len(world.fleet.slots) * 2,
+    )
+
+
+def _move(row: Sequence, *, stepped: bool) -> Move:
+    """A move as it was recorded; where the server's clock steps, by the time that does not."""
+    *values, uptime = row
+    values[6] = tuple(values[6])
+    move = Move(*values)
+    if not stepped:
+        return move
+    ahead = move.at - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + uptime)
+    return move._replace(
+        at=move.at - ahead, until=None if move.until is None else move.until - ahead, ahead=ahead
     )
 
 

@@ -14,6 +14,7 @@ class Move(NamedTuple):
 
     `place`: ready, lease, batch, an end's name, dead, unknown; open (its ambiguity), window (its first ask moved),
     batch_open, batch_bytes, renewed. `tag`: the lease or the batch. `gate`: which daemon; None where that is not known.
+    `ahead`: of true time, in which `at` and `until` are given, the server's clock was when it wrote.
     """
 
     n: int
@@ -26,6 +27,7 @@ class Move(NamedTuple):
     tag: str | None = None
     until: float | None = None
     gate: str | None = None
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +139,6 @@ class History:
     leaks: Sequence[str] = ()
     aged: Mapping[str, float] = field(default_factory=dict)
     tails: Sequence[tuple[float, float]] = ()  # of which an asynchronous standby heard nothing
+    forward: Sequence[float] = ()  # when the server's clock stepped forward
     deadline: float = 1.0
     most_connections: int = 1000

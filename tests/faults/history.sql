@@ -1,10 +1,15 @@
 -- The harness's own record of every move between the tables of states, written by triggers in the mover's transaction.
 create schema faults;
 
+-- What no step of the server's clock moves: seconds since the host was started.
+create function faults.uptime() returns float8 language sql volatile as
+$$ select split_part(pg_catalog.pg_read_file('/proc/uptime'), ' ', 1)::float8 $$;
+
 create table faults.move (
   n bigint generated always as identity primary key,
   at timestamptz not null default clock_timestamp(),
   xid bigint not null default (pg_current_xact_id()::text)::bigint,
+  uptime float8 not null default faults.uptime(),
   who text not null default current_setting('application_name'),
   place text not null,
   gone boolean not null,

@@ -23,7 +23,8 @@ class Plan:
 
     `relaxed`: no application waits for the disk at a commit, instead of every other one. `ordered`: faults come in the
     order of the fields and their values, whatever the seed. `think`: seconds that the provider takes for an answer.
-    `disks`: Postgres lies on small file systems.
+    `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
+    provider's requests a second, as it names them.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Plan:
     lease: float = 3.0
     pooler: bool = False
     disks: bool = False
+    clocks: bool = False
+    limit: int | None = None
     rate: float = 100.0
     share: float = 1.0
     relaxed: bool = False
@@ -87,6 +90,11 @@ PLANS = {
     "disk": Plan(
         "disk", emails=2500, daemons=3, rounds=1, kills=20, zombies=2, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(("pg", "mid_commit_cut"),), specials=("disk data", "disk wal") * 2, lasts=2.0, disks=True,
+    ),
+    "clock": Plan(
+        "clock", emails=2400, daemons=3, rounds=1, kills=30, zombies=2, immediate=1, fast=0, esp=SOME_ESP, proxies=(),
+        specials=("clock server 30", "clock server 600", "clock daemon", "clock daemon", "clock daemon", "clock daemon"),
+        clocks=True, limit=300, rate=60.0,
     ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),

@@ -29,6 +29,8 @@ class Lease:
     ended_by: str = ""
     gate: str | None = None
     ended_at_gate: str | None = None
+    stepped: float = 0.0  # by how much the server's clock was further ahead at its end than at its beginning
+    ahead: float = 0.0
 
 
 @dataclass(slots=True)
@@ -69,11 +71,14 @@ def _apply(track: Track, move: Move) -> None:
     if move.place != "lease":
         return
     if not move.gone:
-        track.leases.append(Lease(move.tag or "", move.at, move.until or move.at, gate=move.gate))
+        track.leases.append(
+            Lease(move.tag or "", move.at, move.until or move.at, gate=move.gate, ahead=move.ahead)
+        )
         return
     for lease in reversed(track.leases):
         if lease.tag == move.tag and lease.ended is None:
             lease.ended, lease.ended_by, lease.ended_at_gate = move.at, move.who, move.gate
+            lease.stepped = move.ahead - lease.ahead
             return
 
 
@@ -118,7 +123,7 @@ def early_reclaims(found: Mapping[int, Track]) -> Iterator[Violation]:
     """S7: only who holds a lease ends it before its time."""
     for id_, track in found.items():
         for lease in track.leases:
-            early = lease.ended is not None and lease.ended < lease.until - TOLERANCE
+            early = lease.ended is not None and lease.ended + lease.stepped < lease.until - TOLERANCE
             if early and lease.ended_by == "outboxd reclaimer":
                 text = f"reclaimed {lease.until - lease.ended:.2f} s before its lease {lease.tag} ran out"
                 yield Violation("S7", text, id=id_)

@@ -13,7 +13,7 @@ LOSES_TAIL = {
     "data full, crashed",
     "wal full, crashed",
 }  # what a commit that did not wait may be lost by
-STALLS = ("zombie", "proxy pg")  # what keeps a transaction open without its daemon
+STALLS = ("zombie", "proxy pg", "clock server")  # what keeps a transaction open without its daemon
 LONGEST = 6.0  # seconds that a daemon's transaction may last: it waits at most 5 s for a lock
 
 

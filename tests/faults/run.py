@@ -56,7 +56,7 @@ def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
 
 def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
     report, began = Report(plan.name, seed, plan.level, plan.share), time.monotonic()
-    options = SinkOptions(port=0, rate_limit=None, think_time=plan.think, seed=seed, keep=1000)
+    options = SinkOptions(port=0, rate_limit=plan.limit, think_time=plan.think, seed=seed, keep=1000)
     with running_sink(options) as running, World(plan, seed, tree.resolve(), running) as world:
         try:
             _storm(world, plan, seed, report, say)

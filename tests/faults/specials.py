@@ -12,7 +12,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
-from . import disk, standby
+from . import clock, disk, standby
 from .history import Cancel, Insert
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ HOSTILE = (
     {"to": ["fault+500@example.org"], "once": True},
 )
 REFUSED = 8  # emails
-RUNS = "select exists (select from outboxd.worker where pid = %s)"
 
 
 def poison(injector: "Injector") -> None:
@@ -181,7 +180,7 @@ def regretted(injector: "Injector") -> None:
         for _ in range(REFUSED):
             _hostile(injector, conn, {})
         markers = {f"poison{n}@example.org" for n in range(before + 1, before + 1 + REFUSED)}
-        until(lambda: markers <= _asked_for(world), what="the emails to be asked for")
+        until(lambda: markers <= world.asked_for(), what="the emails to be asked for")
         found = conn.execute(
             "select uid::text, outboxd.cancel(uid) from outboxd.email where recipients[1] = any (%s)",
             (list(markers),),
@@ -201,17 +200,13 @@ def vanished(injector: "Injector") -> None:
             before = next(injector.count)
             _hostile(injector, conn, {})
         until(
-            lambda marker=f"poison{before + 1}@example.org": marker in _asked_for(world),
+            lambda marker=f"poison{before + 1}@example.org": marker in world.asked_for(),
             what="the email to be asked for",
         )
         world.postgres.stop("immediate")
         world.postgres.start()
     world.note("postgres", "immediate", began)
     world.marks["vanished"] += 1
-
-
-def _asked_for(world: "World") -> set[str]:
-    return {address for entry in list(world.running.provider.entries) for address in entry.to}
 
 
 def terminated(injector: "Injector") -> None:
@@ -230,8 +225,7 @@ def sigterm(injector: "Injector") -> None:
     injector.wait_free("")
     world, began = injector.world, time.time()
     slot = injector.luck.choice(injector.running())
-    with world.connect("faults") as conn:  # before that it obeys no signal, and holds nothing
-        until(lambda: conn.execute(RUNS, (slot.pid,)).fetchone()[0], within=15, what="the daemon to run")
+    world.wait_running(slot)
     slot.signal(signal.SIGTERM)
     code = world.fleet.wait(slot, 12)
     took = time.time() - began
@@ -244,5 +238,6 @@ def sigterm(injector: "Injector") -> None:
 RUN: dict[str, Callable[["Injector"], None]] = {
     "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "regretted": regretted, "vanished": vanished, "terminated": terminated, "sigterm": sigterm,
     "disk data": disk.full("data"), "disk wal": disk.full("wal"),
+    "clock server 30": clock.server(30), "clock server 600": clock.server(600), "clock daemon": clock.daemon,
     "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Everything of one run: Postgres, the provider, proxies, daemons, applications, and what is seen of them."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -18,9 +19,10 @@ from outboxd.localpg import LocalPostgres
 from outboxd.sink.server import Running
 
 from .application import Application
-from .daemons import Fleet, migrate, tcp_url
+from .clock import Clocks
+from .daemons import Fleet, Slot, migrate, tcp_url
 from .disk import Disks
-from .history import Injected, Limit, Sample
+from .history import Injected, Insert, Limit, Sample
 from .plan import Plan
 from .proxy import Proxies
 
@@ -61,8 +63,11 @@ select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start)
     where xact_start < clock_timestamp() - interval '5 s'), '')
 from pg_stat_activity where application_name like 'outboxd %%'
 """
-
-
+PLAIN = """
+insert into outboxd.email (type, payload) values ('welcome', jsonb_build_object(
+  'from', 'Shop <hi@shop.example>', 'to', jsonb_build_array(%s::text), 'subject', 'Hello', 'html', '<p>Hi</p>'))
+"""
+RUNS = "select exists (select from outboxd.worker where pid = %s)"
 STUCK = {
     "ready by queue, lane, and due in": "select queue, lane, priority, count(*), min(scheduled_at - clock_timestamp())::text"
     " from outboxd.ready group by 1, 2, 3",
@@ -84,6 +89,9 @@ class World:
         self.postgres = (
             self.disks.server(SETTINGS) if self.disks else LocalPostgres(SETTINGS, bin_dir=binaries("18"))
         )
+        self.clocks = Clocks(self.home) if plan.clocks else None
+        if self.clocks:
+            self.clocks.wrap(self.postgres)
         self.proxies = Proxies(seed)
         self.injected: list[Injected] = []
         self.samples: list[Sample] = []
@@ -91,6 +99,7 @@ class World:
         self.aged: dict[str, float] = {}
         self.recoveries: list[float] = []  # seconds from a fault's end to the next acceptance
         self.tails: list[tuple[float, float]] = []
+        self._plain = itertools.count()
         self.retired: list[LocalPostgres] = []
         self.pooler: Pooler | None = None
         self.applications: list[Application] = []
@@ -112,7 +121,7 @@ class World:
         self.fleet = Fleet(
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
             postgres=self._socket(), sink=(host, int(port)),
-            url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None),
+            url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None), clocks=self.clocks,
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
@@ -172,6 +181,27 @@ class World:
     def connect(self, who: str = "faults") -> psycopg.Connection:
         """A superuser's connection, straight to the server."""
         return psycopg.connect(self.postgres.url, autocommit=True, application_name=who, connect_timeout=5)
+
+    def wait_running(self, slot: Slot) -> None:
+        """Until the slot's daemon is at work: before that it obeys no signal, and holds nothing."""
+        with self.connect() as conn:
+            until(lambda: conn.execute(RUNS, (slot.pid,)).fetchone()[0], within=15, what="the daemon to run")
+
+    def insert_now(self, number: int) -> set[str]:
+        """Insert some emails that are due at once; their markers. They belong to the first application's record."""
+        made = []
+        with self.connect("app plain") as conn:
+            for _ in range(number):
+                made.append(
+                    Insert(f"plain{next(self._plain)}@example.org", "acked", time.time(), relaxed=True)
+                )
+                conn.execute(PLAIN, (made[-1].marker,))
+        self.applications[0].record.inserts.extend(made)
+        return {insert.marker for insert in made}
+
+    def asked_for(self) -> set[str]:
+        """Every address that was in a request."""
+        return {address for entry in list(self.running.provider.entries) for address in entry.to}
 
     def busy(self, types: list[str]) -> bool:
         """Whether anything of these types waits or is in hand."""
