@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from outboxd.db.contract import contract, contract_digest, digest_in_place, head, revision, roles
+from outboxd.db.contract import contract, contract_digest, head, placed, revision, roles
 from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, SchemaError
@@ -48,13 +48,14 @@ def migrate(url: str) -> list[str]:
         if not _has_schema(raw):
             connection.exec_driver_sql(ENSURE_SCHEMA)
         _refuse_newer(raw)
-        if revision(raw) != head() or digest_in_place(raw) != contract_digest():
+        if revision(raw) != head() or placed(raw).digest != contract_digest():
             _upgrade(connection, raw)
         raw.execute(roles().encode())
         return [name for (name,) in raw.execute(MISSING_ROLES).fetchall()]
 
 
 def _upgrade(connection: sqlalchemy.Connection, raw: psycopg.Connection) -> None:
+    now = placed(raw).followed_by(contract_digest())
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -62,7 +63,7 @@ def _upgrade(connection: sqlalchemy.Connection, raw: psycopg.Connection) -> None
         raw.execute(statement.encode())
     raw.execute("select outboxd.extend_partitions()")
     raw.execute(CLOSED_TO_PUBLIC.encode())
-    raw.execute(f"comment on schema outboxd is 'outboxd contract {contract_digest()}'".encode())
+    raw.execute(f"comment on schema outboxd is '{now}'".encode())
 
 
 def sql() -> str:

@@ -20,6 +20,9 @@ def main() -> int:
         "--tree", type=Path, default=ROOT, help="the source tree whose daemon is put to the test"
     )
     parser.add_argument(
+        "--previous", type=Path, help="for `upgrade`: the tree to upgrade from, instead of what history says"
+    )
+    parser.add_argument(
         "--level", type=int, choices=(1, 2, 3), help="how hard faults of the network and the provider strike"
     )
     parser.add_argument("--share", type=float, default=1.0, help="of the emails, kills, zombies and crashes")
@@ -28,7 +31,10 @@ def main() -> int:
     plan = PLANS[options.profile]
     plan = replace(scaled(plan, options.share), level=options.level or plan.level, share=options.share)
     try:
-        report = run_plan(plan, options.seed, tree=options.tree, say=lambda text: print(text, flush=True))
+        report = run_plan(
+            plan, options.seed, tree=options.tree, before=options.previous and options.previous.resolve(),
+            say=lambda text: print(text, flush=True),
+        )  # fmt: skip
     except UnfitError as error:
         print(f"RED: plan {options.profile} cannot be run: {error}", flush=True)
         return 1

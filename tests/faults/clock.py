@@ -17,6 +17,7 @@ from host.needs import NEEDS, remedy
 from waiting import until
 
 from outboxd.localpg import LocalPostgres
+from outboxd.sink.options import Fault
 
 from .unfit import UnfitError
 
@@ -92,13 +93,19 @@ def server(seconds: int) -> Callable[["Injector"], None]:
 
 
 def daemon(injector: "Injector") -> None:
-    """A step: one daemon's clock goes far off and comes back, while it works."""
+    """A step: one daemon's clock goes far off and comes back, while requests hang whose emails must be tried again."""
     world, clocks, began = injector.world, injector.world.clocks, time.time()
     assert clocks is not None, "this plan has no clocks"
     ahead = STEPS_OF_DAEMONS[world.marks["clock daemon"] % len(STEPS_OF_DAEMONS)]
     slot = injector.luck.choice(injector.running())
     world.wait_running(slot)
+    injector.wait_free("esp fault")
+    provider = world.running.provider
+    provider.control({"faults": (Fault("accept-hang", 0.5),)})
+    threading.Event().wait(0.6)  # some hang now, and none longer than a second
     clocks.set(slot.clock, ahead)
+    threading.Event().wait(0.6)
+    provider.control({"faults": ()})
     until(lambda: _seen_by_daemon(slot, ahead), within=10, what="a daemon to tell its new time")
     threading.Event().wait(HOLDS)
     clocks.set(slot.clock, 0)

@@ -75,6 +75,9 @@ class Slot:
         self.log = home / f"daemon-{number}.log"
         self.clock = f"daemon-{number}"
         self.env: dict[str, str] = {}
+        self.gate = 0  # the port by which it reaches the database
+        self.previous = False  # whether the previous release's daemon is here
+        self.mortal = True  # whether what is killed here may start again
         self.pid = 0
         self.stopped = False
         self.armed: str | None = None
@@ -97,6 +100,9 @@ class Slot:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
+    def stop_orderly(self) -> None:
+        self.signal(signal.SIGTERM)
+
     def signal(self, number: int) -> None:
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
@@ -111,10 +117,14 @@ class Fleet:
 
     def __init__(
         self, number: int, tree: Path, home: Path, *, lease: float, proxies: Proxies, postgres: str, sink: tuple[str, int],
-        url: Callable[[int], str], clocks: Clocks | None,
+        url: Callable[[int], str], clocks: Clocks | None, previous: Path | None,
     ) -> None:  # fmt: skip
         self.home = home
-        self.zygote = Zygote(tree, lease, home / "zygote.log", clocks.env("zygote") if clocks else {})
+        clock = clocks.env("zygote") if clocks else {}
+        self.zygote = Zygote(tree, lease, home / "zygote.log", clock)
+        self.previous_tree = previous
+        self._previous = Zygote(previous, lease, home / "previous.log", clock) if previous else None
+        self._exits: dict[int, int] = {}
         self._tree, self._lease = tree, lease
         self.slots = [Slot(place, home) for place in range(number)]
         credentials = home / "credentials"
@@ -122,6 +132,7 @@ class Fleet:
         (credentials / "resend_api_key").write_text(KEY)
         for slot in self.slots:
             database = proxies.gate("pg", postgres, slot.on_point)
+            slot.gate, slot.previous = database.port, previous is not None
             provider = proxies.gate("esp", sink, slot.on_point)
             slot.env = environment(url(database.port), f"http://{sink[0]}:{sink[1]}", credentials)
             slot.env |= clocks.env(slot.clock) if clocks else {}
@@ -132,9 +143,10 @@ class Fleet:
         slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
         if not cold:
-            slot.pid = self.zygote.fork(slot.env, slot.log)
+            slot.pid = (self._previous if slot.previous else self.zygote).fork(slot.env, slot.log)
             return
-        command = [sys.executable, "-P", str(LAUNCH), str(self._tree), str(self._lease), "run"]
+        tree = self.previous_tree if slot.previous else self._tree
+        command = [sys.executable, "-P", str(LAUNCH), str(tree), str(self._lease), "run"]
         with slot.log.open("ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=slot.env
@@ -144,19 +156,26 @@ class Fleet:
 
     def ended(self, slot: Slot) -> int | None:
         """The exit code of the slot's daemon; None while it runs."""
-        return self.zygote.exits.get(slot.pid)
+        for exits in (self._exits, self.zygote.exits, self._previous.exits if self._previous else {}):
+            if slot.pid in exits:
+                return exits[slot.pid]
+        return None
 
     def wait(self, slot: Slot, within: float) -> int:
         until(lambda: self.ended(slot) is not None, within=within, what=f"daemon {slot.pid} to end")
-        return self.zygote.exits[slot.pid]
+        code = self.ended(slot)
+        assert code is not None
+        return code
 
     def close(self) -> None:
         for slot in self.slots:
             slot.kill()
         self.zygote.close()
+        if self._previous:
+            self._previous.close()
 
     def _reap(self, process: "subprocess.Popen[bytes]") -> None:
-        self.zygote.exits[process.pid] = process.wait()
+        self._exits[process.pid] = process.wait()
 
 
 def environment(database: str, api_url: str, credentials: Path) -> dict[str, str]:

@@ -84,7 +84,7 @@ class Injector:
         heapq.heappush(self.ends, (time.monotonic() + seconds, next(self.count), end))
 
     def running(self) -> list[Slot]:
-        return [slot for slot in self.world.fleet.slots if not slot.stopped]
+        return [slot for slot in self.world.fleet.slots if not slot.stopped and slot.mortal]
 
     def try_missed(self) -> None:
         """Once more, and in calm, at the points of the path to which nobody came."""

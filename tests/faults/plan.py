@@ -24,7 +24,8 @@ class Plan:
     `relaxed`: no application waits for the disk at a commit, instead of every other one. `ordered`: faults come in the
     order of the fields and their values, whatever the seed. `think`: seconds that the provider takes for an answer.
     `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
-    provider's requests a second, as it names them.
+    provider's requests a second, as it names them. `upgrades`: it begins with the previous release, and a quarter of the
+    faults later the schema is this one's, and half of the daemons.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Plan:
     pooler: bool = False
     disks: bool = False
     clocks: bool = False
+    upgrades: bool = False
     limit: int | None = None
     rate: float = 100.0
     share: float = 1.0
@@ -96,6 +98,10 @@ PLANS = {
         specials=("clock server 30", "clock server 600", "clock daemon", "clock daemon", "clock daemon", "clock daemon"),
         clocks=True, limit=300, rate=60.0,
     ),
+    "upgrade": Plan(
+        "upgrade", emails=3000, daemons=4, rounds=1, kills=40, zombies=3, immediate=2, fast=1, esp=SOME_ESP,
+        proxies=(("pg", "mid_commit_cut"), ("esp", "half_close")), specials=("terminated",), upgrades=True,
+    ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),
     ),
@@ -124,6 +130,8 @@ def steps(plan: Plan, seed: int) -> Iterator[list[Step]]:
     every += [Step(kind) for kind in plan.specials]
     if not plan.ordered:
         luck.shuffle(every)
+    if plan.upgrades:
+        every.insert(len(every) // 4, Step("upgrade"))
     size = -(-len(every) // plan.rounds)
     for number in range(plan.rounds):
         yield every[number * size : (number + 1) * size]

@@ -18,6 +18,7 @@ from .history import History, Violation
 from .injectors import Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
 from .tails import split
+from .upgrade import idle
 from .world import World
 
 DRAIN_WITHIN = (
@@ -54,10 +55,10 @@ def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
     return run_plan(PLANS[name], seed, tree=tree, say=say)
 
 
-def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
+def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = None, say=print) -> Report:
     report, began = Report(plan.name, seed, plan.level, plan.share), time.monotonic()
     options = SinkOptions(port=0, rate_limit=plan.limit, think_time=plan.think, seed=seed, keep=1000)
-    with running_sink(options) as running, World(plan, seed, tree.resolve(), running) as world:
+    with running_sink(options) as running, World(plan, seed, tree.resolve(), running, before=before) as world:
         try:
             _storm(world, plan, seed, report, say)
         except (AssertionError, psycopg.Error) as error:
@@ -74,6 +75,8 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, say=print) -> Report:
         )
         report.violations, report.excused = split(report.history, check(report.history))
         report.vacuous = list(vacuous(plan, seed, world))
+        if plan.upgrades:
+            report.vacuous += idle(world, report.history)
         report.figures = figures(report)
         if world.recoveries:
             report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]

@@ -12,7 +12,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
-from . import clock, disk, standby
+from . import clock, disk, standby, upgrade
 from .history import Cancel, Insert
 
 if TYPE_CHECKING:
@@ -238,6 +238,7 @@ def sigterm(injector: "Injector") -> None:
 RUN: dict[str, Callable[["Injector"], None]] = {
     "poison": poison, "pinned": pinned, "crowded": crowded, "aged": aged, "refused": refused, "regretted": regretted, "vanished": vanished, "terminated": terminated, "sigterm": sigterm,
     "disk data": disk.full("data"), "disk wal": disk.full("wal"),
+    "upgrade": upgrade.upgrade,
     "clock server 30": clock.server(30), "clock server 600": clock.server(600), "clock daemon": clock.daemon,
     "promotion synchronous": standby.synchronous, "promotion asynchronous": standby.asynchronous,
 }  # fmt: skip

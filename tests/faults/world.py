@@ -25,6 +25,7 @@ from .disk import Disks
 from .history import Injected, Insert, Limit, Sample
 from .plan import Plan
 from .proxy import Proxies
+from .upgrade import previous
 
 SETTINGS = FAST | {
     "wal_writer_delay": "10s",  # so that a commit which did not wait is really lost in a crash,
@@ -82,7 +83,9 @@ STUCK = {
 class World:
     """The parts of a run; a context manager. Postgres is started and stopped by the thread that made it."""
 
-    def __init__(self, plan: Plan, seed: int, tree: Path, running: Running) -> None:
+    def __init__(
+        self, plan: Plan, seed: int, tree: Path, running: Running, *, before: Path | None = None
+    ) -> None:
         self.plan, self.seed, self.tree, self.running = plan, seed, tree, running
         self.home = Path(tempfile.mkdtemp(prefix="outboxd-faults-"))
         self.disks = Disks(self.home) if plan.disks else None
@@ -99,6 +102,9 @@ class World:
         self.aged: dict[str, float] = {}
         self.recoveries: list[float] = []  # seconds from a fault's end to the next acceptance
         self.tails: list[tuple[float, float]] = []
+        self.upgraded_at = 0.0
+        self.upgraded_from = str(before)
+        self._before = before
         self._plain = itertools.count()
         self.retired: list[LocalPostgres] = []
         self.pooler: Pooler | None = None
@@ -109,8 +115,11 @@ class World:
         self.calm.set()
 
     def __enter__(self) -> Self:
+        if self.plan.upgrades and self._before is None:
+            self._before = self.home / "previous"
+            self.upgraded_from = previous(self.tree, self._before)
         self.postgres.start()
-        migrate(self.tree, self.postgres.url)
+        migrate(self._before or self.tree, self.postgres.url)
         with psycopg.connect(self.postgres.url, autocommit=True) as conn:
             for statement in RULES.format(most=DRIP.most, per=DRIP.per).strip().split(";\n"):
                 conn.execute(statement)
@@ -122,6 +131,7 @@ class World:
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
             postgres=self._socket(), sink=(host, int(port)),
             url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None), clocks=self.clocks,
+            previous=self._before,
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
