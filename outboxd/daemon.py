@@ -58,6 +58,9 @@ MARGIN: Final = timedelta(seconds=5)  # between an ask's deadline and the end of
 FLUSH: Final = timedelta(seconds=10)  # for the last settle, after the last answer
 WATCH: Final = timedelta(seconds=0.9)  # between two looks for expired leases and changed policy
 STUCK: Final = 30.0  # seconds without a round of the claimer
+UNHEARD: Final = (
+    2.5  # seconds without an answer to the listener, whose questions cost nothing: within 10 s it hears again
+)
 STALLED: Final = 20.0  # seconds without an answer to a statement; more than any statement_timeout of the path
 
 
@@ -276,7 +279,7 @@ def _watch(daemon: Daemon) -> None:
 
 
 def _cut_stalled(daemon: Daemon) -> None:
-    daemon.bell.break_if_stalled(STALLED)
+    daemon.bell.break_if_stalled(UNHEARD)
     for session in _sessions(daemon):
         session.break_if_stalled(STALLED)
 
