@@ -21,7 +21,7 @@ def check(history: History) -> list[Violation]:
         *rules_rows.aborted(history),
         *rules_ledger.same_bytes(history),
         *rules_ledger.agreement(history),
-        *rules_moves.early_reclaims(tracks),
+        *rules_moves.early_reclaims(history, tracks),
         *rules_moves.strangers(tracks),
         *rules_moves.batches(history),
         *rules_moves.drained(history, tracks),

@@ -41,7 +41,7 @@ class Clocks:
             raise UnfitError(f"this host has no libfaketime: {remedy(['libfaketime'])}")
         self._home, self._library = home, library.replace("libfaketime.so", "libfaketimeMT.so")
         self.server = 0.0  # what its clock is ahead now
-        self.forward: list[float] = []  # when it stepped forward
+        self.steps: list[tuple[float, float]] = []  # when it stepped, and by how much
 
     def env(self, name: str) -> dict[str, str]:
         """What a process needs in its environment to have this clock."""
@@ -79,8 +79,7 @@ def server(seconds: int) -> Callable[["Injector"], None]:
         home = clocks.server
         for ahead in (home - seconds, home, home + seconds):
             began = time.time()
-            if ahead > clocks.server:
-                clocks.forward.append(began)
+            clocks.steps.append((began, ahead - clocks.server))
             clocks.set("server", ahead)
             clocks.server = ahead
             _seen_by_server(world, ahead)

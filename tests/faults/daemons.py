@@ -118,6 +118,7 @@ class Fleet:
     def __init__(
         self, number: int, tree: Path, home: Path, *, lease: float, proxies: Proxies, postgres: str, sink: tuple[str, int],
         url: Callable[[int], str], clocks: Clocks | None, previous: Path | None,
+        settings: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.home = home
         clock = clocks.env("zygote") if clocks else {}
@@ -135,6 +136,7 @@ class Fleet:
             slot.gate, slot.previous = database.port, previous is not None
             provider = proxies.gate("esp", sink, slot.on_point)
             slot.env = environment(url(database.port), f"http://{sink[0]}:{sink[1]}", credentials)
+            slot.env |= settings
             slot.env |= clocks.env(slot.clock) if clocks else {}
             slot.env["FAULTS_GATE"] = f"{sink[1]}:{provider.port}"
 

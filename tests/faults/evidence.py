@@ -46,7 +46,8 @@ def history(world: World) -> History:
         leaks=list(leaks(world)),
         aged=world.aged,
         tails=world.tails,
-        forward=world.clocks.forward if world.clocks else (),
+        holds=world.plan.holds,
+        steps=world.clocks.steps if world.clocks else (),
         most_connections=CONNECTIONS * len(world.fleet.slots) * 2,
     )
 

@@ -139,6 +139,7 @@ class History:
     leaks: Sequence[str] = ()
     aged: Mapping[str, float] = field(default_factory=dict)
     tails: Sequence[tuple[float, float]] = ()  # of which an asynchronous standby heard nothing
-    forward: Sequence[float] = ()  # when the server's clock stepped forward
+    holds: bool = False  # whether an operator decided about what a promotion may have sent
+    steps: Sequence[tuple[float, float]] = ()  # of the server's clock: when, and by how many seconds
     deadline: float = 1.0
     most_connections: int = 1000

@@ -25,7 +25,8 @@ class Plan:
     order of the fields and their values, whatever the seed. `think`: seconds that the provider takes for an answer.
     `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
     provider's requests a second, as it names them. `upgrades`: it begins with the previous release, and a quarter of the
-    faults later the schema is this one's, and half of the daemons.
+    faults later the schema is this one's, and half of the daemons. `holds`: after a promotion what may have gone waits for an
+    operator.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Plan:
     disks: bool = False
     clocks: bool = False
     upgrades: bool = False
+    holds: bool = False
     limit: int | None = None
     rate: float = 100.0
     share: float = 1.0
@@ -101,6 +103,10 @@ PLANS = {
     "upgrade": Plan(
         "upgrade", emails=3000, daemons=4, rounds=1, kills=40, zombies=3, immediate=2, fast=1, esp=SOME_ESP,
         proxies=(("pg", "mid_commit_cut"), ("esp", "half_close")), specials=("terminated",), upgrades=True,
+    ),
+    "held": Plan(
+        "held", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        proxies=(), specials=("promotion asynchronous",) * 5, holds=True,
     ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),

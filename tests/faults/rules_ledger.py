@@ -137,7 +137,7 @@ def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]
         for place, at in enumerate(times):
             if any(first <= at <= last + limit.per + 5.0 for first, last in history.tails):
                 continue  # its counts went with the tail
-            if any(at - limit.per <= jump <= at + EPSILON for jump in history.forward):
+            if any(by > 0 and at - limit.per <= when <= at + EPSILON for when, by in history.steps):
                 continue  # no such window by the server's clock
             held = place + 1 - bisect.bisect_right(times, at - limit.per)
             if held > limit.most:

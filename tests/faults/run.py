@@ -63,6 +63,7 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
             _storm(world, plan, seed, report, say)
         except (AssertionError, psycopg.Error) as error:
             report.failure = f"{type(error).__name__}: {error}"
+            say(f"failed: {report.failure}")  # now: where the server is gone, no evidence can be gathered
         for app in world.applications:
             app.give_up()
             app.thread.join(10)
@@ -75,9 +76,13 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         )
         report.violations, report.excused = split(report.history, check(report.history))
         report.vacuous = list(vacuous(plan, seed, world))
+        if plan.holds and not world.held:
+            report.vacuous.append("an email that was held back")
         if plan.upgrades:
             report.vacuous += idle(world, report.history)
         report.figures = figures(report)
+        if plan.holds:
+            report.figures["held"] = world.held
         if world.recoveries:
             report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]
     report.seconds = time.monotonic() - began

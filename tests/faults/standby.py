@@ -11,12 +11,23 @@ import psycopg
 from servers import binaries
 from waiting import until
 
+from outboxd.db.adoption import adopt
+from outboxd.db.fence import HELD
 from outboxd.localpg import LocalPostgres
+
+from .daemons import KEY
 
 if TYPE_CHECKING:
     from .injectors import Injector
     from .world import World
 
+RISEN = "select timeline = (select timeline_id from pg_control_checkpoint()) from outboxd.instance"
+HELD_ONES = """
+select email.uid
+from outboxd.ready
+join outboxd.email on email.id = ready.id
+where ready.lane = %(held)s and (%(went)s::uuid[] is null or email.uid = any (%(went)s))
+"""
 BEHIND = 1.5  # seconds of which the asynchronous standby hears nothing
 
 
@@ -59,8 +70,28 @@ def asynchronous(injector: "Injector") -> None:
     os.kill(receiver, signal.SIGCONT)
     _switch(world, standby)
     world.tails.append((began - 0.5, time.time()))
+    if world.plan.holds:
+        _decide(world)
     world.note("promotion", "asynchronous standby", began)
     world.marks["promotion asynchronous"] += 1
+
+
+def _decide(world: "World") -> None:
+    """What an operator does about mail that is held: cancel what the provider's list has, then send the rest."""
+    with world.connect("operator") as conn:
+        until(lambda: conn.execute(RISEN).fetchone()[0], within=15, what="a daemon to see the promotion")
+        threading.Event().wait(1.5 * world.plan.lease)  # what was in hand is back
+        went = [
+            uid
+            for entry in list(world.running.provider.entries)
+            if entry.verdict == "new"
+            for uid in entry.uids
+        ]
+        found = conn.execute(HELD_ONES, {"held": HELD, "went": went}).fetchall()
+        world.held += len(conn.execute(HELD_ONES, {"held": HELD, "went": None}).fetchall())
+        for (uid,) in found:
+            conn.execute("select outboxd.cancel(%s)", (uid,))
+    adopt(world.postgres.url, "send", environment="production", api_key=KEY, note=str)
 
 
 def _follower(world: "World", number: int) -> LocalPostgres:

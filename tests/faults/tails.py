@@ -1,6 +1,6 @@
 """What a standby that lost its tail excuses, exactly: phantoms, and members of batches that it does not remember. Pure.
 
-A single email keeps its key in its own row: it is never excused for having been accepted twice.
+A single email keeps its key in its own row: it is never excused for having been accepted twice. Where an operator decides what is sent again, nothing is.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,9 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
             or (violation.marker is not None and violation.marker in markers)
             or (violation.at is not None and _within(history, violation.at))
         )
-        if violation.rule == "S3" and violation.uid not in batched | keyed:
-            lost = False
+        if violation.rule == "S3":
+            again = violation.uid in keyed and "dedupe key" in violation.text  # the first one is forgotten
+            lost = lost and (again or (not history.holds and violation.uid in batched | keyed))
         (excused if lost else counted).append(violation)
     return counted, excused
 

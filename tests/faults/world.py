@@ -68,6 +68,7 @@ PLAIN = """
 insert into outboxd.email (type, payload) values ('welcome', jsonb_build_object(
   'from', 'Shop <hi@shop.example>', 'to', jsonb_build_array(%s::text), 'subject', 'Hello', 'html', '<p>Hi</p>'))
 """
+HOLDS = {"OUTBOXD_DATABASE__AFTER_FAILOVER": "hold"}
 RUNS = "select exists (select from outboxd.worker where pid = %s)"
 STUCK = {
     "ready by queue, lane, and due in": "select queue, lane, priority, count(*), min(scheduled_at - clock_timestamp())::text"
@@ -103,6 +104,7 @@ class World:
         self.recoveries: list[float] = []  # seconds from a fault's end to the next acceptance
         self.tails: list[tuple[float, float]] = []
         self.upgraded_at = 0.0
+        self.held = 0  # emails that an operator found held back
         self.upgraded_from = str(before)
         self._before = before
         self._plain = itertools.count()
@@ -131,7 +133,7 @@ class World:
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
             postgres=self._socket(), sink=(host, int(port)),
             url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None), clocks=self.clocks,
-            previous=self._before,
+            previous=self._before, settings=HOLDS if self.plan.holds else {},
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
