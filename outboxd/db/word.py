@@ -25,6 +25,7 @@ def accepted(conn: Connection, late: Sequence[Settlement]) -> list[Claimed]:
             email = settlement.email
             values = {
                 "id": email.id,
+                "uid": email.uid,
                 "provider_id": settlement.step.provider_id,
                 "lease_id": email.lease_id,
                 "asked_ago": settlement.asked_ago or 0.0,

@@ -149,6 +149,19 @@ class TestRule2LateAcceptance:
         settle(a, (again, judged(again)), asked_ago=None)
         assert state_of(a, id_) == "sent"
 
+    def test_evidence_of_an_email_that_a_failover_forgot_is_not_taken_for_the_one_with_its_id(self, connect):
+        a = connect()
+        id_ = insert(a)
+        (email,) = claim(a)
+        settle(a, (email, OPEN))
+        make_due(a)
+        forgotten = replace(email, uid=uuid4())  # of a lost tail: the id was given again
+        assert word.accepted(a, [settlement(forgotten, Sent("re_late"), asked_ago=1.0)]) == []
+        (again,) = claim(a)
+        assert judged(again) is None
+        assert a.execute("select count(*) from outboxd.word").fetchone() == (0,)
+        assert state_of(a, id_) == "sending"
+
 
 class TestRule3LostAnswerOfAClaim:
     def test_handing_back_waits_for_the_pending_claim_and_returns_its_emails(self, connect):

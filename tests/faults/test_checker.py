@@ -221,3 +221,50 @@ def test_a_lost_tail_excuses_phantoms_and_members_of_batches_but_never_a_single_
     assert {violation.rule for violation in split(single, check(single))[0]} == {"S3"}
     member = changed(asks=[ask("u", key="obxb1.a.1"), ask("u", 2, key="obxb1.b.1")], tails=tail)
     assert split(member, check(member))[0] == []
+
+
+def test_where_an_operator_decides_no_member_of_a_batch_may_go_twice_either():
+    tail = [(100.0, 102.0)]
+    member = changed(asks=[ask("u", key="obxb1.a.1"), ask("u", 2, key="obxb1.b.1")], tails=tail, holds=True)
+    assert {violation.rule for violation in split(member, check(member))[0]} == {"S3"}
+    keyed = {ONE: row(ONE, "u", dedupe_key="k"), TWO: row(TWO, "v", dedupe_key="k")}
+    again = changed(
+        moves=[*way(ONE, 1), *way(TWO, 11, lease="B")], rows=keyed, asks=[ask("u"), ask("v", 2, at=101.3)],
+        cancels=[], tails=tail, holds=True,
+    )  # fmt: skip
+    assert split(again, check(again))[0] == []
+
+
+def test_a_lease_is_judged_by_the_server_s_clock_but_at_its_steps():
+    def reclaimed(*, ahead: float) -> list[Move]:
+        """Taken after three seconds that the server's clock made `ahead` longer."""
+        moves = [*way(ONE, 1, end="ready"), *way(ONE, 40, lease="B"), *GOOD.moves[5:]]
+        moves = [one for one in moves if one.n != 40]
+        return [
+            one._replace(at=102.0, ahead=ahead, who=RECLAIMER) if one.n in {4, 5} else one for one in moves
+        ]
+
+    asked = [ask("u", at=104.3)]
+    assert "S7" in rules(changed(moves=reclaimed(ahead=0.0), asks=asked))
+    assert "S7" not in rules(changed(moves=reclaimed(ahead=600.0), asks=asked))
+    assert "S7" in rules(changed(moves=reclaimed(ahead=-30.0), asks=asked))
+    assert "S7" not in rules(changed(moves=reclaimed(ahead=-30.0), asks=asked, steps=[(101.9, -30.0)]))
+
+
+def test_a_window_that_a_step_forward_made_longer_is_none_but_one_that_goes_back_is():
+    asks = [replace(ask("u"), uids=("u",), at=100.35 + n / 10, n=n, verdict="new") for n in (1, 2)]
+    limit = [Limit("welcome", 1, 4.0)]
+    two = changed(asks=asks, limits=limit)
+    assert "S12" in rules(two)
+    assert "S12" not in rules(replace(two, steps=[(100.5, 600.0)]))
+    assert "S12" in rules(replace(two, steps=[(100.5, -600.0)]))
+
+
+def test_every_profile_of_one_kind_of_fault_has_that_fault():
+    kinds = {
+        "disk": {"disk data", "disk wal"},
+        "clock": {"clock daemon", "clock server 600"},
+        "upgrade": {"upgrade"},
+    }
+    for profile, wanted in kinds.items():
+        assert wanted <= {step.kind for round_ in steps(PLANS[profile], 1) for step in round_}
