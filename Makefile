@@ -42,10 +42,10 @@ faults: ## The same in full: a thousand kills over fifty thousand emails, fifty 
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults --profile full $(if $(SEED),--seed $(SEED))
 
-faults-all: ## Every fault at three intensities, then the full storm, zombies and standbys; takes an hour and more
+faults-all: ## Every fault at three intensities, then the full storm, zombies, standbys, disks, clocks, an upgrade; takes hours
 	@scripts/bootstrap dev
 	for level in 1 2 3; do $(BIN)/python -m tests.faults --profile short --level $$level $(if $(SEED),--seed $(SEED)) || exit 1; done
-	for profile in full zombies pooler standby tail; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
+	for profile in full zombies pooler standby tail held disk clock upgrade; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
 
 canaries: ## Plant bugs, one at a time, and see each caught; and nothing caught where none is planted
 	@scripts/bootstrap dev
