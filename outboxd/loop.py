@@ -10,15 +10,18 @@ from outboxd import metrics
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE: Final = 30.0  # seconds between two rounds that fail
+LONGEST_PAUSE: Final = 30.0  # seconds between two rounds that fail,
+MOST_INTERVALS: Final = 4  # and no more of its intervals: what heals is at work again within a few
 
 
 def every(interval: timedelta, work: Callable[[], object], stop: threading.Event, *, name: str) -> None:
     """Do one round, wait, again, until `stop`.
 
-    A round that raises is logged and counted and ends nothing; while rounds fail the pause doubles, up to 30 s.
+    A round that raises is logged and counted and ends nothing; while rounds fail the pause doubles, up to four intervals
+    or 30 s.
     """
-    failures = 0
+    failures, often = 0, interval.total_seconds()
+    longest = max(often, min(LONGEST_PAUSE, MOST_INTERVALS * often))
     while not stop.is_set():
         try:
             work()
@@ -28,12 +31,7 @@ def every(interval: timedelta, work: Callable[[], object], stop: threading.Event
             log.exception("a round failed", extra={"loop": name, "failures": failures})
         else:
             failures = 0
-        stop.wait(
-            min(
-                interval.total_seconds() * 2 ** min(failures, 10),
-                max(LONGEST_PAUSE, interval.total_seconds()),
-            )
-        )
+        stop.wait(min(often * 2 ** min(failures, 10), longest))
 
 
 def spawn(name: str, target: Callable[[], object], on_crash: Callable[[str], None]) -> threading.Thread:

@@ -71,6 +71,28 @@ def test_a_round_that_fails_does_not_end_its_loop():
     assert len(rounds) == 3
 
 
+class Pauses(threading.Event):
+    """Notes how long it is waited for, and ends the waiting after eight times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        if len(self.seconds) == 8:
+            self.set()
+        return self.is_set()
+
+
+@pytest.mark.parametrize(("interval", "longest"), [(0.9, 3.6), (5.0, 20.0), (10.0, 30.0), (60.0, 60.0)])
+def test_rounds_that_fail_are_tried_again_within_a_few_intervals(interval, longest):
+    stop = Pauses()
+    every(timedelta(seconds=interval), lambda: 1 / 0, stop, name="test")
+    assert stop.seconds[0] == min(2 * interval, longest)
+    assert stop.seconds[-1] == longest
+
+
 def test_a_thread_that_dies_is_reported_by_name():
     died, told = threading.Event(), []
 
