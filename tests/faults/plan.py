@@ -96,9 +96,9 @@ PLANS = {
         proxies=(("pg", "mid_commit_cut"),), specials=("disk data", "disk wal") * 2, lasts=2.0, disks=True,
     ),
     "clock": Plan(
-        "clock", emails=2400, daemons=3, rounds=1, kills=30, zombies=2, immediate=1, fast=0, esp=SOME_ESP, proxies=(),
+        "clock", emails=1600, daemons=3, rounds=1, kills=30, zombies=2, immediate=1, fast=0, esp=SOME_ESP, proxies=(),
         specials=("clock server 30", "clock server 600", "clock daemon", "clock daemon", "clock daemon", "clock daemon"),
-        clocks=True, limit=300, rate=60.0,
+        clocks=True, limit=300, rate=40.0,
     ),
     "upgrade": Plan(
         "upgrade", emails=3000, daemons=4, rounds=1, kills=40, zombies=3, immediate=2, fast=1, esp=SOME_ESP,
