@@ -105,8 +105,7 @@ def _follower(world: "World", number: int) -> LocalPostgres:
     subprocess.run(
         [*command, "-U", "postgres", "-D", target, "-c", "fast", "-R"], check=True, capture_output=True
     )
-    patient = {"max_standby_streaming_delay": "-1"}  # the harness's look at it ends no statement
-    standby = LocalPostgres(SETTINGS | patient, bin_dir=tools, data_dir=target)
+    standby = LocalPostgres(SETTINGS, bin_dir=tools, data_dir=target)
     world.retired.append(standby)  # to be closed at the end, whatever happens
     standby.start()
     with world.connect("faults") as conn:
@@ -129,7 +128,14 @@ def _switch(world: "World", standby: LocalPostgres) -> None:
     old = world.postgres
     old.stop("immediate")
     with psycopg.connect(standby.url, autocommit=True) as conn:
-        assert conn.execute("select pg_promote(true, 60)").fetchone() == (True,)
+        conn.execute(
+            "select pg_promote(false)"
+        )  # one statement that waits for it would be in the way of what is replayed
+        until(
+            lambda: conn.execute("select not pg_is_in_recovery()").fetchone()[0],
+            within=60,
+            what="the promotion",
+        )
         conn.execute("alter system reset synchronous_standby_names")
         conn.execute("select pg_reload_conf()")
     world.retired = [one for one in world.retired if one is not standby] + [old]
