@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract a04045eb357216f9';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 79064eb5e0410553';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1074,7 +1074,7 @@ with mailbox as (
   cross join (values ('provider_minute', 0), ('provider_day', 1)) as given (kind, place)
 ), ruled as (
   select wanted.kind, wanted.key, wanted.shaped_by, wanted.units, wanted.place, rule.most, rule.per,
-    rule.per + interval '1.005 s' as reach, slowed.rate_factor,
+    rule.per + case wanted.kind when 'recipient' then interval '1.05 s' else interval '1.005 s' end as reach, slowed.rate_factor,
     case when slowed.suspended_until > explain_limits.at then slowed.suspended_until end as closed
   from wanted
   left join lateral (
@@ -1376,85 +1376,109 @@ CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp w
     AS $$
 #variable_conflict use_column
 declare
-  precision constant interval := '5 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
-  longer constant interval := slack + precision;
+  longer constant interval := slack + interval '5 ms';
+  precision constant interval := '50 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
+  mailbox_longer constant interval := slack + precision;
   hashes bytea[] := array(
     select outboxd.recipient_key(given.address)
     from unnest(addresses) with ordinality as given (address, place)
     order by given.place);
   begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
   instant timestamptz;
+  all_fresh boolean := true;  -- whether lock_mailboxes made every row, just now
   first_of integer[];   -- per mailbox asked: the first place with the same key
   others integer[];     -- grants to other emails that still count
   own boolean[];        -- whether this email's own grant still counts
-  fresh boolean[];      -- whether lock_limits made the row for it
-  mailboxes_free boolean;
+  fresh boolean[];      -- whether lock_mailboxes made the row for it
+  mailboxes_free boolean := true;
   used integer[];       -- per key
   most integer[];
   closed timestamptz[];
   counts_from timestamptz[];
   turns_at timestamptz[];   -- of months: when the next one grants
-  keys_free boolean;
+  roomy boolean;        -- whether each key has room even for what counts no more
+  units integer[];
   held record;
+  all_passed boolean;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
   held_kind text[] := array_fill(null::text, array[cardinality(emails)]);
   held_key text[] := held_kind;
   free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
 begin
-  perform outboxd.lock_limits(
-    emails, mailbox_of, hashes, mailbox_most, mailbox_per, kinds, keys, key_most, key_per, begun_at);
+  if hashes <> '{}' then
+    all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
+  end if;
+  if keys <> '{}' then
+    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
+  end if;
   instant := coalesce(bound_now, clock_timestamp());
+  all_fresh := all_fresh and begun_at >= instant - precision;
 
-  select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
-    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
-    coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
-  into first_of, others, own, fresh, mailboxes_free
-  from (
-    select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
-      case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
-        select count(*)::integer
-        from unnest(known.emails, known.at) as entry (email, at)
-        where entry.at > instant - pair.per - longer and entry.email <> grant_limits.emails[pair.email])
-      end as others,
-      coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - longer,
-        false) as own,
-      known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
-        and begun_at >= instant - precision as fresh
-    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
-    join outboxd.recipient_count as known on known.key = pair.hash
-  ) as found;
-
-  select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
-    array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
-    array_agg(found.turns_at order by found.place),
-    coalesce(bool_and(found.closed is null and (found.used + found.demand <= found.most) is not false), true)
-  into used, most, closed, counts_from, turns_at, keys_free
-  from (
-    select wanted.place, wanted.demand, wanted.counts_from,
-      case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
-      (select coalesce(sum(entry.n), 0)::integer
-        from unnest(known.at, known.n) as entry (at, n)
-        where entry.at > wanted.counts_from) as used,
-      case when slowed.rate_factor is null or wanted.most is null then wanted.most
-        else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-      case when slowed.suspended_until > instant then slowed.suspended_until
-        when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+  if all_fresh then
+    first_of := array(select generate_subscripts(hashes, 1));
+    others := array_fill(0, array[cardinality(hashes)]);
+    own := array_fill(true, array[cardinality(hashes)]);
+    fresh := own;
+  else
+    select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
+      array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+      coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+    into first_of, others, own, fresh, mailboxes_free
     from (
-      select given.kind, given.key, given.most, given.day, given.provider, given.demand, given.place,
-        case when given.day is null then instant - given.per - longer
-          else outboxd.month_start(instant, given.day) end as counts_from
-      from unnest(kinds, keys, key_most, key_per, key_day, key_provider, key_demand)
-        with ordinality as given (kind, key, most, per, day, provider, demand, place)) as wanted
-    left join outboxd.window_count as known
-      on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
-    left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
+      select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
+        case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
+          select count(*)::integer
+          from unnest(known.emails, known.at) as entry (email, at)
+          where entry.at > instant - pair.per - mailbox_longer and entry.email <> grant_limits.emails[pair.email])
+        end as others,
+        coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - mailbox_longer,
+          false) as own,
+        known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
+          and begun_at >= instant - precision as fresh
+      from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
+      join outboxd.recipient_count as known on known.key = pair.hash
+    ) as found;
+  end if;
 
-  if not (mailboxes_free and keys_free) then
+  select coalesce(bool_and(
+    coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
+    and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
+  into roomy
+  from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
+  left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
+  where given.most is not null;
+  roomy := roomy and not exists (
+    select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+
+  if not (mailboxes_free and roomy) then
+    select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
+      array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
+      array_agg(found.turns_at order by found.place)
+    into used, most, closed, counts_from, turns_at
+    from (
+      select wanted.place, wanted.counts_from,
+        case when wanted.day is not null then outboxd.month_turn(instant, wanted.day, longer) end as turns_at,
+        (select coalesce(sum(entry.n), 0)::integer
+          from unnest(known.at, known.n) as entry (at, n)
+          where entry.at > wanted.counts_from) as used,
+        case when slowed.rate_factor is null or wanted.most is null then wanted.most
+          else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
+        case when slowed.suspended_until > instant then slowed.suspended_until
+          when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
+      from (
+        select given.kind, given.key, given.most, given.day, given.provider, given.place,
+          case when given.day is null then instant - given.per - longer
+            else outboxd.month_start(instant, given.day) end as counts_from
+        from unnest(kinds, keys, key_most, key_per, key_day, key_provider)
+          with ordinality as given (kind, key, most, per, day, provider, place)) as wanted
+      left join outboxd.window_count as known
+        on known.kind = wanted.kind and known.key = wanted.key and wanted.most is not null
+      left join outboxd.provider_override as slowed on slowed.provider = wanted.provider) as found;
     for held in
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
         first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
-        used, most, closed, longer, instant) as refused
+        used, most, closed, mailbox_longer, longer, instant) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;
@@ -1463,11 +1487,25 @@ begin
     end loop;
   end if;
 
-  perform outboxd.write_mailboxes(emails, passed, fresh, mailbox_of, hashes, mailbox_per, longer, instant);
+  all_passed := (false = any (passed)) is not true;
+  if not (all_fresh and all_passed) then
+    perform outboxd.write_mailboxes(
+      emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
+  end if;
   if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
-  perform outboxd.write_shares(passed, kinds, keys, key_most, key_per, share_of, share_key, share_units, longer, instant);
+  if all_passed and (0 < any (share_spare)) is not true then
+    units := key_demand;
+  else
+    units := array_fill(0, array[cardinality(kinds)]);
+    for pair in 1 .. cardinality(share_of) loop
+      if passed[share_of[pair]] then
+        units[share_key[pair]] := units[share_key[pair]] + share_units[pair];
+      end if;
+    end loop;
+  end if;
+  perform outboxd.write_shares(kinds, keys, key_most, key_per, units, longer, instant);
   return query
     select result.email, result.granted, result.kind, result.key, result.free_at, instant
     from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);
@@ -1637,33 +1675,45 @@ where limit_rule.name = limit_settings.name
 $$;
 
 --
--- Name: lock_limits(bigint[], integer[], bytea[], integer[], interval[], text[], text[], integer[], interval[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: lock_mailboxes(bigint[], integer[], bytea[], integer[], interval[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.lock_limits(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], begun_at timestamp with time zone) RETURNS void
+CREATE FUNCTION outboxd.lock_mailboxes(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], begun_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  made integer;
+begin
+  insert into outboxd.recipient_count as known (key, emails, at, per, stale_at)
+  select given.key,
+    case when count(*) = 1 and min(given.most) > 0 then array[lock_mailboxes.emails[min(given.email)]] else '{}' end,
+    case when count(*) = 1 and min(given.most) > 0 then array[begun_at] else '{}' end,
+    max(given.per), date_bin('10 min', begun_at + max(given.per) + '20 min', 'epoch')
+  from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) as given (key, email, most, per)
+  group by given.key
+  order by given.key
+  on conflict (key) do update set key = excluded.key where false;
+  get diagnostics made = row_count;
+  return made = cardinality(hashes) and (1 > any (mailbox_most)) is not true;  -- who is wanted twice is made once
+end
+$$;
+
+--
+-- Name: lock_windows(text[], text[], integer[], interval[], timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.lock_windows(kinds text[], keys text[], key_most integer[], key_per interval[], begun_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  if hashes <> '{}' then
-    insert into outboxd.recipient_count as known (key, emails, at, per, stale_at)
-    select given.key,
-      case when count(*) = 1 and min(given.most) > 0 then array[lock_limits.emails[min(given.email)]] else '{}' end,
-      case when count(*) = 1 and min(given.most) > 0 then array[begun_at] else '{}' end,
-      max(given.per), date_bin('10 min', begun_at + max(given.per) + '20 min', 'epoch')
-    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) as given (key, email, most, per)
-    group by given.key
-    order by given.key
-    on conflict (key) do update set key = excluded.key where false;
-  end if;
-  if keys <> '{}' then
-    insert into outboxd.window_count as known (kind, key, per, stale_at)
-    select given.kind, given.key, given.per, date_bin('10 min', begun_at + given.per + '20 min', 'epoch')
-    from unnest(kinds, keys, key_most, key_per) as given (kind, key, most, per)
-    where given.most is not null
-    order by given.kind, given.key
-    on conflict (kind, key) do update set key = excluded.key where false;
-  end if;
+  insert into outboxd.window_count as known (kind, key, per, stale_at)
+  select given.kind, given.key, given.per, date_bin('10 min', begun_at + given.per + '20 min', 'epoch')
+  from unnest(kinds, keys, key_most, key_per) as given (kind, key, most, per)
+  where given.most is not null
+  order by given.kind, given.key
+  on conflict (kind, key) do update set key = excluded.key where false;
 end
 $$;
 
@@ -1984,10 +2034,8 @@ $$;
 --
 
 CREATE FUNCTION outboxd.recipient_key(address text) RETURNS bytea
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$
-  select substring(sha256(convert_to(address, 'UTF8')) for 16)
-$$;
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(sha256(decode(address, 'escape'::text)), 1, 16);
 
 --
 -- Name: refuse_address(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2034,10 +2082,10 @@ end
 $_$;
 
 --
--- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], timestamp with time zone[], timestamp with time zone[], integer[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], timestamp with time zone[], timestamp with time zone[], integer[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], counts_from timestamp with time zone[], turns_at timestamp with time zone[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], used integer[], most integer[], closed timestamp with time zone[], longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
+CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], counts_from timestamp with time zone[], turns_at timestamp with time zone[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], used integer[], most integer[], closed timestamp with time zone[], mailbox_longer interval, longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2059,8 +2107,9 @@ begin
     while mailbox_of[m] = email loop
       room := mailbox_most[m] - mailbox_taken[first_of[m]];
       if not own[m] and others[m] >= room then
-        candidate := mailbox_per[m] + longer + coalesce(
-          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - longer, room), instant);
+        candidate := mailbox_per[m] + mailbox_longer + coalesce(
+          outboxd.mailbox_free_at(hashes[m], emails[email], instant - mailbox_per[m] - mailbox_longer, room),
+          instant);
         if free_at is null or candidate > free_at then
           place := email;
           kind := 'recipient';
@@ -3146,6 +3195,12 @@ CREATE FUNCTION outboxd.write_mailboxes(emails bigint[], passed boolean[], fresh
 begin
   update outboxd.recipient_count as known
   set (emails, at) = (
+      select known.emails[gone.upto + 1 :] || taken.emails,
+        known.at[gone.upto + 1 :] || array_fill(
+          greatest(instant, known.at[cardinality(known.at)]), array[cardinality(taken.emails)])
+      from (select width_bucket(instant - greatest(known.per, taken.per) - longer, known.at) as upto) as gone
+      where not known.emails && taken.emails
+      union all
       select array_agg(entry.email order by entry.at), array_agg(entry.at order by entry.at)
       from (
         select old.email, old.at
@@ -3153,7 +3208,8 @@ begin
         where old.at > instant - greatest(known.per, taken.per) - longer and old.email <> all (taken.emails)
         union all
         select added.email, greatest(instant, known.at[cardinality(known.at)])
-        from unnest(taken.emails) as added (email)) as entry),
+        from unnest(taken.emails) as added (email)) as entry
+      having known.emails && taken.emails),
     per = greatest(known.per, taken.per),
     stale_at = greatest(known.stale_at, date_bin('10 min', instant + taken.per + '20 min', 'epoch'))
   from (
@@ -3172,10 +3228,10 @@ end
 $$;
 
 --
--- Name: write_shares(boolean[], text[], text[], integer[], interval[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: write_shares(text[], text[], integer[], interval[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.write_shares(passed boolean[], kinds text[], keys text[], key_most integer[], key_per interval[], share_of integer[], share_key integer[], share_units integer[], longer interval, instant timestamp with time zone) RETURNS void
+CREATE FUNCTION outboxd.write_shares(kinds text[], keys text[], key_most integer[], key_per interval[], units integer[], longer interval, instant timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -3183,26 +3239,18 @@ begin
   update outboxd.window_count as known
   set (at, n) = (
       select known.at[gone.upto + 1 : gone.kept] || greatest(instant, known.at[cardinality(known.at)]),
-        known.n[gone.upto + 1 : gone.kept] || taken.n
+        known.n[gone.upto + 1 : gone.kept] || taken.units
           + case when gone.kept < cardinality(known.at) then known.n[cardinality(known.n)] else 0 end
       from (
-        select width_bucket(instant - taken.per - longer, known.at) as upto,
-          cardinality(known.at) - case
-            when known.at[cardinality(known.at)] > instant - taken.per - longer
-              and floor(extract(epoch from known.at[cardinality(known.at)])::float8 / taken.slot)
-                >= floor(extract(epoch from instant)::float8 / taken.slot)
-            then 1 else 0 end as kept) as gone),
-    most = taken.most, per = taken.per,
-    stale_at = greatest(known.stale_at, date_bin('10 min', instant + taken.per + '20 min', 'epoch'))
+        select width_bucket(taken.counts_from, known.at) as upto,
+          cardinality(known.at) - case when known.at[cardinality(known.at)] >= taken.slot then 1 else 0 end as kept) as gone),
+    most = taken.most, per = taken.per, stale_at = greatest(known.stale_at, taken.stale_at)
   from (
-    select kinds[share.key] as kind, keys[share.key] as key, key_most[share.key] as most, key_per[share.key] as per,
-      extract(epoch from key_per[share.key])::float8 / 40 as slot, share.n
-    from (
-      select share_key[pair] as key, sum(share_units[pair])::integer as n
-      from generate_subscripts(share_of, 1) as pair
-      where passed[share_of[pair]]
-      group by share_key[pair]) as share
-    where key_most[share.key] is not null) as taken
+    select given.kind, given.key, given.most, given.per, given.units, instant - given.per - longer as counts_from,
+      date_bin(given.per / 40, instant, timestamptz 'epoch') as slot,
+      date_bin('10 min', instant + given.per + '20 min', 'epoch') as stale_at
+    from unnest(kinds, keys, key_most, key_per, units) as given (kind, key, most, per, units)
+    where given.most is not null and given.units > 0) as taken
   where known.kind = taken.kind and known.key = taken.key;
 end
 $$;

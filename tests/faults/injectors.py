@@ -88,7 +88,7 @@ class Injector:
 
     def try_missed(self) -> None:
         """Once more, and in calm, at the points of the path to which nobody came."""
-        for _ in range(5):
+        for _ in range(12):
             wanted = [point for point in dict.fromkeys(self.missed) if not self.world.marks[f"kill {point}"]]
             self.missed.clear()
             for point in wanted:
