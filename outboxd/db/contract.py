@@ -21,9 +21,8 @@ from outboxd.errors import DatabaseError, SchemaError
 
 log = logging.getLogger(__name__)
 
-SERVES: Final = (
-    "0011"  # the oldest revision whose daemon runs on this schema; raised when a revision takes from it
-)
+# The oldest revision whose daemon runs on this schema; raised when a revision takes something from it.
+SERVES: Final = "0011"
 KEPT: Final = 8  # former contracts that a database remembers
 SAID: Final = re.compile(
     r"outboxd (serves (?P<serves>\w+); )?(before (?P<before>[\w ]+); )?contract (?P<digest>\w+)"
