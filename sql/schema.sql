@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0012; contract 79064eb5e0410553';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 79064eb5e0410553';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
