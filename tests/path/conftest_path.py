@@ -16,6 +16,7 @@ from waiting import until
 from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import Running, running_sink
 
+WITH_STALLED = "import outboxd.daemon, runpy; outboxd.daemon.STALLED = {}; runpy.run_module('outboxd', run_name='__main__')"
 FAST = {"OUTBOXD_RESEND__DEADLINE": "2s", "OUTBOXD_SENDER__LEASE": "12s", "OUTBOXD_HEALTH__LISTEN": ""}
 
 
@@ -23,8 +24,16 @@ class Daemon:
     """`outboxd run` as a process of its own."""
 
     def __init__(
-        self, database: str, api_url: str, log: Path, *, arguments: Sequence[str] = (), **environment: str
+        self,
+        database: str,
+        api_url: str,
+        log: Path,
+        *,
+        arguments: Sequence[str] = (),
+        stalled: float | None = None,
+        **environment: str,
     ) -> None:
+        """`stalled`: seconds without an answer after which a connection is cut, where that is not what it ships with."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
         self._environment = clean | FAST | {
             "DATABASE_URL": database,
@@ -32,25 +41,22 @@ class Daemon:
             "RESEND_API_URL": api_url,
         } | environment  # fmt: skip
         self._database = database
-        self._arguments = arguments
+        code = ("-m", "outboxd") if stalled is None else ("-c", WITH_STALLED.format(stalled))
+        self._command = [sys.executable, *code, "run", *arguments]
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as out:
-            command = [sys.executable, "-m", "outboxd", "run", *self._arguments]
-            self.process = subprocess.Popen(command, env=self._environment, stderr=out, stdout=out)
+            self.process = subprocess.Popen(self._command, env=self._environment, stderr=out, stdout=out)
         if wait:
-            until(self._runs, what="the daemon to run")
+            with psycopg.connect(self._database, autocommit=True) as conn:
+                until(lambda: self._runs(conn), what="the daemon to run")
 
-    def _runs(self) -> bool:
+    def _runs(self, conn: psycopg.Connection) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        with psycopg.connect(self._database) as conn:
-            seen = conn.execute(
-                "select count(*) from outboxd.worker where pid = %s", (self.process.pid,)
-            ).fetchone()
-            return seen == (1,)
+        return count(conn, "worker", f"pid = {self.process.pid}") == 1
 
     def kill(self) -> None:
         if self.process is not None:
@@ -99,6 +105,7 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
         wait: bool = True,
         limits: bool = False,
         arguments: Sequence[str] = (),
+        stalled: float | None = None,
         **environment: str,
     ) -> Daemon:
         if not limits:
@@ -107,7 +114,7 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
         direct = url or database
         log = tmp_path / f"daemon-{len(started)}.log"
         settings = {"DATABASE_URL": reach(direct)} | environment
-        started.append(Daemon(direct, api_url, log, arguments=arguments, **settings))
+        started.append(Daemon(direct, api_url, log, arguments=arguments, stalled=stalled, **settings))
         started[-1].start(wait=wait)
         return started[-1]
 
@@ -137,6 +144,19 @@ def drained(conn: psycopg.Connection) -> bool:
 def singly(conn: psycopg.Connection) -> None:
     """One request per email, for tests that count requests or emails on the wire."""
     conn.execute("update outboxd.queue set batch = false")
+
+
+def dies(conn: psycopg.Connection, one: Daemon, *, within: str = "1 s") -> None:
+    """Kill the daemon; what its leases had left is shortened, so that nobody waits for their end in full."""
+    one.kill()
+    conn.execute(
+        "update outboxd.lease set lease_until = least(lease_until, clock_timestamp() + %s::interval)", (within,)
+    )
+
+
+def quick_breaker(conn: psycopg.Connection) -> None:
+    """The breaker is open for a second instead of half a minute."""
+    conn.execute("insert into outboxd.breaker (account, open_for) values ('default', '1 s')")
 
 
 def only_once(running: Running) -> dict[str, Any]:

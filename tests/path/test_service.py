@@ -79,17 +79,23 @@ def probe(port: int, path: str) -> tuple[int, dict]:
             return error.code, json.load(error)
 
 
-def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(database, conn, sink, daemon):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stalled", [3.0, pytest.param(None, marks=pytest.mark.long)], ids=["3 s", "as it ships"]
+)
+def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(
+    database, conn, sink, daemon, stalled
+):
     """Nothing passes any more, while TCP acknowledges: neither statement_timeout nor keepalives see it."""
     proxy = StallingProxy(conn.info.host, conn.info.port)
     try:
         running = sink()
-        one = daemon(running.url, url=proxy.url(database))
+        one = daemon(running.url, url=proxy.url(database), stalled=stalled)
         insert_many(conn, 10)
         until(lambda: count(conn, "delivery") == 10, what="the first to go")
         assert proxy.stall() >= 3
         insert_many(conn, 10)
-        until(lambda: drained(conn) and count(conn, "delivery") == 20, within=60, what="the others to go")
+        until(lambda: drained(conn) and count(conn, "delivery") == 20, within=90, what="the others to go")
         assert "a statement got no answer" in one.log.read_text()
         assert only_once(running)["accepted"] == 20
     finally:
