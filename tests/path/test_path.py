@@ -142,7 +142,7 @@ def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
         singly(app)
     daemon(running.url, url=local_server.url, OUTBOXD_SENDER__CRASH_LIMIT="0")
     with psycopg.connect(local_server.url, autocommit=True) as app:
-        insert_many(app, 2000)
+        insert_many(app, 1000)
     until(lambda: len(running.provider.entries) > 100, what="requests")
     local_server.stop("immediate")
     threading.Event().wait(seconds)  # the length of the outage is what is tested
@@ -154,8 +154,8 @@ def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
     print(f"first ask {waited:.2f} s after Postgres accepts connections again, down for {seconds} s")
     assert waited <= 2.5
     with psycopg.connect(local_server.url, autocommit=True) as app:
-        until(lambda: drained(app) and count(app, "delivery") == 2000, within=60, what="the queue to drain")
-    assert only_once(running)["accepted"] == 2000
+        until(lambda: drained(app) and count(app, "delivery") == 1000, within=60, what="the queue to drain")
+    assert only_once(running)["accepted"] == 1000
 
 
 def test_a_refused_email_dies_with_its_error_and_others_go_on(conn, sink, daemon):

@@ -63,7 +63,7 @@ def trade(database: str, stop: threading.Event) -> None:
 
 @pytest.mark.parametrize(
     ("warm", "seconds", "every"),
-    [(8, 12, 0.5), pytest.param(180, 1200, 5.0, marks=pytest.mark.long)],
+    [(6, 8, 0.4), pytest.param(180, 1200, 5.0, marks=pytest.mark.long)],
     ids=["seconds", "twenty minutes"],
 )
 def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, warm, seconds, every):
