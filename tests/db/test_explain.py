@@ -346,7 +346,7 @@ def claimable(conn: psycopg.Connection, id_: int, now: datetime) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("each", "at_least"), [(30, 24), pytest.param(126, 100, marks=pytest.mark.long)], ids=["600", "2000"]
+    ("each", "at_least"), [(20, 16), pytest.param(126, 100, marks=pytest.mark.long)], ids=["400", "2000"]
 )
 def test_explain_says_of_random_emails_what_the_path_then_does(conn, each, at_least):
     """`each` are made for each gate to hold, and some of those are held by an earlier one."""

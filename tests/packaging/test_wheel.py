@@ -45,9 +45,10 @@ def test_every_sql_file_and_revision_is_in_the_wheel(wheel):
 
 
 def test_the_installed_wheel_migrates_runs_and_sends(wheel, empty_database, tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", wheel]
+    subprocess.run(install, check=True)
     outboxd = tmp_path / "venv" / "bin" / "outboxd"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OUTBOXD_", "PYTHON"))}
     environment = clean | {

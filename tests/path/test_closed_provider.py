@@ -93,7 +93,7 @@ def others_leave(running, *, within: float) -> float:
 
 
 def test_what_is_inserted_after_its_provider_closed_costs_the_others_nothing(database, conn, sink, daemon):
-    enqueued_behind_a_lane(database, conn, sink, daemon, emails=50_000, slowest=8 * 5)
+    enqueued_behind_a_lane(database, conn, sink, daemon, emails=20_000, slowest=8 * 5)
 
 
 @pytest.mark.long
@@ -125,7 +125,7 @@ def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest
 
 
 def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon):
-    parked_in_bulk(database, conn, sink, daemon, emails=50_000, within=30)
+    parked_in_bulk(database, conn, sink, daemon, emails=20_000, within=30)
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from conftest_path import count, drained, only_once
 from factories import insert, insert_many
-from servers import FAST, binaries
+from servers import FAST, binaries, memory
 from waiting import until
 
 from outboxd.db.fence import Fence, whereabouts
@@ -30,7 +30,7 @@ class Copier:
         self.started: list[LocalPostgres] = []
 
     def server(self, data_dir: Path | None = None) -> LocalPostgres:
-        self.started.append(LocalPostgres(FAST, bin_dir=self.bin, data_dir=data_dir))
+        self.started.append(LocalPostgres(FAST, bin_dir=self.bin, data_dir=data_dir, within=memory()))
         self.started[-1].start()
         return self.started[-1]
 

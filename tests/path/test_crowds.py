@@ -32,8 +32,10 @@ def limit(conn, kind: str, most: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["campaign", "tenant"])
-def test_what_waits_behind_its_limit_is_parked_in_bulk_and_the_others_leave(conn, sink, daemon, kind):
-    emails = 20_000
+@pytest.mark.parametrize("emails", [10_000, pytest.param(50_000, marks=pytest.mark.long)])
+def test_what_waits_behind_its_limit_is_parked_in_bulk_and_the_others_leave(
+    conn, sink, daemon, kind, emails
+):
     running = sink()
     conn.execute(WATCH)
     limit(conn, kind, ALLOWED)
@@ -54,8 +56,8 @@ def test_what_waits_behind_its_limit_is_parked_in_bulk_and_the_others_leave(conn
     only_once(running)
 
 
-def test_fifty_thousand_of_one_tenant_delay_the_others_by_what_one_claim_took(conn, sink, daemon):
-    emails = 50_000
+@pytest.mark.parametrize("emails", [15_000, pytest.param(50_000, marks=pytest.mark.long)])
+def test_a_crowd_of_one_tenant_delays_the_others_by_what_one_claim_took(conn, sink, daemon, emails):
     running = sink(rate_limit=10)
     bulk(conn, emails, tenant="crowding")
     others = [str(uid_of(conn, insert(conn, type="newsletter", tenant=f"t{n}"))) for n in range(10)]

@@ -36,7 +36,8 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     conn.execute(QUICK)
     conn.execute("update outboxd.queue set batch = %s, max_attempts = 2, give_up_after = '0'", (batches,))
     running = sink()
-    insert_many(conn, 800, type="newsletter")
+    emails = 2000 if batches else 500  # more requests than it takes to open the breaker
+    insert_many(conn, emails, type="newsletter")
     running.provider.control(failing())
     for _ in range(2):
         daemon(running.url, OUTBOXD_SENDER__THREADS="8")
@@ -57,7 +58,7 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
     conn.execute("update outboxd.batch set due_at = clock_timestamp() where due_at is not null")
     until(lambda: drained(conn) and count(conn, "batch") == 0, what="all to go out")
-    assert only_once(running)["accepted"] == 800
+    assert only_once(running)["accepted"] == emails
     assert state(conn) == "closed"
     assert conn.execute("select jsonb_array_length(history) from outboxd.breaker_status").fetchone() == (1,)
 

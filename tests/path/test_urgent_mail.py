@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest_path import only_once
+from conftest_path import count, only_once
 from factories import insert, payload, uid_of
 from ledger import asked, percentile
 from waiting import until
@@ -53,7 +53,7 @@ def without_a_rate_limit(conn, sink, daemon, *, emails: int, probes: int, gap: f
 
 
 def test_a_reset_mail_is_asked_for_at_once_while_a_campaign_drains(conn, sink, daemon):
-    waits = without_a_rate_limit(conn, sink, daemon, emails=20_000, probes=20, gap=0.1)
+    waits = without_a_rate_limit(conn, sink, daemon, emails=6_000, probes=20, gap=0.1)
     assert percentile(waits, 0.5) <= 0.1
     assert max(waits) <= 0.5  # on a busy machine
 
@@ -74,12 +74,13 @@ def in_the_next_slot(conn, sink, daemon, *, emails: int, probes: int) -> list[in
     others = [sum(committed < entry.at < at for entry in asked(running)) for committed, at in found]
     waits = [at - committed for committed, at in found]
     print(f"\nrequests between: {sorted(others)[-5:]}; p99 {percentile(waits, 0.99) * 1000:.0f} ms")
+    assert count(conn, "ready") > 0, "the campaign had ended before the last probe"
     only_once(running)
     return others
 
 
 def test_a_reset_mail_has_the_next_request_that_the_provider_allows(conn, sink, daemon):
-    others = in_the_next_slot(conn, sink, daemon, emails=20_000, probes=15)
+    others = in_the_next_slot(conn, sink, daemon, emails=15_000, probes=15)
     assert sorted(others)[len(others) // 2] <= 2
     assert max(others) <= 5
 
