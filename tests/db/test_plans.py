@@ -24,8 +24,12 @@ BATCH = 100
 STATES = ["cached", "stale", "fresh"]
 
 
-@pytest.fixture(scope="module", params=[100_000, pytest.param(1_000_000, marks=pytest.mark.long)], ids="{:,}".format)
-def plans(request: pytest.FixtureRequest, server: str, template: str) -> Iterator[dict[tuple[str, str], list[dict]]]:
+@pytest.fixture(
+    scope="module", params=[100_000, pytest.param(1_000_000, marks=pytest.mark.long)], ids="{:,}".format
+)
+def plans(
+    request: pytest.FixtureRequest, server: str, template: str
+) -> Iterator[dict[tuple[str, str], list[dict]]]:
     """The plan of each statement in each state, as run: {(statement, state): nodes}."""
     for url in fresh_database(server, template):
         with psycopg.connect(url, autocommit=True) as admin:

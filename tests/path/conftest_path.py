@@ -150,7 +150,8 @@ def dies(conn: psycopg.Connection, one: Daemon, *, within: str = "1 s") -> None:
     """Kill the daemon; what its leases had left is shortened, so that nobody waits for their end in full."""
     one.kill()
     conn.execute(
-        "update outboxd.lease set lease_until = least(lease_until, clock_timestamp() + %s::interval)", (within,)
+        "update outboxd.lease set lease_until = least(lease_until, clock_timestamp() + %s::interval)",
+        (within,),
     )
 
 

@@ -107,6 +107,7 @@ def assert_only_new_mail_goes(url: str, running, daemon, pending: str, **environ
     assert [entry.to for entry in running.provider.entries] == [["new@example.org"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"OUTBOXD_ENVIRONMENT": "staging"}, {"RESEND_API_KEY": "re_staging_0123"}])
 @pytest.mark.usefixtures("original")
 def test_a_base_backup_under_another_environment_or_key_sends_nothing_until_adopted(
@@ -116,7 +117,9 @@ def test_a_base_backup_under_another_environment_or_key_sends_nothing_until_adop
     assert_only_new_mail_goes(copy.url, sink(), daemon, "discard", **other)
 
 
-@pytest.mark.parametrize("where", ["another server", "another database"])
+@pytest.mark.parametrize(
+    "where", ["another server", pytest.param("another database", marks=pytest.mark.slow)]
+)
 def test_a_restored_dump_sends_nothing_until_adopted(original, copier, sink, daemon, where):
     if where == "another server":
         url = copier.server().url
@@ -129,6 +132,7 @@ def test_a_restored_dump_sends_nothing_until_adopted(original, copier, sink, dae
     assert f"released {WAITING}" in outboxd(url, "adopt", "--pending=send")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("original")
 def test_an_adopted_copy_sends_what_waited_where_that_is_wanted(copier, sink, daemon):
     running, url = sink(), copier.base_backup().url

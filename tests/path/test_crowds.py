@@ -33,9 +33,7 @@ def limit(conn, kind: str, most: int) -> None:
 
 @pytest.mark.parametrize("kind", ["campaign", "tenant"])
 @pytest.mark.parametrize("emails", [10_000, pytest.param(50_000, marks=pytest.mark.long)])
-def test_what_waits_behind_its_limit_is_parked_in_bulk_and_the_others_leave(
-    conn, sink, daemon, kind, emails
-):
+def test_what_waits_behind_its_limit_is_parked_in_bulk_and_the_others_leave(conn, sink, daemon, kind, emails):
     running = sink()
     conn.execute(WATCH)
     limit(conn, kind, ALLOWED)

@@ -10,7 +10,7 @@ from waiting import until
 
 from outboxd.sink.options import Fault
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from waiting import until
 
 from outboxd import enqueue, enqueue_many
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("document", documents())

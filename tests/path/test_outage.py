@@ -7,7 +7,7 @@ from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload
 from waiting import until
 
-pytestmark = [pytest.mark.path, pytest.mark.slow]
+pytestmark = pytest.mark.path
 
 QUICK = "insert into outboxd.breaker (account, open_for) values ('default', '1 s')"
 
@@ -31,7 +31,9 @@ def failing(kind: str = "500") -> dict:
     return {"faults": (Fault(kind),)}
 
 
-@pytest.mark.parametrize("batches", [False, True], ids=["singly", "in batches"])
+@pytest.mark.parametrize(
+    "batches", [pytest.param(False, marks=pytest.mark.slow), True], ids=["singly", "in batches"]
+)
 def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(conn, sink, daemon, batches):
     conn.execute(QUICK)
     conn.execute("update outboxd.queue set batch = %s, max_attempts = 2, give_up_after = '0'", (batches,))
@@ -63,6 +65,7 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     assert conn.execute("select jsonb_array_length(history) from outboxd.breaker_status").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_message_errors_never_open_it(conn, sink, daemon):
     conn.execute("update outboxd.queue set batch = false")
     running = sink()
@@ -76,6 +79,7 @@ def test_message_errors_never_open_it(conn, sink, daemon):
     assert count(conn, "breaker") == 0
 
 
+@pytest.mark.slow
 def test_an_email_that_waits_out_an_outage_longer_than_its_patience_goes_when_it_is_over(conn, sink, daemon):
     conn.execute(QUICK)
     conn.execute(

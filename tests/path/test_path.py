@@ -132,7 +132,9 @@ def test_a_retry_after_a_restart_repeats_key_and_bytes_whatever_changed(conn, si
     assert asks[0][0] == f"obx1.{uid_of(conn, id_)}.1"
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(8, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seconds", [2, pytest.param(8, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.long)]
+)
 def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
     local_server, sink, daemon, seconds
 ):
@@ -172,6 +174,7 @@ def test_a_refused_email_dies_with_its_error_and_others_go_on(conn, sink, daemon
     assert letter == ("not_accepted", "message", "validation_error", 422, 1)
 
 
+@pytest.mark.slow
 def test_nobody_asks_before_retry_after_and_no_attempt_is_burned(conn, sink, daemon):
     running = sink()
     daemon(running.url, OUTBOXD_SENDER__THREADS="4")
@@ -186,6 +189,7 @@ def test_nobody_asks_before_retry_after_and_no_attempt_is_burned(conn, sink, dae
     assert conn.execute("select max(attempts) from outboxd.delivery").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_exhausted_500s_and_timeouts_end_unknown_and_refused_connections_dead(conn, sink, daemon):
     conn.execute("update outboxd.queue set backoff_base = '50 ms', give_up_after = '0'")
     running = sink()
@@ -200,6 +204,7 @@ def test_exhausted_500s_and_timeouts_end_unknown_and_refused_connections_dead(co
     until(lambda: state_of(conn, refused) == "dead", what="the refused one to end")
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_all_attempts_is_retried_until_give_up_after(conn, sink, daemon):
     conn.execute(
         "update outboxd.queue set backoff = 'fixed', backoff_base = '20 ms', max_attempts = 2, give_up_after = '1 h'"
@@ -225,6 +230,7 @@ def test_sigterm_finishes_what_is_on_the_wire_and_returns_the_rest(conn, sink, d
     assert count(conn, "progress") == 0
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_hurries(conn, sink, daemon):
     singly(conn)
     running = sink(think_time=30.0)
@@ -249,6 +255,7 @@ def test_cancel_and_expiry_are_checked_before_the_ask(conn, sink, daemon):
     assert len(running.provider.entries) == 0
 
 
+@pytest.mark.slow
 def test_a_cancel_after_the_claim_stops_the_ask(conn, sink, daemon):
     singly(conn)
     running = sink()

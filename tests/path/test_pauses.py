@@ -19,6 +19,7 @@ def probe_now(conn) -> None:
     conn.execute("notify outboxd")
 
 
+@pytest.mark.slow
 def test_a_revoked_key_pauses_the_account_and_burns_nothing(conn, sink, daemon):
     running = sink(think_time=0.02)
     insert_many(conn, 1000, type="newsletter")
@@ -131,6 +132,7 @@ def test_a_429_that_names_no_rate_does_not_lift_the_pace(conn, sink, daemon):
     assert conn.execute("select rate from outboxd.account").fetchone() == (10.0,)
 
 
+@pytest.mark.slow
 def test_a_mailbox_provider_that_is_paused_while_its_mail_is_in_hand_gets_no_more_of_it(conn, sink, daemon):
     """The provider is held back by a slow answer, so that the hand is full when the pause is committed."""
     running = sink(think_time=0.3)

@@ -8,7 +8,7 @@ from factories import insert, payload
 from ledger import filled, most_within
 from waiting import until
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 MOST, SHARE, PERIOD = 100, 0.2, 6.0
 
 

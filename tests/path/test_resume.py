@@ -12,7 +12,7 @@ from waiting import until
 
 from outboxd.cli.queues import queues
 
-pytestmark = pytest.mark.path
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 SOON = 2.0  # seconds; a second, and what a busy machine takes
 KINDS = {
     "queue": ("system", {"queue": "system"}),

@@ -9,6 +9,7 @@ from conftest_path import count
 from factories import insert, payload, state_of
 from waiting import until
 
+pytestmark = [pytest.mark.path, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 Edit = tuple[str, str, str]
 NEWER: list[Edit] = [

@@ -83,9 +83,7 @@ def probe(port: int, path: str) -> tuple[int, dict]:
 @pytest.mark.parametrize(
     "stalled", [3.0, pytest.param(None, marks=pytest.mark.long)], ids=["3 s", "as it ships"]
 )
-def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(
-    database, conn, sink, daemon, stalled
-):
+def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(database, conn, sink, daemon, stalled):
     """Nothing passes any more, while TCP acknowledges: neither statement_timeout nor keepalives see it."""
     proxy = StallingProxy(conn.info.host, conn.info.port)
     try:
@@ -108,6 +106,7 @@ def at_first(running, since: int) -> int:
     return sum(at < times[0] + 0.1 for at in times)
 
 
+@pytest.mark.slow
 def test_a_provider_that_has_just_healed_is_not_met_by_every_thread(conn, sink, daemon):
     conn.execute(
         "update outboxd.queue set backoff = 'fixed', backoff_base = '100 ms', max_attempts = 1, batch = false"

@@ -34,14 +34,20 @@ class Canary:
     test: str = ""
 
 
-def plant(edits: Sequence[Edit], home: Path, source: Path = ROOT) -> Path:
-    """A copy of the source with the edits made, as an importable tree. Raises `Rotten` where one does not fit."""
+def edited(edits: Sequence[Edit], source: Path = ROOT) -> dict[str, str]:
+    """The files that the edits change, with the edits made. Raises `Rotten` where one does not fit."""
     texts: dict[str, str] = {}
     for edit in edits:
         text = texts.get(edit.file) or (source / edit.file).read_text()
         if (found := text.count(edit.old)) != 1:
             raise Rotten(f"{edit.file} has {found} times, not once:\n{edit.old}")
         texts[edit.file] = text.replace(edit.old, edit.new)
+    return texts
+
+
+def plant(edits: Sequence[Edit], home: Path, source: Path = ROOT) -> Path:
+    """A copy of the source with the edits made, as an importable tree. Raises `Rotten` where one does not fit."""
+    texts = edited(edits, source)
     for folder, place in FOLDERS.items():
         shutil.copytree(source / folder, home / place, ignore=shutil.ignore_patterns("__pycache__"))
     for file, text in texts.items():
