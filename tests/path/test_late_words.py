@@ -15,14 +15,14 @@ pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 @pytest.fixture
 def in_hand(conn, sink, daemon):
-    """Ten emails that a daemon has claimed and may not ask for: the provider said to wait. Their ids, and the sink."""
+    """Five emails that a daemon has claimed and may not ask for: the provider said to wait. Their ids, and the sink."""
     running = sink()
     running.provider.control({"faults": (Fault("429", argument=4),)})
     conn.execute("update outboxd.queue set batch = false")
     daemon(running.url, OUTBOXD_SENDER__THREADS="1", OUTBOXD_SENDER__LEASE="60s")
     insert_many(conn, 1, to="first@example.org")
     until(lambda: running.provider.verdicts["fault"] == 1, what="the provider to hold everything back")
-    ids = [insert(conn, body=payload(to=f"r{n}@example.org")) for n in range(10)]
+    ids = [insert(conn, body=payload(to=f"r{n}@example.org")) for n in range(5)]
     until(lambda: count(conn, "lease", f"ids && '{{{','.join(map(str, ids))}}}'") > 0, what="emails in hand")
     running.provider.control({"faults": ()})
     held = [id_ for (id_,) in conn.execute("select unnest(ids) from outboxd.lease").fetchall() if id_ in ids]

@@ -29,16 +29,16 @@ def as_login(database, conn):
 
 def test_migrated_by_the_owner_inserted_by_the_application_sent_by_the_daemon(conn, as_login, sink, daemon):
     running = sink()
+    conn.execute("select setval('outboxd.email_id_seq', 25000000)")  # beyond the partitions that there are
     one = daemon(running.url, url=as_login("outboxd_test_daemon"))
+    until(lambda: "made partitions" in one.log.read_text(), what="partitions")
     with psycopg.connect(as_login("outboxd_test_app"), autocommit=True) as app:
         insert_many(app, 300)
         for number in range(3):
             enqueue(app, payload(to="fault+500.1@example.org"), type="reset", dedupe_key=str(number))
         insert_many(app, 200)
-    conn.execute("select setval('outboxd.email_id_seq', 25000000)")
     until(lambda: drained(conn) and count(conn, "delivery") == 503, within=60, what="all to be sent")
     assert only_once(running)["accepted"] == 503
-    until(lambda: "made partitions" in one.log.read_text(), what="partitions")
     assert one.terminate() == 0
     assert "permission denied" not in one.log.read_text()
 
