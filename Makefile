@@ -22,7 +22,7 @@ test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …
 	@$(BIN)/python tests/host/needs.py || true
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 -m host tests/host
 
-test-long: ## Run what takes minutes: Postgres away for a minute, 10,000 poison rows, 200 stops, a soak
+test-long: ## Run what takes minutes: outages, stops, kills, crowds and plans at full size, a soak
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -m long -s --pg-version 18
 
