@@ -256,6 +256,7 @@ def _apply(daemon: Daemon) -> None:
     """Settings that are copied where they are used; senders fetch the key for each request, and pauses are probed."""
     daemon.reclaimer.crash_limit = daemon.live.config.sender.crash_limit
     logging.getLogger().setLevel(daemon.live.config.log.level.upper())
+    daemon.settler.pauses.mended_at = time.monotonic()
     daemon.claimer.probe_soon.set()
     daemon.bell.ring()
 

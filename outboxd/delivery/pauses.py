@@ -27,9 +27,13 @@ Park = tuple[str, str]
 
 @dataclass(slots=True)
 class Pauses:
-    """For one account; remembers the row of equal message errors and the lanes that exist."""
+    """For one account; remembers the row of equal message errors and the lanes that exist.
+
+    `mended_at` is when somebody last may have mended what is refused (`time.monotonic`): a new key was read.
+    """
 
     account: str
+    mended_at: float = 0.0
     _streak: Streak = field(default_factory=Streak)
     _lanes: dict[Park, int] = field(default_factory=dict)
 
@@ -77,6 +81,8 @@ class Pauses:
             conn, kind, key, reason=refusal.reason, detail=failure.message, lasts=planned.lasts,
             probe_every=planned.probe_every,
         )  # fmt: skip
+        if result.asked_at is not None and result.asked_at < self.mended_at:
+            pause.probe_now(conn, self.account)  # the answer to what is mended already may come after it
         if begun:
             metrics.pauses.add(1, {"kind": kind, "reason": refusal.reason})
             log.error(

@@ -8,7 +8,7 @@ import pytest
 from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Failure, Rejected, Returned, Sent, Throttled
+from outboxd.core.outcome import Failure, Paused, Rejected, Returned, Sent, Throttled
 from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
@@ -72,6 +72,20 @@ def test_a_probe_that_was_answered_lifts_its_pause(conn):
     (email,) = claim(conn, probe=KEY)
     answered(conn, email, Sent("re_1"), KEY)
     assert paused(conn) == set()
+
+
+@pytest.mark.parametrize(("mended_in", "due"), [(-60.0, False), (60.0, True)], ids=["before", "after"])
+def test_a_refusal_of_what_was_mended_since_is_probed_at_once(conn, mended_in, due):
+    """The answer to the old key comes after the new one was read."""
+    insert(conn)
+    (email,) = claim(conn)
+    settler = settler_without_thread()
+    settler.pauses.mended_at = time.monotonic() + mended_in
+    refusal = Paused(Failure("account", "API key is invalid", "validation_error", 401), reason="key")
+    result = Result(held(email), refusal, time.monotonic())
+    settle(settler, conn, [result])
+    assert paused(conn) == {("account", "default")}
+    assert (pause.take_probe(conn, "default") is not None) == due
 
 
 class TestEqualMessageErrors:
