@@ -87,7 +87,7 @@ class BoundedStream(httpcore.NetworkStream):
         return self._exchange.receive(data)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """All of it, or an error; a peer that takes it slowly gets no more time than the exchange has."""
+        """All of it, now or before the next read; a peer that takes it slowly gets no more time than the exchange has."""
         if len(self._pending) + len(buffer) <= TOGETHER:
             self._pending += buffer
             return
