@@ -1,6 +1,6 @@
 # Everything that a person does with this checkout. `make` lists it.
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean

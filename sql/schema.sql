@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 79064eb5e0410553';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 7e0c874ae954ee0f';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -827,6 +827,7 @@ $$;
 CREATE FUNCTION outboxd.explain(uid uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(step bigint, gate text, verdict text, holds boolean, free_at timestamp with time zone, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 declare

@@ -62,6 +62,8 @@ def connect(url: str, name: str, *, path: bool = False) -> Watched:
     elif path:
         _set_for_path(conn, local=False)
         conn.on_path = True
+    else:
+        conn.execute("set jit = off")  # a statement of outboxd takes less time than compiling it
     return conn
 
 

@@ -6,6 +6,7 @@ create or replace function outboxd.explain(uid uuid, at timestamptz default null
 returns table (step bigint, gate text, verdict text, holds boolean, free_at timestamptz, detail text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 #variable_conflict use_column
 declare
