@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,10 +22,11 @@ from outboxd.core.retry import Step
 from outboxd.db.column import column
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
-from outboxd.db.session import Connection, one_statement, path_settings
+from outboxd.db.session import Connection, path_settings, transaction_of_path
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOBODY: Final = UUID(int=0)
+ANYWHERE: Final = (0, 2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,48 +136,55 @@ def claim(
     frozen: Frozen,
     ttl: timedelta,
     limit: int,
+    near: tuple[int, int] = ANYWHERE,
     probe: Probe | None = None,
     now: datetime | None = None,
 ) -> Claim:
     """Lease up to `limit` due emails from the slots, in their order, and commit. Empty: nothing due was free.
 
-    While the account is paused nothing is, but for a probe.
+    They are read in the same round trip where their ids are between the two of `near`, and in another where they are
+    not: partitions outside are not opened. While the account is paused nothing is leased, but for a probe.
     """
     values = {
-        "queues": [slot.queue for slot in wanted],
-        "lanes": [slot.lane for slot in wanted],
-        "priorities": [slot.priority for slot in wanted],
-        "after_at": [slot.after_at for slot in wanted],
-        "after_id": [slot.after_id for slot in wanted],
-        "mosts": [slot.most for slot in wanted],
+        "queues": column(slot.queue for slot in wanted),
+        "lanes": column(slot.lane for slot in wanted),
+        "priorities": column(slot.priority for slot in wanted),
+        "after_at": column(slot.after_at for slot in wanted),
+        "after_id": column(slot.after_id for slot in wanted),
+        "mosts": column(slot.most for slot in wanted),
         "limit": limit,
         "lease_id": lease_id,
         "worker": worker,
-        "frozen": json.dumps(asdict(frozen)),
+        "frozen": _as_json(frozen),
         "ttl": ttl,
         "probed_kind": probe and probe.kind,
         "now": now,
     }
-    with one_statement(conn):
-        cursor = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
-    taken = {row[0]: row for row in cursor.fetchall()}
+    with conn.pipeline(), transaction_of_path(conn):
+        claimed = conn.execute(query("lease/claim"), values, prepare=True, binary=True)
+        read = _read(conn, lease_id, near)
+    taken = {row[0]: row for row in claimed.fetchall()}
     if not taken:
         return Claim([], frozenset())
-    (*_, claimed_at, paused) = next(iter(taken.values()))
-    values = {
-        "ids": column(taken),
-        "first": min(taken),
-        "last": max(taken),
-        "frozen": values["frozen"],
-        "claimed_at": claimed_at,
-    }
-    with one_statement(conn):
-        cursor = conn.execute(query("lease/read"), values, prepare=True, binary=True)
-    emails = [_claimed(taken[row[0]], row, lease_id, frozen) for row in cursor.fetchall()]
+    paused = next(iter(taken.values()))[-1]
+    if not near[0] <= min(taken) <= max(taken) <= near[1]:
+        with conn.pipeline(), transaction_of_path(conn):
+            read = _read(conn, lease_id, (min(taken), max(taken)))
+    emails = [_claimed(taken[row[0]], row, lease_id, frozen) for row in read.fetchall()]
     return Claim(
         sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)),
         frozenset((kind, key) for kind, key in json.loads(paused or "[]")),
     )
+
+
+@cache
+def _as_json(frozen: Frozen) -> str:
+    return json.dumps(asdict(frozen))
+
+
+def _read(conn: Connection, lease_id: UUID, bounds: tuple[int, int]) -> Cursor[TupleRow]:
+    values = {"lease_id": lease_id, "first": bounds[0], "last": bounds[1]}
+    return conn.execute(query("lease/read"), values, prepare=True, binary=True)
 
 
 def park(

@@ -32,6 +32,7 @@ from outboxd.delivery.turns import Turns
 log = logging.getLogger(__name__)
 
 SHUT: Final = 0.5  # seconds
+NEAR: Final = 1_000_000  # ids below and above the last claim's, among which the next is looked for first
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
     `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
-    it is parked; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`).
+    it is parked; `near` are the ids that the next claim is likely to bring; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`).
     """
 
     hand: Hand
@@ -51,6 +52,7 @@ class Leasing:
     bind: Callable[[Load], None]
     doubtful: list[UUID] = field(default_factory=list)
     crowd: Crowd | None = None
+    near: tuple[int, int] = lease.ANYWHERE
     shut: dict[int, float] = field(default_factory=dict)
     turns: Turns = field(default_factory=Turns)
 
@@ -77,8 +79,12 @@ def lease_emails(
         frozen=leasing.home,
         ttl=leasing.ttl,
         limit=limit,
+        near=leasing.near,
         probe=probe,
     )
+    if claim.emails:
+        ids = [email.id for email in claim.emails]
+        leasing.near = (min(ids) - NEAR, max(ids) + NEAR)
     metrics.claim_duration.record(time.monotonic() - started)
     metrics.claimed.add(len(claim.emails))
     leasing.turns.saw(claim.emails)

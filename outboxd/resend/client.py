@@ -8,16 +8,18 @@ each request, so a new one takes effect at once, and appears in no repr, message
 import ssl
 from collections.abc import Callable
 from datetime import timedelta
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
+import httpcore
 import httpx
 
 from outboxd.errors import ConfigError
 from outboxd.resend.answer import Answer, TransportFailure, one_line
-from outboxd.resend.transport import Transport
+from outboxd.resend.transport import Headers, NoAnswerError, Transport, target
 
-USER_AGENT: Final = f"outboxd/{version('outboxd')}"  # Resend's edge refuses requests without one
+USER_AGENT: Final = f"outboxd/{version('outboxd')}".encode()  # Resend's edge refuses requests without one
 
 
 class Client:
@@ -32,8 +34,9 @@ class Client:
         ssl_context: ssl.SSLContext,
         proxy: str | None = None,
     ) -> None:
-        self._url = httpx.URL(api_url.rstrip("/") + "/emails")
-        self._batch_url = httpx.URL(api_url.rstrip("/") + "/emails/batch")
+        self._host = httpx.URL(api_url).host
+        self._url = target(api_url.rstrip("/") + "/emails")
+        self._batch_url = target(api_url.rstrip("/") + "/emails/batch")
         self._api_key = api_key
         self._transport = Transport(deadline=deadline, ssl_context=ssl_context, proxy=proxy)
         self._accepted: tuple[str, bytes] | None = (
@@ -41,7 +44,7 @@ class Client:
         )
 
     def __repr__(self) -> str:
-        return f"Client({self._url.host})"
+        return f"Client({self._host})"
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
         """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""
@@ -51,21 +54,20 @@ class Client:
         """Ask once for all emails of a batch; `key` is the batch's."""
         return self._post(self._batch_url, body, key)
 
-    def _post(self, url: httpx.URL, body: bytes, key: str) -> Answer | TransportFailure:
+    def _post(self, url: httpcore.URL, body: bytes, key: str) -> Answer | TransportFailure:
         secret = self._api_key()
         if not _fits_a_header(secret):
             return TransportFailure("not_sent", "the API key is empty or holds what no HTTP header can carry")
-        request = httpx.Request("POST", url, headers=_headers(secret, key), content=body)
         try:
-            answer = _answer(self._transport.handle_request(request))
-            return self._crossed(key) if self._repeats(answer, key) else answer
-        except httpx.TransportError as error:
+            answer = _answer(*self._transport.post(url, _headers(secret, key), body))
+        except NoAnswerError as error:
             return self._failure(error, secret)
+        return self._crossed(key) if self._repeats(answer, key) else answer
 
     def _repeats(self, answer: Answer, key: str) -> bool:
         """Whether it is the last request's acceptance once more: ids are fresh, so the connection is out of step."""
         before = self._accepted
-        self._accepted = (key, answer.body) if answer.status == httpx.codes.OK else None
+        self._accepted = (key, answer.body) if answer.status == HTTPStatus.OK else None
         return (
             before is not None
             and before[1] == answer.body
@@ -87,8 +89,8 @@ class Client:
         """Close the connection. The client may be used again."""
         self._transport.close()
 
-    def _failure(self, error: httpx.TransportError, secret: str) -> TransportFailure:
-        text = f"{type(error).__name__}: {error}".replace(secret, "***")
+    def _failure(self, error: NoAnswerError, secret: str) -> TransportFailure:
+        text = str(error).replace(secret, "***")
         return TransportFailure("ambiguous" if self._transport.wrote else "not_sent", one_line(text))
 
 
@@ -106,21 +108,19 @@ def shared_ssl_context(ca_file: str = "") -> ssl.SSLContext:
         raise ConfigError([f"resend.ca_file: {ca_file}: {reason}"]) from None
 
 
-def _headers(secret: str, key: str) -> dict[str, str]:
-    return {
-        "Authorization": f"Bearer {secret}",
-        "Content-Type": "application/json",
-        "User-Agent": USER_AGENT,
-        "Idempotency-Key": key,
-    }
+def _headers(secret: str, key: str) -> Headers:
+    return (
+        (b"Authorization", b"Bearer " + secret.encode()),
+        (b"Content-Type", b"application/json"),
+        (b"User-Agent", USER_AGENT),
+        (b"Idempotency-Key", key.encode()),
+    )
 
 
 def _fits_a_header(secret: str) -> bool:
     return secret != "" and secret.isascii() and secret.isprintable() and " " not in secret
 
 
-def _answer(response: httpx.Response) -> Answer:
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw
-    }
-    return Answer(response.status_code, headers, b"".join(response.iter_raw()))
+def _answer(status: int, headers: Headers, body: bytes) -> Answer:
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    return Answer(status, named, body)

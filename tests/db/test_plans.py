@@ -82,6 +82,10 @@ def fill(admin: psycopg.Connection, rows: int) -> None:
         "insert into outboxd.lease values (%s, %s, %s, %s, clock_timestamp(), clock_timestamp() - interval '1 s')",
         (LEASE, uuid4(), SETTLE["ids"], CLAIM["frozen"]),
     )
+    admin.execute(
+        "insert into outboxd.lease values (%s, %s, %s, %s, clock_timestamp(), clock_timestamp() + interval '1 h')",
+        (READ_LEASE, uuid4(), list(range(BATCH + 1, 2 * BATCH + 1)), CLAIM["frozen"]),
+    )
 
 
 def prepared_while_empty(url: str, name: str) -> psycopg.Connection:
@@ -117,7 +121,7 @@ CLAIM = {
     "frozen": json.dumps({"serialiser": 1, "tag": "t", "account": "a", "api_url": "u"}), "ttl": timedelta(seconds=60),
     "probed_kind": None, "now": None,
 }  # fmt: skip
-LEASE = uuid4()
+LEASE, READ_LEASE = uuid4(), uuid4()
 SETTLE = {
     "lease_ids": [LEASE] * BATCH, "ids": list(range(1, BATCH + 1)), "steps": ["sent", "again", "dead", "unknown"] * 25,
     "provider_ids": ["re_1"] * BATCH, "due_in": [5.0] * BATCH, "attempts": [1] * BATCH, "ambiguous": [True] * BATCH,
@@ -131,10 +135,7 @@ PARK = {
 }  # fmt: skip
 
 
-READ = {
-    "ids": list(range(BATCH + 1, 2 * BATCH + 1)), "first": BATCH + 1, "last": 2 * BATCH, "frozen": CLAIM["frozen"],
-    "claimed_at": datetime(2026, 1, 1, tzinfo=UTC),
-}  # fmt: skip
+READ = {"lease_id": READ_LEASE, "first": BATCH + 1, "last": 2 * BATCH}
 STATEMENTS = {
     "lease/claim": CLAIM,
     "lease/read": READ,

@@ -1,6 +1,7 @@
 -- What is needed to ask for the emails of a lease: the row, what earlier attempts left, words, suppressed recipients, and
--- whether there is an end already. `first` and `last` bound the ids, so that old partitions are not even opened. `frozen`
--- is null where it is the lease's. `offset` keeps the bounds from becoming a scan of all between them. Ends are looked up one by one: an `exists` would read each of those tables whole.
+-- whether there is an end already. `first` and `last` bound the ids, so that old partitions are not even opened: a row
+-- outside of them is not found. `frozen` is null where it is the lease's. `offset` keeps the bounds from becoming a scan
+-- of all between them. Ends are looked up one by one: an `exists` would read each of those tables whole.
 select
   wanted.id,
   email.uid, email.type, email.queue as queue_name, email.payload::text as payload, email.expires_at,
@@ -10,18 +11,19 @@ select
   progress.ambiguous, progress.transient, progress.generation,
   case
     when progress.ambiguous then nullif(progress.frozen, '{}')
-    else %(frozen)s::jsonb || nullif(progress.frozen, '{}')
-      || jsonb_build_object('account', %(frozen)s::jsonb -> 'account', 'api_url', %(frozen)s::jsonb -> 'api_url')
+    else lease.frozen || nullif(progress.frozen, '{}')
+      || jsonb_build_object('account', lease.frozen -> 'account', 'api_url', lease.frozen -> 'api_url')
   end as frozen,
   said.cancelled, said.accepted_as, email.recipients, email.tenant, email.campaign,
   (select jsonb_agg(array[refused.address, refused.reason, refused.scope])
-   from outboxd.unwanted(email.recipients, email.queue, email.type, %(claimed_at)s::timestamptz) as refused) as suppressed,
+   from outboxd.unwanted(email.recipients, email.queue, email.type, lease.claimed_at) as refused) as suppressed,
   coalesce(
     (select true from outboxd.delivery
      where delivery.id = wanted.id and delivery.id between %(first)s::bigint and %(last)s::bigint limit 1),
     (select true from outboxd.dead_letter where dead_letter.id = wanted.id limit 1),
     (select true from outboxd.batch_member where batch_member.id = wanted.id limit 1), false) as ended
-from unnest(%(ids)s::bigint[]) as wanted (id)
+from outboxd.lease
+cross join lateral unnest(lease.ids) as wanted (id)
 left join lateral (
   select *
   from outboxd.email
@@ -32,3 +34,4 @@ left join lateral (
   select bool_or(word.kind = 'cancel') as cancelled, max(word.provider_id) as accepted_as
   from outboxd.word
   where word.id = wanted.id) as said on true
+where lease.lease_id = %(lease_id)s::uuid
