@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -32,7 +33,7 @@ def with_own_process_id(greeting: bytes) -> bytes:
     return greeting[:place] + struct.pack("!I", 1) + greeting[place + 4 :]
 
 
-class Stub:
+class Stub(ABC):
     """Accepts connections on `port` and serves each in a thread of its own."""
 
     def __init__(self) -> None:
@@ -65,8 +66,9 @@ class Stub:
         with client, contextlib.suppress(OSError, struct.error):
             self.serve(client)
 
+    @abstractmethod
     def serve(self, client: socket.socket) -> None:
-        raise NotImplementedError
+        """Speak with one client until it is enough."""
 
 
 class OldServer(Stub):

@@ -1,8 +1,7 @@
 """Batches: stored before their first ask, claimed whole, taken apart only under the lease that has them."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -15,7 +14,7 @@ from outboxd.core.batch import Batch, Parcel
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import pause
 from outboxd.db.column import column
-from outboxd.db.lease import frozen_from
+from outboxd.db.lease import as_stored, frozen_from
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
@@ -64,7 +63,7 @@ def claim(
     values = {
         "lease_id": lease_id,
         "worker": worker,
-        "frozen": json.dumps(asdict(home)),
+        "frozen": as_stored(home),
         "ttl": ttl,
         "limit": limit,
         "least": streaks[0],
@@ -109,7 +108,7 @@ def repack(
         "ids": column(member[0] for member in members),
         "members_of": column(member[1] for member in members),
         "places": column(member[2] for member in members),
-        "frozen": json.dumps(asdict(batches[0].frozen)) if batches else "{}",
+        "frozen": as_stored(batches[0].frozen) if batches else "{}",
     }
     with conn.pipeline(), conn.transaction():
         path_settings(conn)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from outboxd.db.session import Connection, path_settings, transaction_of_path
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOBODY: Final = UUID(int=0)
-ANYWHERE: Final = (0, 2**63 - 1)
+ANYWHERE: Final = (0, 2**63 - 1)  # least and greatest id
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def claim(
         "limit": limit,
         "lease_id": lease_id,
         "worker": worker,
-        "frozen": _as_json(frozen),
+        "frozen": as_stored(frozen),
         "ttl": ttl,
         "probed_kind": probe and probe.kind,
         "now": now,
@@ -175,11 +175,6 @@ def claim(
         sorted(emails, key=lambda email: (email.priority, email.scheduled_at, email.id)),
         frozenset((kind, key) for kind, key in json.loads(paused or "[]")),
     )
-
-
-@cache
-def _as_json(frozen: Frozen) -> str:
-    return json.dumps(asdict(frozen))
 
 
 def _read(conn: Connection, lease_id: UUID, bounds: tuple[int, int]) -> Cursor[TupleRow]:
@@ -265,6 +260,12 @@ def _claimed(taken: TupleRow, row: TupleRow, lease_id: UUID, home: Frozen) -> Cl
         recipients=tuple(recipients or ()),
         suppressed=tuple((found[0], found[1], found[2]) for found in suppressed or ()),
     )
+
+
+@lru_cache(maxsize=16)
+def as_stored(frozen: Frozen) -> str:
+    """What is frozen with a request, as JSON: nearly always the daemon's own."""
+    return json.dumps(asdict(frozen))
 
 
 def frozen_from(stored: Mapping[str, Any]) -> Frozen:

@@ -152,11 +152,9 @@ class Doorbell:
         for _ in range(rounds):
             if not self._confirm():
                 return
-            heard = self._sleep([conn.fileno(), *([waiter.fileno()] if waiter else [])], ROUND)
-            if not heard:
+            quiet = self._sleep([conn.fileno(), *([waiter.fileno()] if waiter else [])], ROUND)
+            if quiet:
                 conn.execute("select 1")
-            elif conn.fileno() in heard:
-                self._rung.set()  # before what was said is read: the server says nothing else here
             if list(conn.notifies(timeout=0)):
                 self._rung.set()
             if waiter is not None and waiter.ended():
@@ -173,12 +171,12 @@ class Doorbell:
             self._armed.set()
             return True
 
-    def _sleep(self, sockets: list[int], seconds: float) -> list[int]:
-        """Wait for one of the sockets or a nudge; which of them had something."""
+    def _sleep(self, sockets: list[int], seconds: float) -> bool:
+        """Wait for one of the sockets or a nudge; True where nothing came."""
         readable, _, _ = select.select([self._inbox, *sockets], [], [], seconds)
         if self._inbox in readable:
             os.read(self._inbox, 4096)
-        return readable
+        return not readable
 
     def _nudge(self) -> None:
         try:

@@ -40,7 +40,8 @@ class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
     `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
-    it is parked; `near` are the ids that the next claim is likely to bring; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`).
+    it is parked; `near` are the least and the greatest id that the next claim is likely to bring; `shut` are lanes of
+    which a claim got nothing but refusals, and until when (`time.monotonic`).
     """
 
     hand: Hand

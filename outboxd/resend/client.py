@@ -34,7 +34,6 @@ class Client:
         ssl_context: ssl.SSLContext,
         proxy: str | None = None,
     ) -> None:
-        self._host = httpx.URL(api_url).host
         self._url = target(api_url.rstrip("/") + "/emails")
         self._batch_url = target(api_url.rstrip("/") + "/emails/batch")
         self._api_key = api_key
@@ -44,7 +43,7 @@ class Client:
         )
 
     def __repr__(self) -> str:
-        return f"Client({self._host})"
+        return f"Client({self._url.host.decode()})"
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
         """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""

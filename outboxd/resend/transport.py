@@ -121,5 +121,4 @@ def _host(url: httpcore.URL) -> bytes:
 
 def _proxy(address: str) -> httpcore.Proxy:
     url = httpx.URL(address)
-    where = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/")
-    return httpcore.Proxy(where, auth=(url.username, url.password) if url.username else None)
+    return httpcore.Proxy(target(address), auth=(url.username, url.password) if url.username else None)

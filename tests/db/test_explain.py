@@ -42,6 +42,7 @@ from outboxd.core.outcome import (
     Unresolvable,
 )
 from outboxd.db import lease
+from outboxd.db.session import connect
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand
@@ -521,3 +522,8 @@ def test_an_explanation_is_not_compiled_however_dear_its_plan_looks(conn):
             conn.execute("select from outboxd.explain(%s)", (uid_of(conn, id_),)).fetchall()
         took.append(time.perf_counter() - began)
     assert took[1] < took[0] + 0.05
+
+
+def test_a_session_off_the_path_is_not_compiled_for_either(database):
+    with connect(database, "test") as one:
+        assert one.execute("show jit").fetchone() == ("off",)

@@ -136,6 +136,7 @@ def test_readyz_has_a_place_for_pauses_and_livez_is_content(sink, daemon):
         port = free.getsockname()[1]
     running = sink()
     daemon(running.url, OUTBOXD_HEALTH__LISTEN=f"127.0.0.1:{port}")
-    until(lambda: probe(port, "/readyz")[0] == 200, what="readiness")
-    assert probe(port, "/readyz")[1]["pauses"] == []
+    until(lambda: probe(port, "/livez")[0], what="somebody who listens")
+    status, body = probe(port, "/readyz")
+    assert (status, body["pauses"]) == (200, [])
     assert probe(port, "/livez")[0] == 200
