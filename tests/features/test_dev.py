@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 from factories import insert, payload
+from processes import runs
 from waiting import until
 
 Dev = Callable[..., "Running"]
@@ -54,11 +55,7 @@ class Running:
 
 def gone(pids: set[int]) -> bool:
     """Whether none of them runs (a zombie of somebody else's does not)."""
-    return not any(
-        Path(f"/proc/{pid}/stat").exists()
-        and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        for pid in pids
-    )
+    return not any(runs(pid) for pid in pids)
 
 
 @pytest.fixture

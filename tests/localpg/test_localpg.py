@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import servers
+from processes import runs
 from servers import docker_answers, kind_of_server
 from waiting import until
 
@@ -27,20 +28,15 @@ sys.stdin.read()
 """
 
 
-def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
-
-
 def test_kill_9_of_the_parent_leaves_nothing_running():
     with subprocess.Popen(
         [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
         url, pid = parent.stdout.readline().split()
-        assert alive(int(pid))
+        assert runs(int(pid))
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    until(lambda: not alive(int(pid)), what="the server to end with its parent")
+    until(lambda: not runs(int(pid)), what="the server to end with its parent")
     with LocalPostgres():
         assert not Path(url.split("host=")[1].split("&")[0]).exists()
 
