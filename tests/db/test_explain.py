@@ -514,14 +514,16 @@ class TestCommand:
 def test_an_explanation_is_not_compiled_however_dear_its_plan_looks(conn):
     """Compiling takes 100 ms and more. Where the server cannot compile, this holds by itself."""
     id_ = insert(conn)
-    took = []
+    least = {}
     for cost in (-1, 0):
         conn.execute(f"set jit_above_cost = {cost}; set jit_optimize_above_cost = {cost}")
-        for _ in range(3):
+        took = []
+        for _ in range(5):
             began = time.perf_counter()
             conn.execute("select from outboxd.explain(%s)", (uid_of(conn, id_),)).fetchall()
-        took.append(time.perf_counter() - began)
-    assert took[1] < took[0] + 0.05
+            took.append(time.perf_counter() - began)
+        least[cost] = min(took)  # of several: the machine may be busy with something else
+    assert least[0] < least[-1] + 0.05
 
 
 def test_a_session_off_the_path_is_not_compiled_for_either(database):
