@@ -193,18 +193,24 @@ class Limits:
         return None if limit is None or limit.most is None else (limit.most, self.window(limit))
 
 
-def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], Provider]) -> Ask:
-    """The columns for these emails, in their order: who comes first is served first."""
+def ask(
+    emails: Sequence[Subject],
+    limits: Limits,
+    provider_of: Callable[[str], Provider],
+    *,
+    mailboxes: bool = True,
+) -> Ask:
+    """The columns for these emails, in their order: who comes first is served first. `mailboxes`: count those too."""
     columns = Ask()
     asking = _Asking(columns, limits, provider_of)
-    mailboxes: dict[str, tuple[int, timedelta] | None] = {}
+    of_type: dict[str, tuple[int, timedelta] | None] = {}
     known: dict[tuple[str, ...], _Needs] = {}
     for place, email in enumerate(emails, start=1):
         columns.emails.append(email.id)
         columns.granted_before.append(email.granted_at)
-        if email.type not in mailboxes:
-            mailboxes[email.type] = limits.of_mailbox(email.type)
-        if mailbox := mailboxes[email.type]:
+        if email.type not in of_type:
+            of_type[email.type] = limits.of_mailbox(email.type) if mailboxes else None
+        if mailbox := of_type[email.type]:
             for address in (
                 email.recipients if len(email.recipients) == 1 else dict.fromkeys(email.recipients)
             ):

@@ -53,7 +53,7 @@ def give_back(conn: Connection, unused: Ask) -> int:
     """Take back shares that were granted and not used; for how many emails.
 
     An email with an open ambiguity keeps its shares: the record in `progress` is looked at. A batch whose ask is open
-    has no record yet for its members: leave them out.
+    has no record yet for its members: ask without their mailboxes, which remember one grant and not which.
     """
     row = conn.execute(query("limit/give_back"), _columns(unused), prepare=True).fetchone()
     return int(row[0]) if row else 0

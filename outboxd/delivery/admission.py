@@ -64,17 +64,28 @@ class Admission:
             stopped.append((granted, Stopped(Limited(last.kind or "", last.key or "", until))))
         return go, stopped
 
-    def give_back(self, conn: Connection, unused: Sequence[Claimed]) -> None:
-        """Shares that were granted for an ask that did not begin, or that was certainly not accepted."""
-        returned = self._ask(email for email in unused if email.granted_at is not None)
-        if not returned.mailbox_of and not returned.share_of:
-            return
-        with conn.transaction():
-            path_settings(conn)
-            limit.give_back(conn, returned)
+    def give_back(self, conn: Connection, unused: Iterable[Parcel]) -> None:
+        """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
 
-    def _ask(self, emails: Iterable[Claimed]) -> Ask:
-        return ask([_subject(email) for email in emails], self.policies.limits, self.provider_of)
+        Where an ask before it may have been accepted, that one's shares stay: windows have a share for each, of which
+        the last goes back; a mailbox has moved the only one, and keeps it.
+        """
+        parcels = list(unused)
+        closed = self._ask(_granted_emails(parcel for parcel in parcels if not parcel.open))
+        open_ = self._ask(_granted_emails(parcel for parcel in parcels if parcel.open), mailboxes=False)
+        for returned in (closed, open_):
+            if returned.mailbox_of or returned.share_of:
+                with conn.transaction():
+                    path_settings(conn)
+                    limit.give_back(conn, returned)
+
+    def _ask(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
+        subjects = [_subject(email) for email in emails]
+        return ask(subjects, self.policies.limits, self.provider_of, mailboxes=mailboxes)
+
+
+def _granted_emails(parcels: Iterable[Parcel]) -> Iterable[Claimed]:
+    return (email for parcel in parcels for email in parcel.emails if email.granted_at is not None)
 
 
 def _subject(email: Claimed) -> Subject:

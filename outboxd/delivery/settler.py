@@ -10,14 +10,13 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd import metrics
 from outboxd.core.batch import decide_together
-from outboxd.core.email import Claimed
 from outboxd.core.outcome import (
     Ambiguous,
     Failed,
@@ -160,7 +159,7 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
             _note(settlement, step, now)
     _lost(conn, lost)
     _note_held(conn, results)
-    settler.admission.give_back(conn, [email for result in results for email in _unused(result)])
+    settler.admission.give_back(conn, [result.held.parcel for result in results if _unused(result)])
     return not {"again", "kept"}.isdisjoint(taken.values())
 
 
@@ -176,12 +175,9 @@ def _note_held(conn: Connection, results: Sequence[Result]) -> None:
         hold.lengthen(conn, held)
 
 
-def _unused(result: Result) -> Iterable[Claimed]:
-    """Emails of which no more than a no is known: what limits granted them is somebody else's."""
-    parcel = result.held.parcel
-    if parcel.open or isinstance(result.outcome, Sent | SentAll | Ambiguous | Unresolvable):
-        return ()
-    return parcel.emails
+def _unused(result: Result) -> bool:
+    """Whether no more than a no is known of this ask: what limits granted for it is somebody else's."""
+    return not isinstance(result.outcome, Sent | SentAll | Ambiguous | Unresolvable)
 
 
 def _decided(result: Result, policies: Policies) -> list[Step]:

@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -75,7 +76,9 @@ def test_cost_of_the_gates(tmp_path, keep, short):
     with (
         subprocess.Popen([sys.executable, BARE, "0.0"], stdout=subprocess.PIPE, text=True) as bare,
         LocalPostgres(settings, bin_dir=wheel_binaries()) as server,
+        ExitStack() as at_the_end,
     ):
+        at_the_end.callback(bare.terminate)
         api = f"http://127.0.0.1:{bare.stdout.readline().strip()}"
         with psycopg.connect(server.url, autocommit=True) as admin:
             admin.execute("create database gates")
@@ -87,7 +90,6 @@ def test_cost_of_the_gates(tmp_path, keep, short):
                 for name, statement in (("on", ON), ("off", OFF)):
                     conn.execute(statement)
                     found[name].append(cost(server, url, api, tmp_path / f"{name}{number}", emails=emails))
-        bare.terminate()
     on, off = (statistics.median(found[name]) for name in ("on", "off"))
     keep(with_gates_us=round(on), without_us=round(off), added_us=round(on - off))
     assert short or on - off <= 60

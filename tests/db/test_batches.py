@@ -5,7 +5,18 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, state_of, uid_of
+from factories import (
+    HOME,
+    batched,
+    claim,
+    claim_batches,
+    held,
+    insert,
+    settle_parcel,
+    settler_without_thread,
+    state_of,
+    uid_of,
+)
 
 from outboxd.core.batch import Batch, Parcel
 from outboxd.core.outcome import (
@@ -22,6 +33,8 @@ from outboxd.db import batch, lease
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
 from outboxd.delivery.packer import repack
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import settle
 
 OPEN = Ambiguous(Failure("ambiguous", "time-out"))
 NO = Rejected(Failure("message", "Invalid `to` field.", "validation_error", 422))
@@ -231,6 +244,34 @@ class TestRule21LateFirstAsk:
         (again,) = claim_batches(conn)
         settle_parcel(conn, again, NO)
         assert conn.execute("select rejected from outboxd.batch").fetchone() == (True,)
+
+
+def test_an_open_batch_that_a_limit_holds_gives_back_what_its_other_members_were_granted(conn, connect):
+    """Else it holds itself: each time a part of it is granted, and counts until after the next time it asks."""
+    parcel = batched(conn, connect(), 4)
+    settle_parcel(conn, parcel, OPEN)
+    make_due(conn)
+    (again,) = claim_batches(connect())
+    rule = {"kind": "queue", "key": "transactional", "most": 5, "per": "1 min"}
+    conn.execute("select outboxd.set_limit('few', %s)", (json.dumps(rule),))
+    conn.execute(
+        "insert into outboxd.window_count (kind, key, at, n, most, per, stale_at)"
+        " values ('queue', 'transactional', array[clock_timestamp()], '{3}', 5, '1 min', 'infinity')"
+    )
+    used = "select (select sum(unnest)::int from unnest(n)) from outboxd.window_count where kind = 'queue'"
+    settler = settler_without_thread()
+    settler.policies.refresh(conn)
+    go, [(partly, stopped)] = settler.admission.grant(conn, [again])
+    assert (go, stopped.outcome.kind, [email.granted_at is None for email in partly.emails]) == (
+        [],
+        "queue",
+        [False, False, True, True],
+    )
+    assert conn.execute(used).fetchone() == (5,)
+    settle(settler, conn, [Result(held(*partly.emails, batch=partly.batch), stopped.outcome)])
+    assert conn.execute(used).fetchone() == (3,)
+    # Their mailboxes keep their share: of the ask that is open it may be the only one.
+    assert conn.execute("select sum(cardinality(emails)) from outboxd.recipient_count").fetchone() == (2,)
 
 
 def test_a_paused_queue_or_account_leaves_batches_alone_and_a_probe_passes_the_accounts_pause_only(
