@@ -1,7 +1,7 @@
 """A crowd: most of a claim was refused for one thing that is closed, so what waits behind it is parked in bulk.
 
 Settling parks what was claimed and refused. That is a few hundred emails at a time, each leased and put back, while
-others wait behind a million of them; here thousands move into a lane in one statement, each row touched once.
+others wait behind a million of them; here thousands move into a lane between two claims, each row touched once.
 """
 
 from collections import Counter
@@ -18,7 +18,10 @@ from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import Stopped
 
-MOST: Final = 10_000  # rows that one statement looks at
+CHUNK: Final = (
+    1_000  # rows that one transaction looks at: another daemon's claim skips those that it has locked
+)
+CHUNKS: Final = 10  # between two claims
 FEW: Final = 10  # emails of a claim that are no crowd
 IN_BULK: Final = ("campaign", "type")  # pauses whose emails can be told in bulk
 
@@ -68,9 +71,12 @@ def _closed(stopped: Stopped) -> tuple[str, str, datetime | None] | None:
 def park(conn: Connection, found: Crowd) -> Crowd | None:
     """Park the next of them; where to go on, or None where the slot has been looked through."""
     lane = pause.lane(conn, found.kind, found.key, closed_until=found.until)
-    if lane == found.slot.lane:
+    slot = found.slot
+    if lane == slot.lane:
         return None
-    seen, after_at, after_id = lease.park(conn, found.slot, found.key, lane, limit=MOST, kind=found.kind)
-    if seen < MOST:
-        return None
-    return replace(found, slot=replace(found.slot, after_at=after_at, after_id=after_id))
+    for _ in range(CHUNKS):
+        seen, after_at, after_id = lease.park(conn, slot, found.key, lane, limit=CHUNK, kind=found.kind)
+        if seen < CHUNK:
+            return None
+        slot = replace(slot, after_at=after_at, after_id=after_id)
+    return replace(found, slot=slot)

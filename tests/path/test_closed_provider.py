@@ -1,11 +1,14 @@
 """One provider is closed and has most of what is due: the others do not feel it, and parking touches each row once."""
 
+import itertools
 import json
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from uuid import uuid4
 
 import pytest
@@ -16,9 +19,13 @@ from waiting import until
 
 from outboxd.db import lease
 from outboxd.db.lease import Slot
+from outboxd.db.session import connect
+from outboxd.delivery.claimer import HEAD_EVERY
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
-CLOSED, OTHERS = "closed.example", 1000
+SPAWN = multiprocessing.get_context("spawn")
+OTHERS, WARM_UP = 1000, 5
+BETWEEN = 0.02  # seconds between two timed claims
 BULK = """
 insert into outboxd.email (type, payload)
 select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('u' || n || '@' || %s::text || n %% %s || '.example'))
@@ -59,30 +66,50 @@ def writes(conn) -> tuple[int, ...]:
 
 @contextmanager
 def timed_claims(database: str) -> Iterator[list[float]]:
-    """Milliseconds of claims of a hundred beside the daemon's, rolled back."""
-    import psycopg
-
+    """Milliseconds of claims of a hundred beside the daemon's, rolled back; by a process that does nothing else."""
     found: list[float] = []
-    done = threading.Event()
-
-    def work() -> None:
-        with psycopg.connect(database, autocommit=True) as conn:
-            while not done.wait(0.05):
-                wanted = [Slot(one.queue, one.lane, one.priority) for one in lease.slots(conn, "default")
-                    if one.due_in <= 0 and one.lane >= 0]  # fmt: skip
-                with conn.transaction(force_rollback=True):
-                    started = time.perf_counter()
-                    lease.claim(conn, wanted, lease_id=uuid4(), worker=uuid4(), frozen=HOME,
-                        ttl=timedelta(seconds=60), limit=100)  # fmt: skip
-                    found.append((time.perf_counter() - started) * 1000)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=claim_and_roll_back, args=(database, there), daemon=True)
+    process.start()
+    listener = threading.Thread(target=collect, args=(here, found))
+    listener.start()
     try:
         yield found
     finally:
-        done.set()
-        thread.join()
+        here.send(None)
+        listener.join()
+        process.join()
+
+
+def collect(here: Connection, found: list[float]) -> None:
+    while (took := here.recv()) is not None:
+        found.append(took)
+
+
+def claim_and_roll_back(database: str, there: Connection) -> None:
+    """In the process, until it is told to end: as another daemon claims, from where its last claim ended, and from the
+    head now and then. The first claims, for which plans are made, do not count.
+    """
+    wanted: list[Slot] = []
+    head_due = 0.0
+    with connect(database, "claims", path=True) as conn:
+        for number in itertools.count():
+            if there.poll(BETWEEN):
+                break
+            if not wanted or time.monotonic() >= head_due:
+                wanted = [Slot(one.queue, one.lane, one.priority) for one in lease.slots(conn, "default")
+                    if one.due_in <= 0 and one.lane >= 0]  # fmt: skip
+                head_due = time.monotonic() + HEAD_EVERY[0]
+            with conn.transaction(force_rollback=True):
+                started = time.perf_counter()
+                emails = lease.claim(conn, wanted, lease_id=uuid4(), worker=uuid4(), frozen=HOME,
+                    ttl=timedelta(seconds=60), limit=100).emails  # fmt: skip
+                took = (time.perf_counter() - started) * 1000
+            last = {(email.queue_id, email.lane, email.priority): email for email in emails}
+            wanted = [Slot(*place, email.scheduled_at, email.id) for place, email in last.items()]
+            if number >= WARM_UP:
+                there.send(took)
+    there.send(None)
 
 
 def others_leave(running, *, within: float) -> float:
@@ -115,40 +142,47 @@ def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest
     daemon(running.url, limits=True)
     with timed_claims(database) as claims:
         seconds = others_leave(running, within=30)
-        until(lambda: len(claims) >= 50, what="claims to be timed")
+        until(lambda: len(claims) >= 100, what="claims to be timed")
     print(f"\nthe others left in {seconds:.2f} s; claims p99 {percentile(claims, 0.99):.1f} ms")
     until(lambda: count(conn, "lease") == 0, what="the last to be settled")
     inserted, updated, deleted = writes(conn)
     assert (inserted, updated, deleted) == (emails + OTHERS, 0, OTHERS)
     assert seconds <= (5 if emails > 100_000 else 15)  # in the suite the machine is busy
-    assert percentile(claims, 0.9) <= slowest
+    assert percentile(claims, 0.99) <= slowest
 
 
 def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon):
-    parked_in_bulk(database, conn, sink, daemon, emails=20_000, within=30)
+    parked_in_bulk(database, conn, sink, daemon, emails=20_000, within=30, slack=8)
 
 
 @pytest.mark.long
 def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(database, conn, sink, daemon):
-    parked_in_bulk(database, conn, sink, daemon, emails=1_000_000, within=120)
+    parked_in_bulk(database, conn, sink, daemon, emails=1_000_000, within=120, slack=3)
 
 
-def parked_in_bulk(database, conn, sink, daemon, *, emails: int, within: float) -> None:
+def parked_in_bulk(database, conn, sink, daemon, *, emails: int, within: float, slack: float) -> None:
     running = sink()
     conn.execute(WATCH)
     put(conn, "closed", emails)
     put(conn, "open", OTHERS, domains=100)
     close(conn)
-    daemon(running.url, limits=True)
     with timed_claims(database) as claims:
+        until(lambda: claims, what="claims to be timed")
+        daemon(running.url, limits=True)
+        claims.clear()
         seconds = others_leave(running, within=within)
         until(lambda: count(conn, "ready", "lane = 0") == 0, within=within, what="all to be parked")
         until(lambda: count(conn, "lease") == 0, what="what was claimed to be back")
+        parking = len(claims)
+        until(lambda: len(claims) >= parking + 100, what="claims beside what is parked")
     inserted, updated, deleted = writes(conn)
+    during, after = percentile(claims[:parking], 0.99), percentile(claims[parking:], 0.99)
     print(
-        f"\nthe others left in {seconds:.2f} s; claims p99 {percentile(claims, 0.99):.1f} ms; "
+        f"\nthe others left in {seconds:.2f} s; claims p99 {during:.1f} ms of {parking}, then {after:.1f} ms; "
         f"{updated} parked in bulk, {deleted - OTHERS} by settling"
     )
+    assert during <= 8 * slack
+    assert after <= 5 * slack
     assert count(conn, "ready", "lane > 0") == emails
     assert inserted - deleted == emails
     claimed = deleted - OTHERS  # of the closed provider, until the crowd was seen and while it was parked
