@@ -67,4 +67,4 @@ class Keeper:
         if self.rounds % TIDY == 0:
             latency.prune(conn)
             limit.prune(conn)
-        hold.prune(conn)
+            hold.prune(conn)

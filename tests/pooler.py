@@ -26,7 +26,7 @@ server_login_retry = 1
 auth_type = trust
 auth_file = {home}/users
 """
-USERS = ("postgres", "outboxd_test_app", "outboxd_test_daemon", "outboxd_fault_daemon")
+USERS = ("postgres", "outboxd_test_app", "outboxd_test_daemon", "outboxd_fault_daemon", "outboxd_canary")
 
 
 class Pooler:
@@ -54,7 +54,9 @@ class Pooler:
     def url(self, direct: str) -> str:
         """The same database, and role, through the pooler."""
         parts = conninfo_to_dict(direct)
-        return f"postgresql://{parts.get('user', 'postgres')}@/{parts['dbname']}?host={quote(str(self.home))}&port=6432"
+        secret = f":{quote(str(parts['password']))}" if "password" in parts else ""
+        who = f"{parts.get('user', 'postgres')}{secret}"
+        return f"postgresql://{who}@/{parts['dbname']}?host={quote(str(self.home))}&port=6432"
 
     def connect(self, direct: str) -> psycopg.Connection:
         return psycopg.connect(self.url(direct), autocommit=True)

@@ -10,7 +10,7 @@ from outboxd.db.query import query
 from outboxd.db.session import Connection
 
 KEEP: Final = timedelta(days=31)
-PRUNE: Final = 1_000  # rows in one round
+PRUNE: Final = 10_000  # rows in one round
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from outboxd.db import batch, lease, pause
+from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 
@@ -36,3 +37,9 @@ def around(conn: Connection, account: str) -> Look:
         [batch.Waiting(*row) for row in batches.fetchall()],
         [lease.Slot(queue, 0, priority) for queue, priority in usual.fetchall()],
     )
+
+
+def anything(conn: Connection) -> bool:
+    """Whether anything waits at all: one statement, for who is idle."""
+    row = conn.execute(query("ready/anything"), prepare=True).fetchone()
+    return row is None or bool(row[0])

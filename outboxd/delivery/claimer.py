@@ -283,19 +283,23 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
     While emails come one by one the bell stays armed, because arming it for each costs more than claiming it.
     """
     armed, ends = claimer.bell.arm(), time.monotonic() + STAY
+    due_in: list[float] = []
+    idle = False  # nothing waited at the last look, and nothing falls due or ends by itself
     try:
         while not claimer.stop.is_set():
             claimer.progress_at = time.monotonic()
             if not claimer.fence.admits(conn):
                 return
             claimer.bell.hush()
-            due_in = _scan_from_head(claimer, conn)
-            if claimer.probe is not None or claimer.batches:
-                return
-            room = max(1, min(claimer.leasing.hand.room(), BATCH))
-            if _claim(claimer, conn, _fair(claimer, room), room):
-                return
+            if not idle or look.anything(conn):
+                due_in = _scan_from_head(claimer, conn)
+                if claimer.probe is not None or claimer.batches:
+                    return
+                room = max(1, min(claimer.leasing.hand.room(), BATCH))
+                if _claim(claimer, conn, _fair(claimer, room), room):
+                    return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
+            idle = quiet and not due_in
             slept_at = time.monotonic()
             if not claimer.bell.wait(_nap(due_in, quiet=quiet)) and quiet:
                 continue

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from conftest_path import count, drained, only_once
 from factories import insert, insert_many, state_of
+from psycopg.conninfo import conninfo_to_dict
 from stalling import StallingProxy
 from waiting import until
 
@@ -85,12 +86,15 @@ def probe(port: int, path: str) -> tuple[int, dict]:
 @pytest.mark.parametrize(
     "stalled", [3.0, pytest.param(None, marks=pytest.mark.long)], ids=["3 s", "as it ships"]
 )
-def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(database, conn, sink, daemon, stalled):
+def test_a_connection_that_falls_silent_is_cut_and_the_sending_goes_on(
+    database, conn, sink, daemon, reach, stalled
+):
     """Nothing passes any more, while TCP acknowledges: neither statement_timeout nor keepalives see it."""
-    proxy = StallingProxy(conn.info.host, conn.info.port)
+    behind = conninfo_to_dict(reach(database))
+    proxy = StallingProxy(str(behind["host"]), int(behind["port"]))
     try:
         running = sink()
-        one = daemon(running.url, url=proxy.url(database), stalled=stalled)
+        one = daemon(running.url, DATABASE_URL=proxy.url(database), stalled=stalled)
         insert_many(conn, 10)
         until(lambda: count(conn, "delivery") == 10, what="the first to go")
         assert proxy.stall() >= 3

@@ -19,6 +19,11 @@ GROWTH = 1024 * 1024 / 600  # bytes per second: 1 MB in ten minutes
 NOISE = 2 * 1024 * 1024  # bytes that an allocator may keep, in a run of seconds
 
 
+def told(line: dict, *, pooled: bool) -> bool:
+    """What a daemon behind a pooler is to say."""
+    return pooled and line["event"].startswith("the listener goes through a pooler")
+
+
 def holds(pid: int) -> dict[str, int]:
     """Resident bytes, threads and descriptors of a process."""
     status = dict(
@@ -66,7 +71,8 @@ def trade(database: str, stop: threading.Event) -> None:
     [(6, 8, 0.4), pytest.param(180, 1200, 5.0, marks=pytest.mark.long)],
     ids=["seconds", "twenty minutes"],
 )
-def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, warm, seconds, every):
+def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, reach, warm, seconds, every):
+    pooled = reach(database) != database
     running = sink(keep=1000)
     conn.execute("update outboxd.queue set backoff_base = '100 ms'")
     one = daemon(running.url, OUTBOXD_SENDER__THREADS="8")
@@ -97,6 +103,8 @@ def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, warm, se
     assert span["fds"][1] - span["fds"][0] <= 8, "one socket to the provider comes and goes with each thread"
     assert grown * seconds <= max(GROWTH * seconds, NOISE if seconds < 600 else 0)
     lines = [json.loads(line) for line in one.log.read_text().splitlines()]
-    assert [line for line in lines if line["level"] not in {"info", "debug"}] == []
+    assert [
+        line for line in lines if line["level"] not in {"info", "debug"} and not told(line, pooled=pooled)
+    ] == []
     assert running.provider.summary()["duplicates"] == 0
     only_once(running)

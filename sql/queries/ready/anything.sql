@@ -1,0 +1,9 @@
+-- Whether anything waits at all, alone or in a batch. By the index: the heap of a table that is empty may be large.
+select exists (
+    select
+    from (
+      select ready.queue
+      from outboxd.ready
+      order by ready.queue, ready.lane, ready.priority, ready.scheduled_at
+      limit 1) as first)
+  or exists (select from outboxd.batch) as anything
