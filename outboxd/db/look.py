@@ -40,6 +40,6 @@ def around(conn: Connection, account: str) -> Look:
 
 
 def anything(conn: Connection) -> bool:
-    """Whether anything waits at all: one statement, for who is idle."""
+    """Whether anything waits at all or is closed: one statement, for who is idle."""
     row = conn.execute(query("ready/anything"), prepare=True).fetchone()
     return row is None or bool(row[0])

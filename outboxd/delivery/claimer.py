@@ -299,7 +299,7 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
                 if _claim(claimer, conn, _fair(claimer, room), room):
                     return
             quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
-            idle = quiet and not due_in
+            idle = quiet and not due_in and not claimer.paused
             slept_at = time.monotonic()
             if not claimer.bell.wait(_nap(due_in, quiet=quiet)) and quiet:
                 continue

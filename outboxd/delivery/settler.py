@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from outboxd import metrics
 from outboxd.core.batch import decide_together
@@ -159,7 +160,7 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
             _note(settlement, step, now)
     _lost(conn, lost)
     _note_held(conn, results)
-    settler.admission.give_back(conn, [result.held.parcel for result in results if _unused(result)])
+    settler.admission.give_back(conn, [result.held.parcel for result in results if _unused(result, taken)])
     return not {"again", "kept"}.isdisjoint(taken.values())
 
 
@@ -175,9 +176,14 @@ def _note_held(conn: Connection, results: Sequence[Result]) -> None:
         hold.lengthen(conn, held)
 
 
-def _unused(result: Result) -> bool:
-    """Whether no more than a no is known of this ask: what limits granted for it is somebody else's."""
-    return not isinstance(result.outcome, Sent | SentAll | Ambiguous | Unresolvable)
+def _unused(result: Result, taken: Mapping[tuple[UUID, int], str]) -> bool:
+    """Whether no more than a no is known of this ask: what limits granted for it is somebody else's.
+
+    Once only, by the write that took it: written again after a lost connection, it is taken no more.
+    """
+    if isinstance(result.outcome, Sent | SentAll | Ambiguous | Unresolvable):
+        return False
+    return all((email.lease_id, email.id) in taken for email in result.held.parcel.emails)
 
 
 def _decided(result: Result, policies: Policies) -> list[Step]:

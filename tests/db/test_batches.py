@@ -268,8 +268,9 @@ def test_an_open_batch_that_a_limit_holds_gives_back_what_its_other_members_were
         [False, False, True, True],
     )
     assert conn.execute(used).fetchone() == (5,)
-    settle(settler, conn, [Result(held(*partly.emails, batch=partly.batch), stopped.outcome)])
-    assert conn.execute(used).fetchone() == (3,)
+    for _ in range(2):  # the second time as after a lost connection: it was given back already
+        settle(settler, conn, [Result(held(*partly.emails, batch=partly.batch), stopped.outcome)])
+        assert conn.execute(used).fetchone() == (3,)
     # Their mailboxes keep their share: of the ask that is open it may be the only one.
     assert conn.execute("select sum(cardinality(emails)) from outboxd.recipient_count").fetchone() == (2,)
 
