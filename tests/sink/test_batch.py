@@ -1,6 +1,7 @@
 """The batch endpoint: all or nothing or sorted, one key over the array, one request and many emails."""
 
 import json
+import statistics
 import time
 
 import httpx
@@ -197,6 +198,6 @@ def test_an_email_of_a_batch_costs_little(clock):
         began = time.thread_time()
         assert ask_batch(provider, body, key=f"k{n}").status == 200
         spent.append(time.thread_time() - began)
-    cost = min(spent) / 100  # the garbage of a whole suite is collected in some of them
+    cost = statistics.median(spent) / 100  # the garbage of a whole suite is collected in one or two of them
     print(f"{cost * 1e6:.1f} µs an email")
     assert cost < PER_ITEM
