@@ -159,6 +159,14 @@ class TestSlowingDown:
         account.overran(conn, "default", SECOND, passed=passed)
         assert rate(conn) == Rate(named, pytest.approx(slowed))
 
+    @pytest.mark.parametrize(
+        ("ago", "passed", "slowed"), [(59, 30, 6.0), (30, 5, 4.5), (30, 0, 2.0), (61, 30, 9.0)]
+    )
+    def test_the_second_in_a_minute_slows_it_down_by_more(self, conn, ago, passed, slowed):
+        have(conn, None, 10.0, overran=ago)
+        account.overran(conn, "default", SECOND, passed=passed)
+        assert rate(conn).adapted == pytest.approx(slowed)
+
     def test_what_one_of_several_daemons_saw_is_taken_for_all(self, conn):
         have(conn, None, 100.0)
         for _ in range(4):
