@@ -26,9 +26,9 @@ test-long: ## Run what takes minutes: outages, stops, kills, crowds and plans at
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -m long -s --pg-version 18
 
-fuzz: ## Try fifty times as many inputs of strangers as the suite does
+fuzz: ## Try a hundred times as many inputs of strangers as the suite does
 	@scripts/bootstrap dev
-	OUTBOXD_FUZZ=50 $(BIN)/python -m pytest -n $(JOBS) tests/fuzz --pg-version 18
+	OUTBOXD_FUZZ=100 $(BIN)/python -m pytest -n $(JOBS) tests/fuzz --pg-version 18
 
 soak: ## Run a daemon at half load for twenty minutes, and watch what it holds
 	@scripts/bootstrap dev

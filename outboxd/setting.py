@@ -48,6 +48,7 @@ def web_address(value: str) -> str | None:
     """A check for http(s) URLs without credentials."""
     try:
         parts = urlsplit(value)
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         return f"is not a URL: {error}"
     if parts.scheme not in {"http", "https"} or not parts.hostname:

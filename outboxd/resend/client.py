@@ -12,8 +12,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
+import certifi
 import httpcore
-import httpx
 
 from outboxd.errors import ConfigError
 from outboxd.resend.answer import Answer, TransportFailure, one_line
@@ -98,10 +98,8 @@ def shared_ssl_context(ca_file: str = "") -> ssl.SSLContext:
 
     `ca_file` names the certificates to trust instead of the public ones. Raises `ConfigError` if it holds none.
     """
-    if not ca_file:
-        return httpx.create_ssl_context(trust_env=False)
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return ssl.create_default_context(cafile=ca_file or certifi.where())
     except (OSError, ssl.SSLError) as error:
         reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError([f"resend.ca_file: {ca_file}: {reason}"]) from None

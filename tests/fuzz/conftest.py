@@ -1,4 +1,4 @@
-"""Inputs of strangers: no crash, no slow input, no input that takes memory. OUTBOXD_FUZZ=50 tries fifty times as many."""
+"""Inputs of strangers: no crash, no slow input, no input that takes memory. OUTBOXD_FUZZ=100 tries a hundred times as many."""
 
 import sys
 from pathlib import Path

@@ -24,7 +24,7 @@ addresses = st.one_of(
 )
 
 
-@many(1500)
+@many(700)
 @given(addresses)
 def test_any_text_is_an_address_or_refused_as_one(text):
     sender_domain(text)

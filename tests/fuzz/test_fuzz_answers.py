@@ -67,7 +67,7 @@ def storable(failure: Failure) -> bool:
     return "\x00" not in whole and len(whole) < 5_000 and whole.encode() is not None
 
 
-@many(800)
+@many(400)
 @given(answers)
 def test_any_answer_is_an_outcome_that_can_be_stored(answer):
     outcome = classify(answer, now=NOW)
@@ -86,7 +86,7 @@ def test_any_answer_is_an_outcome_that_can_be_stored(answer):
         assert isinstance(outcome, Ambiguous), "what may have been accepted is taken for refused"
 
 
-@many(700)
+@many(300)
 @given(answers, st.integers(1, 3))
 def test_any_answer_for_many_accepts_all_with_ids_of_their_own_or_none(answer, count):
     outcome = classify_batch(answer, count, now=NOW)
@@ -97,7 +97,7 @@ def test_any_answer_for_many_accepts_all_with_ids_of_their_own_or_none(answer, c
         assert not isinstance(outcome, Sent)
 
 
-@many(700)
+@many(300)
 @given(headers)
 def test_any_header_asks_for_a_bounded_delay_and_a_positive_rate(found):
     assert timedelta() <= retry_after(found, now=NOW) <= timedelta(minutes=15)

@@ -57,13 +57,13 @@ def tried(path: object, environ: dict[str, str]) -> None:
         assert SECRET not in repr(found)
 
 
-@many(500)
+@many(250)
 @given(environments)
 def test_any_environment_is_a_configuration_or_refused_as_one(environ):
     tried(None, environ | {"RESEND_API_KEY": SECRET})
 
 
-@many(300)
+@many(150)
 @given(toml)
 def test_any_file_is_a_configuration_or_refused_as_one(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "fuzz.toml"
@@ -71,7 +71,7 @@ def test_any_file_is_a_configuration_or_refused_as_one(tmp_path_factory, text):
     tried(file, {"OUTBOXD_RESEND__PROXY": f"http://{SECRET}@[", "RESEND_API_KEY": SECRET})
 
 
-@many(300)
+@many(150)
 @given(toml)
 def test_any_rulebook_is_one_or_refused_as_one(text):
     with contextlib.suppress(ConfigError):

@@ -44,7 +44,7 @@ def postgres(server: str, template: str) -> Iterator[psycopg.Connection]:
             yield conn
 
 
-@many(300)
+@many(150)
 @given(payloads)
 def test_what_postgres_takes_the_serialiser_takes_and_nothing_else_is_raised(postgres, body):
     text = json.dumps(body)
@@ -63,7 +63,7 @@ def test_what_postgres_takes_the_serialiser_takes_and_nothing_else_is_raised(pos
     assert sorted(set(wire.recipients(stored))) == sorted(set(recipients)), "counted is not what goes out"
 
 
-@many(500)
+@many(250)
 @given(payloads | hostile_text(200))
 def test_any_stored_text_is_rendered_or_unsendable(body):
     """Whatever a row holds that went past the checks."""

@@ -59,7 +59,7 @@ def ask(
     return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
 
 
-@many(600)
+@many(300)
 @given(st.sampled_from(PATHS), st.sampled_from(["POST", "GET", "PATCH", "DELETE"]), headers, bodies, queries)
 def test_any_request_is_answered(path, method, found, body, query):
     sink = Sink(SinkOptions(rate_limit=None))

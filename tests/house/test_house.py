@@ -44,23 +44,24 @@ def test_a_query_is_short_commented_and_used_once(file):
     assert uses == 1, f"{name} is used {uses} times"
 
 
+def loaded_by(module: str) -> set[str]:
+    """The packages that are loaded after `import module` in a fresh interpreter."""
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(made.stdout.split())
+
+
 def test_importing_outboxd_imports_nothing_heavy():
-    code = "import sys, outboxd; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = set(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split()
-    )
-    assert not loaded & {
-        "httpx",
-        "httpcore",
-        "alembic",
-        "sqlalchemy",
-        "opentelemetry",
-        "psycopg",
-        "email_validator",
-        "click",
-    }
+    heavy = {
+        "httpx", "httpcore", "alembic", "sqlalchemy", "opentelemetry", "psycopg", "email_validator", "click"
+    }  # fmt: skip
+    assert not loaded_by("outboxd") & heavy
+
+
+def test_the_daemon_imports_neither_a_command_line_nor_migrations():
+    """A fifth of its start and of its memory, when it did."""
+    unneeded = {"click", "rich", "pygments", "httpx", "alembic", "sqlalchemy", "uvicorn", "starlette"}
+    assert not loaded_by("outboxd.daemon") & unneeded
 
 
 @pytest.mark.parametrize(

@@ -262,4 +262,4 @@ def first_asked(known: Claimed | Batch, now: datetime) -> datetime:
 
 
 TestBatches = Batches.TestCase
-TestBatches.settings = settings(stateful_step_count=20, max_examples=200, deadline=None)
+TestBatches.settings = settings(stateful_step_count=20, max_examples=100, deadline=None)

@@ -162,4 +162,4 @@ class OneEmail(RuleBasedStateMachine):
 
 
 TestOneEmail = OneEmail.TestCase
-TestOneEmail.settings = settings(stateful_step_count=30, max_examples=300, deadline=None)
+TestOneEmail.settings = settings(stateful_step_count=30, max_examples=150, deadline=None)
