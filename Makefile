@@ -2,6 +2,7 @@
 BIN := .venv/bin
 JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
+export PYTHONDONTWRITEBYTECODE := # where it is set, every daemon of a test would compile the program anew
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
 
