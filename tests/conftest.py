@@ -34,6 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg-version", default="18", help="15 to 18: which local binaries or image")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread what is slow over the first quarter, so that no worker waits for another's at the end."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    spread = [item for item in items if not item.get_closest_marker("slow")]
+    gap = max(1, len(items) // 4 // max(1, len(slow)))
+    for place, item in enumerate(slow):
+        spread.insert(place * gap, item)
+    items[:] = spread
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"postgres: {kind_of_server(config.getoption('--pg'))}, version {config.getoption('--pg-version')}"
 

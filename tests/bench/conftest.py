@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "path"))
 
-from conftest_path import daemon, reach, sink  # noqa: F401 - fixtures
+from conftest_path import daemon, forks, reach, sink  # noqa: F401 - fixtures
 
 OUT = Path(__file__).parent / "out"
 SHORT = bool(os.environ.get("OUTBOXD_BENCH_SHORT"))

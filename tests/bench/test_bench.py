@@ -55,7 +55,7 @@ def test_throughput_of_single_requests(conn, daemon, bare, keep, short):
     client = bare_client_rate(bare, emails, 64)
     conn.execute("update outboxd.queue set batch = false")
     insert_many(conn, emails)
-    daemon(bare, OUTBOXD_SENDER__THREADS="64", **RUN)
+    daemon(bare, OUTBOXD_SENDER__THREADS="64", own=True, **RUN)
     until(lambda: drained(conn), within=120, what="the queue to drain")
     first, last = conn.execute("select min(at), max(at) from outboxd.delivery").fetchone()
     rate = emails / (last - first).total_seconds()
@@ -66,7 +66,7 @@ def test_throughput_of_single_requests(conn, daemon, bare, keep, short):
 def test_latency_from_commit_to_arrival(conn, sink, daemon, keep, short):
     emails = 40 if short else 300
     running = sink()
-    daemon(running.url, OUTBOXD_SENDER__THREADS="20", **RUN)
+    daemon(running.url, OUTBOXD_SENDER__THREADS="20", own=True, **RUN)
     insert(conn)
     until(lambda: drained(conn), what="the warm-up")
     committed = {}
@@ -86,7 +86,7 @@ def test_latency_from_commit_to_arrival(conn, sink, daemon, keep, short):
 
 def test_cost_of_being_idle(conn, sink, daemon, keep, short):
     seconds = 6 if short else 30
-    one = daemon(sink().url, **RUN)
+    one = daemon(sink().url, own=True, **RUN)
     insert_many(conn, 20)
     until(lambda: drained(conn), what="the warm-up")
     calls = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"

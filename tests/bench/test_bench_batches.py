@@ -61,7 +61,7 @@ def test_throughput_of_batches(conn, resend, daemon, keep, short):
     url = resend("--rate-limit", "0")
     many(conn, emails)
     started = time.monotonic()
-    daemon(url, OUTBOXD_SENDER__THREADS="16", **RUN)
+    daemon(url, OUTBOXD_SENDER__THREADS="16", own=True, **RUN)
     rate, summary = drain(conn, url, emails, within=120)
     keep(
         emails_per_second=round(rate),
@@ -75,7 +75,7 @@ def test_throughput_at_ten_requests_a_second(conn, resend, daemon, keep, short):
     emails = 4_000 if short else 20_000
     url = resend("--rate-limit", "10")
     many(conn, emails)
-    daemon(url, OUTBOXD_SENDER__THREADS="16", **RUN)
+    daemon(url, OUTBOXD_SENDER__THREADS="16", own=True, **RUN)
     rate, summary = drain(conn, url, emails, within=120)
     limited = summary["verdicts"].get("limited", 0)
     keep(emails_per_second=round(rate), requests=summary["requests"], too_many=limited)

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "path"))
 sys.path.insert(0, str(HERE))
 
-from conftest_path import daemon, reach, sink  # noqa: E402, F401 - fixtures
+from conftest_path import daemon, forks, reach, sink  # noqa: E402, F401 - fixtures
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

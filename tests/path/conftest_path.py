@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from forking import Forked, Forks
 from waiting import until
 
 from outboxd.sink.options import SinkOptions
@@ -31,9 +32,11 @@ class Daemon:
         *,
         arguments: Sequence[str] = (),
         stalled: float | None = None,
+        forks: Forks | None = None,
         **environment: str,
     ) -> None:
-        """`stalled`: seconds without an answer after which a connection is cut, where that is not what it ships with."""
+        """`stalled`: seconds without an answer after which a connection is cut, where that is not what it ships with.
+        `forks`: what it is forked from; else it has an interpreter of its own."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
         self._environment = clean | FAST | {
             "DATABASE_URL": database,
@@ -43,12 +46,17 @@ class Daemon:
         self._database = database
         code = ("-m", "outboxd") if stalled is None else ("-c", WITH_STALLED.format(stalled))
         self._command = [sys.executable, *code, "run", *arguments]
+        self._arguments = arguments
+        self._forks = forks if stalled is None else None
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self, *, wait: bool = True) -> None:
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(self._command, env=self._environment, stderr=out, stdout=out)
+        if self._forks is not None:
+            self.process = self._forks.start(self._environment, self._arguments, self.log)
+        else:
+            with self.log.open("ab") as out:
+                self.process = subprocess.Popen(self._command, env=self._environment, stderr=out, stdout=out)
         if wait:
             with psycopg.connect(self._database, autocommit=True) as conn:
                 until(lambda: self._runs(conn), what="the daemon to run")
@@ -93,9 +101,19 @@ def reach(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
     poolers.close()
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What the daemons of the path are forked from."""
+    made = Forks()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterator[Callable[..., Daemon]]:
-    """Starts daemons on the test's database."""
+def daemon(
+    database: str, tmp_path: Path, reach: Callable[[str], str], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons on the test's database. `own`: with an interpreter of its own, as what is measured has."""
     started: list[Daemon] = []
 
     def start(
@@ -106,6 +124,7 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
         limits: bool = False,
         arguments: Sequence[str] = (),
         stalled: float | None = None,
+        own: bool = False,
         **environment: str,
     ) -> Daemon:
         if not limits:
@@ -114,7 +133,10 @@ def daemon(database: str, tmp_path: Path, reach: Callable[[str], str]) -> Iterat
         direct = url or database
         log = tmp_path / f"daemon-{len(started)}.log"
         settings = {"DATABASE_URL": reach(direct)} | environment
-        started.append(Daemon(direct, api_url, log, arguments=arguments, stalled=stalled, **settings))
+        forks = None if own else request.getfixturevalue("forks")
+        started.append(
+            Daemon(direct, api_url, log, arguments=arguments, stalled=stalled, forks=forks, **settings)
+        )
         started[-1].start(wait=wait)
         return started[-1]
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import psycopg
 import pytest
-from conftest_path import count, drained, quick_breaker
+from conftest_path import count, drained
 from factories import insert, payload
 from waiting import until
 
@@ -89,12 +89,12 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     conn.execute("update outboxd.queue set backoff = 'fixed', backoff_base = '50 ms'")
-    quick_breaker(conn)
+    conn.execute("insert into outboxd.breaker (account, open_for) values ('default', '100 ms')")
     running = sink()
     one = daemon(
         running.url, url=url_with_password(conn, database), RESEND_API_KEY=KEY, OUTBOXD_LOG__LEVEL="debug",
         OUTBOXD_RESEND__DEADLINE="1s", OUTBOXD_SENDER__LEASE="11s", OUTBOXD_HEALTH__LISTEN=f"127.0.0.1:{port}",
-        OTEL_SDK_DISABLED="true",
+        OTEL_SDK_DISABLED="true", own=True,
     )  # fmt: skip
     activity, stop = set(), threading.Event()
 

@@ -75,7 +75,7 @@ def test_it_holds_no_more_as_time_goes_by(database, conn, sink, daemon, reach, w
     pooled = reach(database) != database
     running = sink(keep=1000)
     conn.execute("update outboxd.queue set backoff_base = '100 ms'")
-    one = daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    one = daemon(running.url, own=True, OUTBOXD_SENDER__THREADS="8")
     stop = threading.Event()
     app = threading.Thread(target=trade, args=(database, stop))
     app.start()
