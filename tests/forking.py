@@ -68,6 +68,7 @@ class Forks:
         self._one_at_a_time = threading.Lock()
 
     def start(self, env: dict[str, str], arguments: Sequence[str], log: Path) -> Forked:
+        log.touch()
         wanted = {"env": env, "arguments": list(arguments), "log": str(log)}
         return Forked(self, int(self.ask({"start": wanted})))
 

@@ -133,7 +133,8 @@ def daemon(
         direct = url or database
         log = tmp_path / f"daemon-{len(started)}.log"
         settings = {"DATABASE_URL": reach(direct)} | environment
-        forks = None if own else request.getfixturevalue("forks")
+        another = own or "PYTHONPATH" in environment  # another release
+        forks = None if another else request.getfixturevalue("forks")
         started.append(
             Daemon(direct, api_url, log, arguments=arguments, stalled=stalled, forks=forks, **settings)
         )
