@@ -60,6 +60,7 @@ def proxy_address(value: Secret) -> str | None:
     """A check for an HTTP proxy."""
     try:
         parts = urlsplit(value.reveal())
+        (parts.hostname or "").encode("idna")
         whole = parts.scheme == "http" and parts.hostname and parts.port and parts.path in {"", "/"}
     except ValueError:
         whole = False

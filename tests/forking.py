@@ -16,9 +16,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 
@@ -93,7 +94,9 @@ def serve() -> None:
     for line in sys.stdin:
         match json.loads(line):
             case {"start": wanted}:
-                pid = os.fork() or become(**wanted)
+                pid = os.fork()
+                if pid == 0:
+                    become(partial(run_daemon, wanted["arguments"]), wanted["env"], wanted["log"])
                 print(pid, flush=True)
             case {"ended": pid}:
                 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
@@ -103,10 +106,20 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def become(env: dict[str, str], arguments: Sequence[str], log: str) -> int:
-    """In the child: a daemon like any other, with its own log, environment and luck. Does not return."""
+def run_daemon(arguments: Sequence[str]) -> int:
+    """The exit code of `outboxd run`."""
     from outboxd.cli.main import main
 
+    sys.argv = ["outboxd", "run", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def become(program: Callable[[], int], env: dict[str, str], log: str) -> NoReturn:
+    """In the child: a process like any other, with its own log, environment and luck."""
     die_with_parent()
     out = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -115,12 +128,9 @@ def become(env: dict[str, str], arguments: Sequence[str], log: str) -> int:
     os.environ.clear()
     os.environ.update(env)
     random.seed()
-    sys.argv = ["outboxd", "run", *arguments]
     code = 70
     try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        code = program()
     except BaseException:  # noqa: BLE001 - it is said, and then nothing of the parent may run
         traceback.print_exc()
     finally:

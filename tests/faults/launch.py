@@ -5,22 +5,20 @@ package is replaced but constants: a lease of seconds, and the margins that hang
 everything once and forks a daemon for each JSON line {"env", "log"} on its input; it answers `pid N` and `exit N CODE`.
 """
 
-import ctypes
 import dataclasses
 import json
 import os
-import random
 import select
-import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from datetime import timedelta
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+sys.path.append(str(Path(__file__).parents[1]))
+
+from forking import become, die_with_parent
 
 
 def tune(tree: str, lease: float) -> None:
@@ -90,34 +88,10 @@ def run(command: str = "run") -> int:
     return 0
 
 
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def become(env: dict[str, str], log: str) -> None:
-    """In the child: a daemon like any other, with its own log, environment and luck."""
-    die_with_parent()
-    out = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (out, 1), (out, 2)):
-        os.dup2(source, target)
-    os.environ.clear()
-    os.environ.update(env)
-    random.seed()
-    code = 70
-    try:
-        code = run()
-    except BaseException:  # noqa: BLE001 - it is said, and then nothing of the parent may run
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def serve() -> None:
     from outboxd import daemon, telemetry  # noqa: F401 - imported once for all children
-    from outboxd.cli import main, run  # noqa: F401
+    from outboxd.cli import main  # noqa: F401
+    from outboxd.cli import run as _  # noqa: F401 - `run` is ours
 
     print("ready", flush=True)
     pending = b""
@@ -131,7 +105,7 @@ def serve() -> None:
                 wanted = json.loads(line)
                 pid = os.fork()
                 if pid == 0:
-                    become(wanted["env"], wanted["log"])
+                    become(run, wanted["env"], wanted["log"])
                 print(f"pid {pid}", flush=True)
         reap()
 

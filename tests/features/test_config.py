@@ -86,6 +86,8 @@ def test_a_broken_file_is_named(file, text):
     ("name", "value", "words"),
     [
         ("OUTBOXD_RESEND__API_URL", "http://[", "resend.api_url: is not a URL"),
+        ("OUTBOXD_RESEND__API_URL", f"http://{'a' * 64}.example", "resend.api_url: is not a URL"),
+        ("OUTBOXD_RESEND__PROXY", f"http://{'a' * 64}.example:3128", "resend.proxy: must look like"),
         ("OUTBOXD_SENDER__LEASE", "9" * 400 + "s", "sender.lease: must be a duration"),
     ],
 )

@@ -59,7 +59,7 @@ def test_importing_outboxd_imports_nothing_heavy():
 
 
 def test_the_daemon_imports_neither_a_command_line_nor_migrations():
-    """A fifth of its start and of its memory, when it did."""
+    """A fifth of its start, when it did."""
     unneeded = {"click", "rich", "pygments", "httpx", "alembic", "sqlalchemy", "uvicorn", "starlette"}
     assert not loaded_by("outboxd.daemon") & unneeded
 

@@ -47,7 +47,8 @@ class Daemon:
         code = ("-m", "outboxd") if stalled is None else ("-c", WITH_STALLED.format(stalled))
         self._command = [sys.executable, *code, "run", *arguments]
         self._arguments = arguments
-        self._forks = forks if stalled is None else None
+        as_it_is = stalled is None and "PYTHONPATH" not in environment  # and no other release
+        self._forks = forks if as_it_is else None
         self.log = log
         self.process: subprocess.Popen[bytes] | Forked | None = None
 
@@ -133,8 +134,7 @@ def daemon(
         direct = url or database
         log = tmp_path / f"daemon-{len(started)}.log"
         settings = {"DATABASE_URL": reach(direct)} | environment
-        another = own or "PYTHONPATH" in environment  # another release
-        forks = None if another else request.getfixturevalue("forks")
+        forks = None if own else request.getfixturevalue("forks")
         started.append(
             Daemon(direct, api_url, log, arguments=arguments, stalled=stalled, forks=forks, **settings)
         )
@@ -178,9 +178,11 @@ def dies(conn: psycopg.Connection, one: Daemon, *, within: str = "1 s") -> None:
     )
 
 
-def quick_breaker(conn: psycopg.Connection) -> None:
-    """The breaker is open for a second instead of half a minute."""
-    conn.execute("insert into outboxd.breaker (account, open_for) values ('default', '1 s')")
+def quick_breaker(conn: psycopg.Connection, open_for: str = "1 s") -> None:
+    """The breaker is open for a second or so instead of half a minute."""
+    conn.execute(
+        "insert into outboxd.breaker (account, open_for) values ('default', %s::interval)", (open_for,)
+    )
 
 
 def only_once(running: Running) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import psycopg
 import pytest
-from conftest_path import count, drained
+from conftest_path import count, drained, quick_breaker
 from factories import insert, payload
 from waiting import until
 
@@ -89,7 +89,7 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     conn.execute("update outboxd.queue set backoff = 'fixed', backoff_base = '50 ms'")
-    conn.execute("insert into outboxd.breaker (account, open_for) values ('default', '100 ms')")
+    quick_breaker(conn, "100 ms")
     running = sink()
     one = daemon(
         running.url, url=url_with_password(conn, database), RESEND_API_KEY=KEY, OUTBOXD_LOG__LEVEL="debug",
@@ -117,7 +117,7 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
         )
         until(
             lambda: count(conn, "dead_letter") >= 8 and count(conn, "lease") == 0,
-            within=120,
+            within=60,
             what="the failures",
         )
         until(lambda: drained(conn) or count(conn, "pause") > 0, within=150, what="the rest")

@@ -19,7 +19,8 @@ set next_at = greatest(known.next_at, clock_timestamp() + case
       when least(known.rate, known.adapted) is null then greatest(10, (select fleet.taught from fleet))
       else greatest(0.2 * least(known.rate, known.adapted),
         least(
-          case when known.overran_at > clock_timestamp() - interval '60 s' then 0.6 else 0.9 end * least(known.rate, known.adapted),
+          case when known.overran_at > clock_timestamp() - interval '60 s' then 0.6 else 0.9 end
+            * least(known.rate, known.adapted),
           (select fleet.taught from fleet))) end,
   overran_at = clock_timestamp()
 returning extract(epoch from known.next_at - clock_timestamp())::float8 as rest
