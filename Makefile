@@ -48,7 +48,7 @@ faults-all: ## Every fault at three intensities, then the full storm, zombies, s
 	for level in 1 2 3; do $(BIN)/python -m tests.faults --profile short --level $$level $(if $(SEED),--seed $(SEED)) || exit 1; done
 	for profile in full zombies pooler standby tail held disk clock upgrade; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
 
-canaries: ## Plant bugs, one at a time, and see each caught; and nothing caught where none is planted
+canaries: ## Plant bugs and take out rules, one at a time, and see each caught; and nothing caught where none is planted
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults.canaries $(if $(SEED),--seed $(SEED))
 

@@ -97,7 +97,7 @@ def daemon(injector: "Injector") -> None:
     assert clocks is not None, "this plan has no clocks"
     ahead = STEPS_OF_DAEMONS[world.marks["clock daemon"] % len(STEPS_OF_DAEMONS)]
     slot = injector.luck.choice(injector.running())
-    world.wait_running(slot)
+    world.wait_running(slot, injector.all_run)
     injector.wait_free("esp fault")
     provider = world.running.provider
     provider.control({"faults": (Fault("accept-hang", 0.5),)})

@@ -225,7 +225,7 @@ def sigterm(injector: "Injector") -> None:
     injector.wait_free("")
     world, began = injector.world, time.time()
     slot = injector.luck.choice(injector.running())
-    world.wait_running(slot)
+    world.wait_running(slot, injector.all_run)
     slot.signal(signal.SIGTERM)
     code = world.fleet.wait(slot, 12)
     took = time.time() - began

@@ -58,7 +58,7 @@ def upgrade(injector: "Injector") -> None:
     migrate(world.tree, world.postgres.url)
     world.upgraded_at = time.time()
     for slot in world.fleet.slots[::2]:
-        world.wait_running(slot)
+        world.wait_running(slot, injector.all_run)
         slot.stop_orderly()
         code = world.fleet.wait(slot, STOPS_WITHIN)
         assert code == 0, (

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -77,6 +78,8 @@ STUCK = {
     "batches": "select queue, lane, (due_at - clock_timestamp())::text, attempts, ambiguous, rejected, last_error from outboxd.batch",
     "pauses": "select kind, key, reason, (until - clock_timestamp())::text from outboxd.pause",
     "breaker": "select state, (probe_at - clock_timestamp())::text, cause from outboxd.breaker",
+    "sessions": "select application_name, state, wait_event_type, wait_event, (clock_timestamp() - xact_start)::text,"
+    " left(query, 60) from pg_stat_activity where xact_start < clock_timestamp() - interval '1 s' and pid <> pg_backend_pid()",
     "lanes": "select id, kind, key, (closed_until - clock_timestamp())::text from outboxd.lane where id > 0",
 }
 
@@ -194,10 +197,15 @@ class World:
         """A superuser's connection, straight to the server."""
         return psycopg.connect(self.postgres.url, autocommit=True, application_name=who, connect_timeout=5)
 
-    def wait_running(self, slot: Slot) -> None:
+    def wait_running(self, slot: Slot, start_again: Callable[[], None]) -> None:
         """Until the slot's daemon is at work: before that it obeys no signal, and holds nothing."""
+
+        def runs() -> bool:
+            start_again()
+            return conn.execute(RUNS, (slot.pid,)).fetchone()[0]
+
         with self.connect() as conn:
-            until(lambda: conn.execute(RUNS, (slot.pid,)).fetchone()[0], within=15, what="the daemon to run")
+            until(runs, within=15, what="the daemon to run")
 
     def insert_now(self, number: int) -> set[str]:
         """Insert some emails that are due at once; their markers. They belong to the first application's record."""
@@ -239,7 +247,12 @@ class World:
     def stuck(self) -> str:
         """What keeps the queue from draining, in figures."""
         with self.connect() as conn:
-            return "; ".join(f"{name}: {conn.execute(query).fetchall()[:5]}" for name, query in STUCK.items())
+            seen = [f"{name}: {conn.execute(query).fetchall()[:5]}" for name, query in STUCK.items()]
+        for slot in self.fleet.slots:
+            lines = slot.log.read_text("utf-8", "replace").splitlines()[-400:]
+            told = [line[:300] for line in lines if '"level": "info"' not in line][-6:]
+            seen.append(f"daemon {slot.number} said last: {told}")
+        return "; ".join(seen)
 
     def _watch(self) -> None:
         """Look at the daemons' sessions twice a second, and play the operator who resumes what is paused."""

@@ -73,3 +73,21 @@ def test_what_is_paused_after_the_claim_waits_until_it_is_resumed(conn, in_hand,
     conn.execute("select outboxd.resume(%s, %s)", (kind, key))
     until(lambda: drained(conn), within=30, what="all to go")
     assert {state_of(conn, id_) for id_ in ids} == {"sent"}
+
+
+def test_rule_4_what_its_lease_cannot_wait_for_goes_back_and_counts_as_no_crash(conn, sink, daemon):
+    """The provider says to wait for longer than a lease lasts: nobody may take what is in hand for a crash."""
+    running = sink()
+    running.provider.control({"faults": (Fault("429", argument=12),)})
+    conn.execute("update outboxd.queue set batch = false")
+    daemon(
+        running.url, OUTBOXD_SENDER__THREADS="1", OUTBOXD_SENDER__LEASE="11s", OUTBOXD_RESEND__DEADLINE="1s"
+    )
+    insert_many(conn, 1, to="first@example.org")
+    until(lambda: running.provider.verdicts["fault"] == 1, what="the provider to hold everything back")
+    insert_many(conn, 5)
+    until(lambda: count(conn, "lease", "cardinality(ids) > 0") > 0, what="emails in hand")
+    running.provider.control({"faults": ()})
+    until(lambda: drained(conn), within=40, what="all to go")
+    assert count(conn, "attempt", "outcome = 'lease_expired'") == 0
+    assert count(conn, "delivery", "state = 'sent' and attempts = 1") == 6

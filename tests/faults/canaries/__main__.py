@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from .canary import ROOT, Rotten, edited
-from .catalogue import CANARIES
+from .rules import ALL
 from .trial import Verdict, try_canary, try_control
 
 LONGEST = 300.0  # seconds for one of them, whatever the machine
-BY_NAME = {canary.name: canary for canary in CANARIES}
+BY_NAME = {canary.name: canary for canary in ALL}
 
 
 def main() -> int:
@@ -48,13 +48,13 @@ def main() -> int:
 
 def controls() -> list[str]:
     """The storms and tests of which the canaries make use."""
-    return list(dict.fromkeys(canary.storm or canary.test for canary in CANARIES))
+    return list(dict.fromkeys(canary.storm or canary.test for canary in ALL))
 
 
 def rot() -> list[str]:
     """The canaries that cannot be planted any more, and why."""
     found = []
-    for canary in CANARIES:
+    for canary in ALL:
         try:
             edited(canary.edits)
         except Rotten as error:

@@ -132,7 +132,7 @@ CANARIES = (
     Canary(
         "no-23-hours", "what was asked 23 hours ago without an answer is not asked again",
         (Edit("outboxd/core/retry.py", "    hours=23\n", "    days=23\n"),),
-        storm="aged", rules=frozenset({"S10"}),
+        storm="aged", rules=frozenset({"S3", "S10"}),
     ),
     Canary(
         "ambiguity-forgotten", "an open answer stays open, whatever a later ask says",
