@@ -42,8 +42,6 @@ class Reclaimer:
         self.policies.follow(conn, policy_version)
         if not anything or time.monotonic() < self.not_before:
             return
-        word.apply(conn)
-        self._end_unanswered(conn)
         reclaimed = lease.reclaim(conn, crash_limit=self.crash_limit)
         if any(email.taken in {"again", "kept"} for email in reclaimed):
             self.wake()
@@ -55,6 +53,8 @@ class Reclaimer:
             )
             if email.taken == "unknown":
                 metrics.quarantined.add(1)
+        word.apply(conn)  # last: these may wait for a lock that somebody silent holds, and leases wait for nobody
+        self._end_unanswered(conn)
 
     def _end_unanswered(self, conn: Connection) -> None:
         ended = unanswered.end(conn)

@@ -27,7 +27,10 @@ from waiting import until
 from outboxd.core.outcome import Ambiguous, Failed, Failure, Paused, Rejected, Returned, Sent
 from outboxd.db import lease, word
 from outboxd.db.migrate import migrate
+from outboxd.db.policy import Policies
+from outboxd.db.session import Session
 from outboxd.delivery.gates import held_by
+from outboxd.delivery.reclaimer import Reclaimer
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle as settle_batch
 
@@ -503,6 +506,30 @@ class TestCrashStreak:
         make_due(a)
         (again,) = claim(a)
         assert (again.lane, again.crash_streak) == (0, 0)
+
+
+class TestReclaimWaitsForNobody:
+    def test_a_word_that_somebody_holds_up_keeps_no_lease_from_going_back(self, database, connect):
+        silent, look = connect(), connect()
+        dead, crashed = insert(look), insert(look)
+        emails = {email.id: email for email in claim(look, ttl=timedelta(seconds=-1))}
+        settle(look, (emails[dead], Rejected(Failure("message", "no"))))
+        look.execute(
+            "insert into outboxd.word (id, kind, provider_id) values (%s, 'accepted', 're_late')", (dead,)
+        )
+        silent.autocommit = False
+        silent.execute("select id from outboxd.dead_letter for update")
+        session = Session(database, "reclaimer", stop=threading.Event())
+        session.connection()
+        round_ = threading.Thread(target=Reclaimer(session, 3, Policies()).round)
+        round_.start()
+        try:
+            until(lambda: in_ready(look, crashed) == 1, within=4, what="the lease to go back")
+        finally:
+            silent.rollback()
+            round_.join()
+            session.close()
+        assert state_of(look, dead) == "sent"
 
 
 class TestTheKeysLife:
