@@ -48,7 +48,8 @@ class Slot:
 class Waiting:
     """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue; `closed` by a pause.
 
-    `oldest_in` is the same without regard to the lane's own closing; `weight` is its queue's; `most` bounds a claim.
+    `oldest_in` is the same without regard to the lane's own closing; `weight` is its queue's; `most` bounds a claim;
+    `first_at` is where its first row stands.
     """
 
     queue: int
@@ -59,6 +60,15 @@ class Waiting:
     oldest_in: float = 0.0
     weight: int = 1
     most: int | None = None
+    first_at: datetime = EPOCH
+
+    def slot(self) -> Slot:
+        """The slot, from its head."""
+        return Slot(self.queue, self.lane, self.priority)
+
+    def from_first(self) -> Slot:
+        """The slot, from where its first row stands: what is dead before it was walked over by who looked."""
+        return Slot(self.queue, self.lane, self.priority, self.first_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,46 +190,6 @@ def claim(
 def _read(conn: Connection, lease_id: UUID, bounds: tuple[int, int]) -> Cursor[TupleRow]:
     values = {"lease_id": lease_id, "first": bounds[0], "last": bounds[1]}
     return conn.execute(query("lease/read"), values, prepare=True, binary=True)
-
-
-def park(
-    conn: Connection, slot: Slot, key: str, lane: int, *, limit: int, kind: str = "provider"
-) -> tuple[int, datetime, int]:
-    """Move the emails of one thing into its lane, of the next `limit` behind the slot's watermark.
-
-    How many were looked at, whosever they were, and where the last of them stands.
-    """
-    values = {
-        "kind": kind,
-        "queue": slot.queue,
-        "from_lane": slot.lane,
-        "priority": slot.priority,
-        "after_at": slot.after_at,
-        "after_id": slot.after_id,
-        "key": key,
-        "lane": lane,
-        "limit": limit,
-    }
-    with conn.transaction():
-        path_settings(conn)
-        row = conn.execute(query("ready/park"), values).fetchone()
-    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
-
-
-def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> tuple[int, datetime, int]:
-    """Move the emails of tenants that have at least `few`, or a lane, into their lanes; the answer is `park`'s."""
-    values = {
-        "queue": slot.queue,
-        "priority": slot.priority,
-        "after_at": slot.after_at,
-        "after_id": slot.after_id,
-        "few": few,
-        "limit": limit,
-    }
-    with conn.transaction():
-        path_settings(conn)
-        row = conn.execute(query("ready/part"), values).fetchone()
-    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
 
 
 def _claimed(taken: TupleRow, row: TupleRow, lease_id: UUID, home: Frozen) -> Claimed:

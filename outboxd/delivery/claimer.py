@@ -149,9 +149,10 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
         pause.probe_now(conn, account)
     seen = look.around(conn, account)
     claimer.paused = seen.paused
-    claimer.waiting = {Slot(one.queue, one.lane, one.priority): one for one in seen.waiting}
-    claimer.slots = _due(seen.waiting)
-    claimer.seen = dict.fromkeys([*claimer.slots, *seen.usual, *claimer.seen][:SEEN])
+    due = [one for one in seen.waiting if one.due_in <= 0 and not one.closed]
+    claimer.waiting = {one.slot(): one for one in seen.waiting}
+    claimer.slots = [one.from_first() for one in due]
+    claimer.seen = dict.fromkeys([*(one.slot() for one in due), *seen.usual, *claimer.seen][:SEEN])
     claimer.batches = [one for one in seen.batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*seen.waiting, *seen.batches]
     probe_in: list[float] = []
@@ -179,12 +180,6 @@ def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
     return [] if due_in is None else [due_in]
 
 
-def _due(waiting: list[Waiting]) -> list[Slot]:
-    return [
-        Slot(slot.queue, slot.lane, slot.priority) for slot in waiting if slot.due_in <= 0 and not slot.closed
-    ]
-
-
 def _fair(claimer: Claimer, limit: int) -> list[Slot]:
     """The slots of the next claim in serving order, each with the most to take of it."""
     wait, shut = claimer.leasing.turns.keep_waiting, claimer.leasing.is_shut
@@ -208,7 +203,7 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     lane = None if whole else pause.lane(conn, probe.kind, probe.key)
     open_ = lease.slots(conn, account, probe=probe)
     wanted = [
-        Slot(slot.queue, slot.lane, slot.priority)
+        slot.from_first()
         for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
         if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]

@@ -13,7 +13,7 @@ from typing import Final
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Limited, Parked
 from outboxd.core.retry import LANE_OF_LIMIT
-from outboxd.db import lease, pause
+from outboxd.db import parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import Stopped
@@ -75,7 +75,7 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     if lane == slot.lane:
         return None
     for _ in range(CHUNKS):
-        seen, after_at, after_id = lease.park(conn, slot, found.key, lane, limit=CHUNK, kind=found.kind)
+        seen, after_at, after_id = parking.park(conn, slot, found.key, lane, limit=CHUNK, kind=found.kind)
         if seen < CHUNK:
             return None
         slot = replace(slot, after_at=after_at, after_id=after_id)

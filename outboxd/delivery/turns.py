@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outboxd.core.email import Claimed
-from outboxd.db import lease
+from outboxd.db import parking
 from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 
@@ -62,7 +62,7 @@ class Turns:
         crowded = self.crowded
         if crowded is None:
             return False
-        seen, after_at, after_id = lease.part(conn, crowded, few=FEW, limit=MOST)
+        seen, after_at, after_id = parking.part(conn, crowded, few=FEW, limit=MOST)
         if seen < MOST:
             self.crowded = None
             self._recent.clear()

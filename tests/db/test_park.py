@@ -3,7 +3,7 @@
 import pytest
 from factories import insert, payload, slot
 
-from outboxd.db import lease, pause
+from outboxd.db import lease, parking, pause
 
 
 def put(conn, *domains: str, **columns) -> list[int]:
@@ -17,7 +17,7 @@ def lanes(conn) -> dict[int, int]:
 def test_all_domains_of_a_group_move_and_no_others_do(conn):
     ids = put(conn, "gmail.com", "googlemail.com", "gmail.com.evil.example", "yahoo.fr", "shop.example")
     lane = pause.lane(conn, "provider", "gmail")
-    seen, *_ = lease.park(conn, slot(), "gmail", lane, limit=100)
+    seen, *_ = parking.park(conn, slot(), "gmail", lane, limit=100)
     assert seen == 5
     assert [lanes(conn)[id_] for id_ in ids] == [lane, lane, 0, 0, 0]
 
@@ -32,7 +32,7 @@ def test_what_belongs_to_one_thing_moves_and_nothing_else_does(conn, kind, colum
     (other,) = put(conn, "shop.example", queue="transactional")
     from_ = conn.execute("select queue from outboxd.ready where id = %s", (mine,)).fetchone()[0]
     lane = pause.lane(conn, kind, "spring")
-    lease.park(conn, slot(from_), "spring", lane, limit=100, kind=kind)
+    parking.park(conn, slot(from_), "spring", lane, limit=100, kind=kind)
     assert (lanes(conn)[mine], lanes(conn)[other]) == (lane, 0)
 
 
@@ -40,14 +40,14 @@ def test_what_waits_in_one_lane_moves_to_another_that_closed(conn):
     tenant, provider = pause.lane(conn, "tenant", "acme"), pause.lane(conn, "provider", "gmail")
     first, second = put(conn, "gmail.com", "shop.example", tenant="acme")
     assert lanes(conn) == {first: tenant, second: tenant}
-    lease.park(conn, slot(lane=tenant), "gmail", provider, limit=100)
+    parking.park(conn, slot(lane=tenant), "gmail", provider, limit=100)
     assert lanes(conn) == {first: provider, second: tenant}
 
 
 def test_a_domain_in_no_group_is_its_own(conn):
     ids = put(conn, "shop.example", "other.example")
     lane = pause.lane(conn, "provider", "shop.example")
-    lease.park(conn, slot(), "shop.example", lane, limit=100)
+    parking.park(conn, slot(), "shop.example", lane, limit=100)
     assert [lanes(conn)[id_] for id_ in ids] == [lane, 0]
 
 
@@ -56,7 +56,7 @@ def test_it_goes_on_where_it_was_and_keeps_every_place(conn):
     places = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
     lane, at, seen = pause.lane(conn, "provider", "shop.example"), slot(), []
     while not seen or seen[-1] == 10:
-        count, after_at, after_id = lease.park(conn, at, "shop.example", lane, limit=10)
+        count, after_at, after_id = parking.park(conn, at, "shop.example", lane, limit=10)
         seen.append(count)
         at = lease.Slot(1, 0, 1, after_at, after_id)
     assert seen == [10, 10, 5]
@@ -70,9 +70,9 @@ def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
     with other.transaction():
         other.execute("select from outboxd.ready where id = %s for update", (first,))
         lane = pause.lane(conn, "provider", "shop.example")
-        lease.park(conn, slot(), "shop.example", lane, limit=10)
+        parking.park(conn, slot(), "shop.example", lane, limit=10)
     assert lanes(conn) == {first: 0, second: lane}
 
 
 def test_nothing_behind_the_watermark_is_nothing_seen(conn):
-    assert lease.park(conn, slot(), "shop.example", 7, limit=10) == (0, slot().after_at, 0)
+    assert parking.park(conn, slot(), "shop.example", 7, limit=10) == (0, slot().after_at, 0)

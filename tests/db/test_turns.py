@@ -11,7 +11,7 @@ from factories import HOME, claim, insert, payload, settle_parcel, settler_witho
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Limited
-from outboxd.db import lease, pause
+from outboxd.db import lease, parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
 from outboxd.delivery.binder import Load
@@ -135,7 +135,7 @@ def test_all_crowds_of_a_queue_are_parted_in_one_pass_that_touches_each_row_once
     queue, priority = conn.execute("select queue, priority from outboxd.ready limit 1").fetchone()
     at, seen = Slot(queue, 0, priority), 400
     while seen == 400:
-        seen, after_at, after_id = lease.part(conn, at, few=20, limit=400)
+        seen, after_at, after_id = parking.part(conn, at, few=20, limit=400)
         at = Slot(queue, 0, priority, after_at, after_id)
     assert conn.execute("select sum(n) from public.touched").fetchone() == (900,)
     rows = conn.execute("select id, lane from outboxd.ready").fetchall()

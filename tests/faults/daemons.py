@@ -61,6 +61,7 @@ class Zygote:
             word, *numbers = line.split()
             with self._changed:
                 if word == "pid":
+                    self.exits.pop(int(numbers[0]), None)  # of a process that had this number before
                     self._pids.append(int(numbers[0]))
                 else:
                     self.exits[int(numbers[0])] = int(numbers[1])
@@ -79,6 +80,7 @@ class Slot:
         self.previous = False  # whether the previous release's daemon is here
         self.mortal = True  # whether what is killed here may start again
         self.pid = 0
+        self.exits: Mapping[int, int] = {}  # where its exit code will be
         self.stopped = False
         self.armed: str | None = None
         self.with_signal = signal.SIGKILL
@@ -145,7 +147,8 @@ class Fleet:
         slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
         if not cold:
-            slot.pid = (self._previous if slot.previous else self.zygote).fork(slot.env, slot.log)
+            zygote = self._previous if slot.previous and self._previous else self.zygote
+            slot.pid, slot.exits = zygote.fork(slot.env, slot.log), zygote.exits
             return
         tree = self.previous_tree if slot.previous else self._tree
         command = [sys.executable, "-P", str(LAUNCH), str(tree), str(self._lease), "run"]
@@ -153,15 +156,13 @@ class Fleet:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=slot.env
             )
-        slot.pid = process.pid
+        self._exits.pop(process.pid, None)
+        slot.pid, slot.exits = process.pid, self._exits
         threading.Thread(target=self._reap, args=(process,), daemon=True).start()
 
     def ended(self, slot: Slot) -> int | None:
         """The exit code of the slot's daemon; None while it runs."""
-        for exits in (self._exits, self.zygote.exits, self._previous.exits if self._previous else {}):
-            if slot.pid in exits:
-                return exits[slot.pid]
-        return None
+        return slot.exits.get(slot.pid)
 
     def wait(self, slot: Slot, within: float) -> int:
         until(lambda: self.ended(slot) is not None, within=within, what=f"daemon {slot.pid} to end")

@@ -66,14 +66,19 @@ def test_the_installed_wheel_migrates_runs_and_sends(wheel, empty_database, tmp_
         env=clean | {"PYTHONUNBUFFERED": "1"},
     ) as sink:
         url = sink.stdout.readline().split()[3]
-        with subprocess.Popen(
-            [outboxd, "run"], env=environment | {"RESEND_API_URL": url}, cwd=tmp_path
-        ) as daemon:
-            with psycopg.connect(empty_database, autocommit=True) as conn:
+        try:
+            run_and_send(outboxd, environment | {"RESEND_API_URL": url}, tmp_path)
+        finally:
+            sink.terminate()
+
+
+def run_and_send(outboxd: Path, environment: dict[str, str], cwd: Path) -> None:
+    summary = f"{environment['RESEND_API_URL']}/_sink/summary"
+    with subprocess.Popen([outboxd, "run"], env=environment, cwd=cwd) as daemon:
+        try:
+            with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as conn:
                 insert(conn)
-            until(
-                lambda: json.load(urlopen(f"{url}/_sink/summary"))["accepted"] == 1, what="one accepted email"
-            )
+            until(lambda: json.load(urlopen(summary))["accepted"] == 1, what="one accepted email")
+        finally:
             daemon.terminate()
-            assert daemon.wait(30) == 0
-        sink.terminate()
+        assert daemon.wait(30) == 0

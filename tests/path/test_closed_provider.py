@@ -88,7 +88,7 @@ def collect(here: Connection, found: list[float]) -> None:
 
 def claim_and_roll_back(database: str, there: Connection) -> None:
     """In the process, until it is told to end: as another daemon claims, from where its last claim ended, and from the
-    head now and then. The first claims, for which plans are made, do not count.
+    first that is due now and then. The first claims, for which plans are made, do not count.
     """
     wanted: list[Slot] = []
     head_due = 0.0
@@ -97,7 +97,7 @@ def claim_and_roll_back(database: str, there: Connection) -> None:
             if there.poll(BETWEEN):
                 break
             if not wanted or time.monotonic() >= head_due:
-                wanted = [Slot(one.queue, one.lane, one.priority) for one in lease.slots(conn, "default")
+                wanted = [one.from_first() for one in lease.slots(conn, "default")
                     if one.due_in <= 0 and one.lane >= 0]  # fmt: skip
                 head_due = time.monotonic() + HEAD_EVERY[0]
             with conn.transaction(force_rollback=True):

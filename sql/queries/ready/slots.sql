@@ -1,6 +1,7 @@
 -- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause or the
 -- breaker, but for what is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel
--- holds is seen too. Lane -1000 is held back. No row: nothing waits at all.
+-- holds is seen too. Lane -1000 is held back. `first_at` spares the claim that follows the walk over what is dead before it.
+-- No row: nothing waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
    from outboxd.ready
@@ -17,14 +18,11 @@ with recursive slot as (
     limit 1) as following
 )
 select
-  slot.queue,
-  slot.lane,
-  slot.priority,
+  slot.queue, slot.lane, slot.priority,
   extract(epoch from greatest(slot.scheduled_at, lane.closed_until)
     - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
   exists (
-    select
-    from outboxd.pause
+    select from outboxd.pause
     where (pause.until is null or pause.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())))
       and (pause.kind, pause.key) is distinct from (%(probed_kind)s::text, %(probed_key)s::text)
       and ((pause.kind = 'account' and pause.key = %(account)s)
@@ -37,7 +35,8 @@ select
   extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as oldest_in,
   coalesce(queue.weight, 1) as weight,
   case when lane.closed_until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end
-    as most
+    as most,
+  slot.scheduled_at as first_at
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane
