@@ -7,14 +7,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+from certificates import SECRET
 
 from outboxd.resend.client import Client
-
-SELF_SIGNED = Path(__file__).with_name("self_signed.pem")
-SECRET = "re_the_secret"
 
 
 class Peer:

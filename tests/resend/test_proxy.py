@@ -10,7 +10,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import SECRET, SELF_SIGNED
+from certificates import SECRET, SELF_SIGNED
 
 from outboxd import daemon
 from outboxd.config import load

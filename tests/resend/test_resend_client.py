@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import httpcore
 import httpx
 import pytest
+from certificates import SELF_SIGNED
 
 from outboxd.resend.answer import Answer, TransportFailure
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.resend.network import Exchange
 from outboxd.resend.transport import Transport, target
 
-SELF_SIGNED = Path(__file__).with_name("self_signed.pem")
 BODY = b'{"to":"ada@reader.example"}'
 KEY = "obx1.018f.1"
 TEN_SECONDS = timedelta(seconds=10)
