@@ -73,7 +73,8 @@ class Slot:
 
     def __init__(self, number: int, home: Path) -> None:
         self.number = number
-        self.log = home / f"daemon-{number}.log"
+        self.logs: list[Path] = []  # one per daemon that was here
+        self._home = home
         self.clock = f"daemon-{number}"
         self.env: dict[str, str] = {}
         self.gate = 0  # the port by which it reaches the database
@@ -86,6 +87,16 @@ class Slot:
         self.with_signal = signal.SIGKILL
         self.fired = threading.Event()
         self._mutex = threading.Lock()
+
+    @property
+    def log(self) -> Path:
+        """What the daemon that is here writes; empty until it does."""
+        return self.logs[-1]
+
+    def new_log(self) -> Path:
+        self.logs.append(self._home / f"daemon-{self.number}-{len(self.logs)}.log")
+        self.log.touch()
+        return self.log
 
     def on_point(self, name: str) -> bool:
         """Kill the daemon if this is where it is to die, or stop it."""
@@ -146,13 +157,14 @@ class Fleet:
         """A new daemon in the slot; `cold` with an interpreter of its own."""
         slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
+        log = slot.new_log()
         if not cold:
             zygote = self._previous if slot.previous and self._previous else self.zygote
-            slot.pid, slot.exits = zygote.fork(slot.env, slot.log), zygote.exits
+            slot.pid, slot.exits = zygote.fork(slot.env, log), zygote.exits
             return
         tree = self.previous_tree if slot.previous else self._tree
         command = [sys.executable, "-P", str(LAUNCH), str(tree), str(self._lease), "run"]
-        with slot.log.open("ab") as out:
+        with log.open("ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=slot.env
             )

@@ -69,7 +69,7 @@ def leaks(world: World) -> Iterator[str]:
     """Planted secrets and addresses in the daemons' logs, arguments, environment, and in the server's view of them."""
     planted = {"the API key": KEY, "a reset link": "token=planted-7c1e", "an address": "@example1.org"}
     for slot in world.fleet.slots:
-        log = slot.log.read_text("utf-8", "replace") if slot.log.exists() else ""
+        log = "".join(log.read_text("utf-8", "replace") for log in slot.logs)
         for what, secret in planted.items():
             if secret in log:
                 place = log.index(secret)
