@@ -27,7 +27,7 @@ def check(history: History) -> list[Violation]:
         *rules_moves.drained(history, tracks),
         *rules_ledger.leased(history, tracks),
         *rules_ledger.taken_back(history),
-        *rules_ledger.old_keys(history),
+        *rules_ledger.old_keys(history, tracks),
         *rules_ledger.limits(history, tracks),
         *rules_ledger.together(history),
         *rules_rows.attempts(history, tracks),

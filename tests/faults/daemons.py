@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -81,6 +82,7 @@ class Slot:
         self.previous = False  # whether the previous release's daemon is here
         self.mortal = True  # whether what is killed here may start again
         self.pid = 0
+        self.started_at = 0.0
         self.exits: Mapping[int, int] = {}  # where its exit code will be
         self.stopped = False
         self.armed: str | None = None
@@ -157,6 +159,7 @@ class Fleet:
         """A new daemon in the slot; `cold` with an interpreter of its own."""
         slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
+        slot.started_at = time.time()
         log = slot.new_log()
         if not cold:
             zygote = self._previous if slot.previous and self._previous else self.zygote

@@ -112,11 +112,18 @@ def taken_back(history: History) -> Iterator[Violation]:
             yield Violation("S9", f"cancelled at {cancel.at:.3f} for certain, and accepted", uid=cancel.uid)
 
 
-def old_keys(history: History) -> Iterator[Violation]:
-    """S10: what was asked 23 hours ago and never answered is not asked again."""
+def old_keys(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S10: what was asked 23 hours ago and never answered is not asked again. One that was late began before."""
+    rows = {row.uid: row.id for row in history.rows.values()}
     for ask in history.asks:
         for uid in ask.uids:
-            if uid in history.aged and ask.at > history.aged[uid] + EPSILON:
+            aged = history.aged.get(uid)
+            if aged is None or ask.at <= aged + EPSILON:
+                continue
+            track = tracks.get(rows.get(uid, 0))
+            if track is None or any(
+                aged - EPSILON <= lease.began <= ask.at + EPSILON for lease in track.leases
+            ):
                 yield Violation("S10", "asked again after 23 hours without an answer", uid=uid)
 
 

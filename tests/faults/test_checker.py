@@ -172,6 +172,11 @@ BAD = {
 }  # fmt: skip
 
 
+def test_an_ask_that_arrives_late_is_not_asked_again():
+    """Its lease began before its email grew old, which happens to no email in a lease."""
+    assert "S10" not in rules(changed(aged={"u": GOOD.asks[0].at - 0.1}))
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_planted_fault_is_found(name):
     rule, history = BAD[name]
