@@ -34,6 +34,42 @@ DEFAULT_FILE: Final = Path("/etc/outboxd/outboxd.toml")
 CREDENTIALS: Final = {"resend_api_key": "resend.api_key", "database_url": "database.url"}
 LONGEST_LEASE: Final = timedelta(seconds=60)
 LEASE_MARGIN: Final = timedelta(seconds=10)
+HIGHEST_PORT: Final = 65535
+LOOKS: Final = (
+    "it looks like postgresql://user@host:5432/database; in a password, %40 is @, %2F is / and %25 is %"
+)
+
+
+def connection(url: Secret) -> str | None:
+    """A check for what libpq takes, by libpq; of ports too, which it reads only when it connects.
+
+    Its own words are not passed on: they repeat pieces of the URL.
+    """
+    import psycopg.conninfo  # noqa: PLC0415 - only where there is one to check
+
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url.reveal())
+    except (psycopg.Error, ValueError):
+        return f"cannot be read; {LOOKS}"
+    ports = str(parts.get("port") or "").replace(",", " ").split()
+    if all(re.fullmatch(r"0{0,9}[1-9][0-9]{0,4}", port) and int(port) <= HIGHEST_PORT for port in ports):
+        return None
+    return f"has a port that is not a number between 1 and {HIGHEST_PORT}; {LOOKS}"
+
+
+def certificates(file: str) -> str | None:
+    """A check for a PEM file that TLS can take its trust from."""
+    import ssl  # noqa: PLC0415 - only where there is a file to check
+
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if file:
+            trusted.load_verify_locations(file)
+    except ssl.SSLError:
+        return f"{file} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)"
+    except (OSError, ValueError) as error:
+        return f"{file} cannot be read ({getattr(error, 'strerror', error)}): name a file that this user may read"
+    return None if not file or trusted.cert_store_stats()["x509"] else f"{file} holds no certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +77,12 @@ class Database:
     """Where Postgres is."""
 
     url: Secret = setting(
-        Secret(""), "Connection URL. `DATABASE_URL` and the credential `database_url` are honoured."
+        Secret(""),
+        "Connection URL. `DATABASE_URL` and the credential `database_url` are honoured.",
+        connection,
     )
     listen_url: Secret | None = setting(
-        None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`."
+        None, "A direct URL for LISTEN where `url` goes through a pooler. Default: `url`.", connection
     )
     after_failover: str = setting(
         "send",
@@ -77,7 +115,9 @@ class Resend:
         proxy_address,
     )
     ca_file: str = setting(
-        "", "A PEM file of certificates to trust instead of the public ones, for a proxy that ends TLS."
+        "",
+        "A PEM file of certificates to trust instead of the public ones, for a proxy that ends TLS.",
+        certificates,
     )
 
 
@@ -164,7 +204,8 @@ def load(
         values |= {key: (value, source) for key, value in found.items()}
     config = _build(values, mistakes)
     _check_together(config, mistakes)
-    mistakes += [_missing(key) for key in sorted(require) if not _value_at(config, key)]
+    named = {mistake.partition(":")[0] for mistake in mistakes}
+    mistakes += [_missing(key) for key in sorted(require - named) if not _value_at(config, key)]
     if mistakes:
         raise ConfigError(mistakes)
     return config

@@ -67,6 +67,16 @@ class Lazy(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it. A wrong configuration is told here, where the command is known by what was invoked."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo("outboxd: the configuration is wrong:", err=True)
+            for mistake in error.mistakes:
+                click.echo(f"  {mistake}", err=True)
+            ctx.exit(WRONG_CONFIG if ctx.invoked_subcommand == "run" else 1)
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line each, without importing any."""
         with formatter.section("Commands"):
@@ -92,11 +102,6 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except ConfigError as error:
-        click.echo("outboxd: the configuration is wrong:", err=True)
-        for mistake in error.mistakes:
-            click.echo(f"  {mistake}", err=True)
-        code = WRONG_CONFIG if "run" in sys.argv[1:2] else 1
     except OutboxdError as error:
         click.echo(f"outboxd: {error}", err=True)
         code = 1

@@ -1,12 +1,24 @@
 """Configuration: sources in order, every mistake at once, secrets never shown."""
 
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
+from certificates import SELF_SIGNED
 
 from outboxd.config import Secret, load
 from outboxd.errors import ConfigError
+
+REVOCATIONS = """-----BEGIN X509 CRL-----
+MIGSMEYCAQEwBQYDK2VwMAwxCjAIBgNVBAMMAXgXDTI2MTEyNjIzMDYzNFoXDTM2
+MTEyMzIzMDYzNFqgDjAMMAoGA1UdFAQDAgECMAUGAytlcANBAPP8uhUXre22+jzM
+LTwSPHZZv94liZeOmGeORv5Yudti1kL+rPGYsCmcWds1Tw9yazuc1crJKA4kvXF2
+waf85w4=
+-----END X509 CRL-----
+"""
 
 
 @pytest.fixture
@@ -102,3 +114,118 @@ def test_a_file_that_no_parser_takes_is_a_mistake_and_no_traceback(tmp_path, tex
     file.write_text(text)
     with pytest.raises(ConfigError, match="is not TOML"):
         load(file, {})
+
+
+def test_what_needs_a_parser_or_a_file_is_reported_with_all_else(file):
+    path = file(
+        '[database]\nurl = "shop"\nlisten_url = "mysql://h/d"\n[resend]\nca_file = "/nowhere.pem"\n[sender]\nthreds = 3'
+    )
+    with pytest.raises(ConfigError) as refusal:
+        load(path, {}, require=frozenset({"database.url", "resend.api_key"}))
+    assert sorted(mistake.partition(":")[0] for mistake in refusal.value.mistakes) == [
+        "database.listen_url",
+        "database.url",
+        "resend.api_key",
+        "resend.ca_file",
+        "sender.threds",
+    ]
+
+
+@pytest.mark.parametrize("key", ["database.url", "database.listen_url"])
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("pa55word", "cannot be read; it looks like postgresql://user@host:5432/database"),
+        ("mysql://ada:pa55word@db.example/shop", "cannot be read"),
+        ("postgresql://ada:pa55word@[::1/shop", "cannot be read"),
+        ("postgresql://ada:pa55word%zz@db.example/shop", "cannot be read"),
+        ("postgresql://ada:pa55word more@db.example/shop", "cannot be read"),
+        ("postgresql://ada:pa55word@db.example/shop?pa55word=1", "cannot be read"),
+        ("host=db.example password='pa55word", "cannot be read"),
+        ("postgresql://ada:pa55word\udcff@db.example/shop", "cannot be read"),
+        ("postgresql://ada:pa55word/more@db.example/shop", "a port that is not a number between 1 and 65535"),
+        ("postgresql://ada:pa55word@one.example:5432,two.example:65536/shop", "a port that is not a number"),
+    ],
+)
+def test_a_database_url_that_libpq_does_not_take_is_named_and_not_shown(key, url, words):
+    with pytest.raises(ConfigError) as refusal:
+        load(None, {}, {key: url}, require=frozenset({"database.url"} & {key}))
+    (mistake,) = refusal.value.mistakes
+    assert mistake.startswith(f"{key}: ")
+    assert words in mistake
+    assert "pa55word" not in repr(refusal.value) + mistake
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///shop",
+        "postgres://ada:a%2Fb@db.example/shop?sslmode=verify-full&sslrootcert=system",
+        "postgresql://ada@one.example,two.example:5433/shop?target_session_attrs=read-write",
+        "postgresql://ada@/shop?host=/run/a,/run/b&port=5432,05433",
+        "host=/run/postgresql dbname=shop",
+        "service=shop",
+    ],
+)
+def test_a_database_url_may_be_whatever_libpq_takes(url):
+    config = load(None, {"DATABASE_URL": url, "OUTBOXD_DATABASE__LISTEN_URL": url})
+    assert config.database.url == config.database.listen_url == Secret(url)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("", "holds no certificate"),
+        ("our-proxy", "holds no certificate"),
+        (SELF_SIGNED.read_text()[:300], "holds no certificate"),
+        (REVOCATIONS, "holds no certificate"),
+    ],
+    ids=["missing", "empty", "text", "cut off", "revocations"],
+)
+def test_a_certificate_file_without_certificates_is_named(tmp_path, content, words):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=re.escape(f"resend.ca_file: {file} {words}")):
+        load(None, {"OUTBOXD_RESEND__CA_FILE": str(file)})
+
+
+def test_a_folder_is_no_certificate_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"resend\.ca_file: .* cannot be read \(Is a directory\)"):
+        load(None, {"OUTBOXD_RESEND__CA_FILE": str(tmp_path)})
+
+
+def test_a_certificate_file_with_a_certificate_is_taken():
+    assert load(None, {"OUTBOXD_RESEND__CA_FILE": str(SELF_SIGNED)}).resend.ca_file == str(SELF_SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("run", 78),
+        ("--config outboxd.toml run", 78),
+        ("--config=outboxd.toml run --threads 3", 78),
+        ("--config run run", 78),
+        ("--config missing.toml run", 78),
+        ("--config run queues list", 1),
+        ("queues list", 1),
+    ],
+)
+def test_a_wrong_configuration_ends_run_with_78_and_other_commands_with_1(tmp_path, arguments, code):
+    for name in ("outboxd.toml", "run"):
+        (tmp_path / name).write_text('[database]\nurl = "postgresql://ada:pa55word@[/shop"\n')
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
+    clean.pop("DATABASE_URL", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "outboxd", *arguments.split()],
+        cwd=tmp_path,
+        env=clean | {"OUTBOXD_CONFIG": "outboxd.toml", "RESEND_API_KEY": "re_0123456789"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "outboxd: the configuration is wrong:\n" in done.stderr
+    assert "pa55word" not in done.stderr

@@ -188,6 +188,22 @@ def test_a_reload_takes_the_key_and_names_what_waits_for_a_restart():
     assert live.reload().waiting == ["database.url", "sender.threads"]
 
 
+def test_a_reload_says_that_a_rotated_database_url_waits_for_a_restart(manager, caplog, tmp_path):
+    environ = {}
+    for variable, password in (("CREDENTIALS_DIRECTORY", "pa55word"), ("RUNTIME_DIRECTORY", "pa55word_2")):
+        environ[variable] = str(tmp_path / variable)
+        (tmp_path / variable).mkdir()
+        (tmp_path / variable / "database_url").write_text(f"postgresql://ada:{password}@db.example/shop\n")
+    first = load(None, {"CREDENTIALS_DIRECTORY": environ["CREDENTIALS_DIRECTORY"]})
+    attendant = attendant_for(Live(first, lambda: load(None, environ)), manager)
+    with caplog.at_level(logging.INFO):
+        reload(attendant)
+    attendant.notifier.close()
+    assert [vars(record).get("settings") for record in caplog.records] == [None, "database.url"]
+    assert "pa55word" not in str([vars(record) for record in caplog.records])
+    assert attendant.live.config.database.url == first.database.url
+
+
 def test_a_wrong_file_keeps_the_old_configuration_and_logs_every_mistake(manager, caplog):
     def wrong() -> Config:
         raise ConfigError(["sender.threads: must be a whole number", "resend.timout: unknown key"])

@@ -12,6 +12,7 @@ import pytest
 from conftest_path import count, drained, lift_limits, only_once, singly
 from factories import insert_many
 from machine import Machine
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from servers import fresh_database
 from stalling import StallingProxy
 from waiting import until
@@ -125,6 +126,25 @@ def test_reload_takes_a_rotated_key_in_the_same_process(service):
     assert service.sink.provider.verdicts["refused"] == 0
 
 
+def test_reload_names_a_rotated_database_url_and_never_shows_it(service):
+    url_file = "/etc/outboxd/database_url"
+    service.machine.write(
+        "/etc/systemd/system/outboxd.service.d/test.conf",
+        f"[Service]\nLoadCredential=database_url:{url_file}\n",
+    )
+    service.machine.write(url_file, service.url + "\n", mode=0o600)
+    service.machine.run("systemctl", "daemon-reload")
+    service.start()
+    other = conninfo_to_dict(service.url) | {"password": "pa55word"}
+    service.machine.write(url_file, make_conninfo(**other) + "\n", mode=0o600)
+    service.machine.run("systemctl", "reload", service.unit)
+    until(lambda: "settings=database.url" in service.machine.journal(), what="the warning")
+    assert "pa55word" not in service.machine.journal()
+    service.sends(5)
+    service.machine.run("rm", url_file)
+    service.machine.run("systemctl", "reload", service.unit)
+
+
 def test_a_hung_daemon_is_killed_by_the_watchdog_and_started_again(service):
     service.machine.write(
         "/etc/systemd/system/outboxd.service.d/test.conf", "[Service]\nWatchdogSec=2\nTimeoutAbortSec=3\n"
@@ -203,12 +223,17 @@ def test_the_journal_finds_an_entry_by_its_field(service):
     assert entry["OUTBOXD_VERSION"]
 
 
-def test_a_wrong_configuration_fails_once_and_is_not_tried_again(service):
-    service.machine.write("/etc/outboxd/outboxd.toml", "[sender]\nthreds = 3\n")
+@pytest.mark.parametrize("name", ["outboxd", "outboxd@shop"])
+def test_a_wrong_configuration_fails_once_and_is_not_tried_again(service, name):
+    file = "shop" if "@" in name else "outboxd"
+    service.unit = f"{name}.service"
+    service.machine.write(f"/etc/outboxd/{file}.toml", "[sender]\nthreds = 3\n")
+    service.machine.write(f"/etc/outboxd/{'shop.' if '@' in name else ''}resend_api_key", OLD, mode=0o600)
     service.machine.run("systemctl", "start", service.unit, check=False)
     assert service.machine.show(service.unit, "ActiveState") == "failed"
     assert service.machine.show(service.unit, "ExecMainStatus") == "78"
-    assert "did you mean 'sender.threads'" in service.machine.journal()
+    said = service.machine.run("journalctl", "-u", service.unit, "-n", "20")
+    assert "did you mean 'sender.threads'" in said
     service.machine.run("systemctl", "reset-failed", service.unit)
 
 

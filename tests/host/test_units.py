@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -51,6 +52,36 @@ def test_the_template_differs_from_the_unit_only_by_its_instance():
         line for line in settings(many) if not own.match(line)
     ]
     assert "--config /etc/outboxd/%i.toml run" in many
+
+
+@pytest.mark.parametrize("instance", ["", "shop"], ids=["unit", "template"])
+@pytest.mark.parametrize(
+    ("credential", "file", "handed"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+    ids=["rotated", "gone", "not a credential of the service"],
+)
+def test_a_reload_hands_over_the_newest_database_url(tmp_path, instance, credential, file, handed):
+    """The unit's own lines, by a real shell, on folders of the test's; what is in none of them is not handed over."""
+    text = (ROOT / "systemd" / f"outboxd{'@' if instance else ''}.service").read_text()
+    etc, credentials, runtime = (tmp_path / name for name in ("etc", "credentials", "runtime"))
+    for folder in (etc, credentials, runtime / ("outboxd-shop" if instance else "outboxd")):
+        folder.mkdir(parents=True)
+    prefix = "shop." if instance else ""
+    (etc / f"{prefix}resend_api_key").write_text("re_new")
+    if credential:
+        (credentials / "database_url").write_text("postgresql:///old")
+    if file:
+        (etc / f"{prefix}database_url").write_text("postgresql:///new")
+    text = re.sub(r"-o outboxd(-%i)?", f"-o {os.geteuid()}", text).replace("/etc/outboxd", str(etc))
+    text = text.replace("%d", str(credentials)).replace("%t", str(runtime)).replace("%i", instance)
+    for line in re.findall(r"^ExecReload=\+(.+)$", text, re.MULTILINE):
+        subprocess.run(shlex.split(line), check=True)
+    found = {path.name: path for path in runtime.rglob("*") if path.is_file()}
+    assert found["resend_api_key"].read_text() == "re_new"
+    assert ("database_url" in found) == handed
+    if handed:
+        assert found["database_url"].read_text() == "postgresql:///new"
+        assert found["database_url"].stat().st_mode & 0o777 == 0o400
 
 
 def test_the_compose_file_is_accepted():
