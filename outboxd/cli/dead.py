@@ -7,7 +7,8 @@ import click
 from outboxd.cli.printing import as_json, fields, table
 from outboxd.cli.settings import database_url
 
-COLUMNS = ("uid", "state", "queue", "type", "error_class", "error_name", "http_status", "message", "died_at")
+COLUMNS = ("uid", "state", "queue", "type", "error_class", "error_name", "error_code", "http_status", "message",
+           "died_at")  # fmt: skip
 
 
 @click.group()
@@ -19,7 +20,7 @@ def dead() -> None:
 @click.option("--queue")
 @click.option("--type", "type_")
 @click.option("--state", type=click.Choice(["dead", "unknown"]))
-@click.option("--error", help="An error class (ours) or name (the provider's).")
+@click.option("--error", help="An error class (ours), name (the provider's) or code.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "json_", is_flag=True)
 def list_(

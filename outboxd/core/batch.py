@@ -15,7 +15,7 @@ from uuid import UUID
 
 from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed, Frozen
-from outboxd.core.outcome import Failure, Outcome, Rejected, Returned, SentAll
+from outboxd.core.outcome import Failed, Failure, Outcome, Rejected, Returned, SentAll
 from outboxd.core.retry import KEY_LIFE, Policy, Step, decide, decide_probe
 
 MOST: Final = 100  # emails in one request, by Resend's contract
@@ -161,6 +161,8 @@ def decide_together(
         transient=batch.transient,
     )
     step = (decide_probe if probing else decide)(outcome, stand_in, policy, now=now, draw=draw)
+    if isinstance(outcome, Failed) and outcome.in_unknown_words and step.name != "again":
+        return [_after_rejection(outcome.failure, batch, now, asked_at)] * len(parcel.emails)
     return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
 
 

@@ -24,7 +24,8 @@ class Failure:
     `kind` is our class of error (`message`, `transient`, `throttle`, `pause`, `bug`, `ambiguous`, `crash_limit`,
     `payload_missing`, …); `name` and `status` are the provider's (its error name, the HTTP status), if it answered.
     `message` is one line, `excerpt` at most 2,000 characters of the answer's body; both are storable in Postgres
-    (no NUL, no lone surrogate). `stack` is set for exceptions of ours only.
+    (no NUL, no lone surrogate). `stack` is set for exceptions of ours only. `code` is the short name of what went
+    wrong on our side of the answer: an errno or look-up error, a reason of TLS, the class of an exception of ours.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Failure:
     status: int | None = None
     excerpt: str | None = None
     stack: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,18 @@ class Failed:
     """Definitely not accepted; another attempt may succeed. Burns an attempt.
 
     `transient` is False where the provider said no in words we do not know: such a failure keeps its email out of
-    the slow phase. `after` is the least delay that the provider asked for.
+    the slow phase, and the second of them under an error's name (`failure.name`) ends it. `after` is the least delay
+    that the provider asked for.
     """
 
     failure: Failure
     after: timedelta | None = None
     transient: bool = True
+
+    @property
+    def in_unknown_words(self) -> bool:
+        """Whether the provider said no under an error's name that we do not know."""
+        return not self.transient and self.failure.name is not None
 
 
 @dataclass(frozen=True, slots=True)

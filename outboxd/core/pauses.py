@@ -19,7 +19,9 @@ PROBE_EVERY: Final[dict[Reason, timedelta]] = {
     "message_errors": timedelta(seconds=15),
     "refused": timedelta(minutes=1),
 }
-JITTER: Final = timedelta(seconds=30)  # after midnight, so that a fleet does not wake at once
+AFTER_MIDNIGHT: Final = timedelta(seconds=5)  # for clocks that differ,
+JITTER: Final = timedelta(seconds=25)  # and so that a fleet does not wake at once
+MIDNIGHT_LASTS: Final = timedelta(minutes=5)  # in which a refusal may still be about the day before
 ENOUGH: Final = 5  # equal message errors of different emails in a row
 ACQUITTED: Final = 20  # signatures that are remembered as the emails' own fault
 
@@ -35,8 +37,10 @@ class Plan:
 def plan(reason: Reason, *, now: datetime, draw: Callable[[], float]) -> Plan:
     """The plan for a pause that begins at `now`, the database's clock."""
     if reason == "daily_quota":
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        return Plan(midnight - now + JITTER * draw(), None)
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if now < midnight + MIDNIGHT_LASTS:
+            return Plan(MIDNIGHT_LASTS, None)
+        return Plan(midnight + timedelta(days=1) - now + AFTER_MIDNIGHT + JITTER * draw(), None)
     return Plan(None, PROBE_EVERY[reason])
 
 

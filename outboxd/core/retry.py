@@ -1,8 +1,9 @@
 """What follows from an outcome: ask again, and when, or end. Pure.
 
 Two phases. The fast one counts attempts, with exponential backoff, full jitter and a cap of 32 × base, or a fixed
-pause. Where every failure was transient, the slow one goes on at the cap's pace until the queue's `give_up_after`
-since the first failure, so that an outage kills no email. An application's own `max_attempts` is a plain count.
+pause. Where every failure was transient, the slow one goes on at the cap's pace, after a fixed pause too, until the
+queue's `give_up_after` since the first failure, so that an outage kills no email. An application's own
+`max_attempts` is a plain count. A refusal under an error's name that we do not know is tried once more, not oftener.
 
 An email that may have been accepted is asked again only within `KEY_LIFE` of its first ask and never ends as dead.
 """
@@ -40,6 +41,7 @@ KEY_LIFE: Final = timedelta(
 )  # Resend remembers a key for 24 h; one hour is left for differing clocks
 CAP: Final = 32  # times the base
 AT_ONCE: Final = timedelta(0)
+MOST_ATTEMPTS: Final = 32_766  # counted; a smallint, less the one that a reclaim adds to an acceptance
 SUSPECT: Final = timedelta(
     seconds=60
 )  # for an email whose own error looks like its account's: others probe first
@@ -87,6 +89,10 @@ class Step:
     rejected: bool = False
     park: tuple[str, str] | None = None
     free_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Counting ends before the column does: an email that no settle could store would be asked for ever."""
+        object.__setattr__(self, "attempts", min(self.attempts, MOST_ATTEMPTS))
 
     def failure_json(self) -> str | None:
         """The failure as JSON for the history, or None."""
@@ -146,11 +152,14 @@ def key_has_expired(email: Claimed, *, now: datetime) -> bool:
 
 
 def backoff(policy: Policy, attempts: int, *, draw: Callable[[], float]) -> timedelta:
-    """The pause before the next attempt, after `attempts` (≥ 1) failed ones."""
-    if policy.backoff == "fixed":
-        return policy.base
+    """The pause before the next attempt, after `attempts` (≥ 1) failed ones.
+
+    In the slow phase half of it is jitter, whatever the backoff: what an outage made fail together spreads out.
+    """
     if attempts >= policy.max_attempts:
         return policy.base * (CAP * (0.5 + 0.5 * draw()))
+    if policy.backoff == "fixed":
+        return policy.base
     return policy.base * (float(min(2 ** (attempts - 1), CAP)) * draw())
 
 
@@ -166,12 +175,24 @@ def _after_failure(
     ambiguous: bool = False,
 ) -> Step:
     attempts = email.attempts + 1
+    refused_again = not transient and _may_not_be_refused_again(email, failure)
     transient = transient and email.transient
     ambiguous = ambiguous or email.ambiguous
-    delay = max(backoff(policy, attempts, draw=draw), after or AT_ONCE)
-    if _exhausted(email, policy, attempts, transient=transient, next_at=now + delay, now=now):
+    counted = policy if email.max_attempts is None else replace(policy, max_attempts=email.max_attempts)
+    delay = max(backoff(counted, attempts, draw=draw), after or AT_ONCE)
+    if refused_again or _exhausted(
+        email, policy, attempts, transient=transient, next_at=now + delay, now=now
+    ):
         return _end(email, failure, ambiguous=ambiguous, burn=1)
     return Step("again", attempts, ambiguous, transient, delay, failure=failure)
+
+
+def _may_not_be_refused_again(email: Claimed, failure: Failure) -> bool:
+    """Whether a no in unknown words came before, and this one has an error's name (Resend's errors, the last row).
+
+    Without a name it is no error of the provider's: a redirect or a page of whoever is in between, which may go away.
+    """
+    return failure.name is not None and not email.transient
 
 
 def _exhausted(

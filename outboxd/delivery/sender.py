@@ -149,4 +149,5 @@ def unsendable(error: Exception) -> Rejected:
     """The outcome of an email that its serialiser cannot take."""
     kind = "message" if isinstance(error, wire.Unsendable) else "bug"
     stack = "".join(traceback.format_exception(error)[-6:])[-4000:]
-    return Rejected(Failure(kind, f"{type(error).__name__}: {error}"[:500], stack=stack))
+    name = type(error).__name__
+    return Rejected(Failure(kind, f"{name}: {error}"[:500], stack=stack, code=name))

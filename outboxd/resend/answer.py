@@ -5,8 +5,10 @@ them is a stranger's: before it is kept it loses what Postgres cannot store (NUL
 what exceeds 2,000 characters.
 """
 
+import errno
 import math
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,12 @@ MAX_RETRY_AFTER: Final = timedelta(minutes=15)
 MAX_RATE: Final = 1e6
 DEFAULT_RETRY_AFTER: Final = timedelta(seconds=1)
 
+_CODE: Final = re.compile(r"\w+: (?:\S+: )?\[(?:Errno (-?\d{1,9})|[A-Z0-9]+: ([A-Z0-9_]+))\]")
+_ERRNOS: Final = dict(errno.errorcode) | {  # errors of look-ups are below zero, where Linux has no errno
+    getattr(socket, name): name
+    for name in dir(socket)
+    if name.startswith("EAI_") and getattr(socket, name) < 0
+}
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _BREAKS: Final = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
@@ -37,6 +45,17 @@ class TransportFailure:
 
     kind: Literal["not_sent", "ambiguous"]
     message: str
+
+    @property
+    def code(self) -> str | None:
+        """What the system calls it, read from Python's own text at the beginning; None as for a time-out.
+
+        `ECONNREFUSED`, `EAI_NONAME` of a look-up, or OpenSSL's reason, such as `CERTIFICATE_VERIFY_FAILED`.
+        """
+        found = _CODE.match(self.message)
+        if found is None:
+            return None
+        return found[2] or _ERRNOS.get(int(found[1]))
 
 
 def storable(text: str) -> str:

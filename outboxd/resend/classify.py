@@ -87,8 +87,8 @@ def classify_batch(result: Answer | TransportFailure, count: int, *, now: dateti
 
 def _without_answer(failure: TransportFailure) -> Outcome:
     if failure.kind == "not_sent":
-        return Failed(Failure("transient", failure.message))
-    return Ambiguous(Failure("ambiguous", failure.message))
+        return Failed(Failure("transient", failure.message, code=failure.code))
+    return Ambiguous(Failure("ambiguous", failure.message, code=failure.code))
 
 
 def _accepted(refusal: _Refusal) -> Outcome:

@@ -190,6 +190,14 @@ class TestOneAnswerForAll:
         if not settled:
             assert NOW + step.due_in >= parcel.batch.last_ambiguous_at + SETTLED_AFTER
 
+    @given(parcels())
+    def test_a_second_no_in_unknown_words_splits_it_and_ends_no_member(self, parcel):
+        """It may be about one of them."""
+        batch = replace(parcel.batch, transient=False, ambiguous=False)
+        no = Failed(replace(WHY, kind="unexpected", name="teapot", status=418), transient=False)
+        steps = decided(no, replace(parcel, batch=batch))
+        assert {(step.name, step.rejected) for step in steps} == {("kept", True)}
+
     @given(
         parcels(),
         st.sampled_from([Throttled(WHY, timedelta()), Paused(WHY), Returned(), Parked("type", "x")]),

@@ -8,8 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from outboxd.core.pauses import (
     ACQUITTED,
+    AFTER_MIDNIGHT,
     ENOUGH,
     JITTER,
+    MIDNIGHT_LASTS,
     PROBE_EVERY,
     Streak,
     after_error,
@@ -24,7 +26,7 @@ instants = st.integers(0, 20 * 366 * 86_400).map(
 
 class TestPlan:
     @given(instants, st.floats(0, 1, exclude_max=True), st.integers(-12, 12))
-    def test_a_daily_quota_ends_within_the_jitter_after_the_next_midnight_in_utc(self, now, draw, hours):
+    def test_a_daily_quota_ends_soon_after_the_next_midnight_in_utc(self, now, draw, hours):
         from datetime import timezone
 
         local = now.astimezone(timezone(timedelta(hours=hours)))
@@ -32,8 +34,21 @@ class TestPlan:
         until = now + planned.lasts
         assert planned.probe_every is None
         assert planned.lasts > timedelta()
-        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
-        assert midnight <= until <= midnight + JITTER
+        today = datetime(now.year, now.month, now.day, tzinfo=UTC)
+        if now - today < MIDNIGHT_LASTS:  # it may be yesterday's
+            assert planned.lasts == MIDNIGHT_LASTS
+        else:
+            midnight = today + timedelta(days=1)
+            assert midnight + AFTER_MIDNIGHT <= until <= midnight + AFTER_MIDNIGHT + JITTER
+
+    def test_a_refusal_right_after_midnight_is_no_verdict_on_the_new_day(self):
+        midnight = datetime(2026, 6, 1, tzinfo=UTC)
+        assert plan("daily_quota", now=midnight + timedelta(seconds=3), draw=lambda: 0.5).lasts < timedelta(
+            hours=1
+        )
+        assert plan("daily_quota", now=midnight - timedelta(seconds=1), draw=lambda: 0.0).lasts > timedelta(
+            seconds=5
+        )
 
     @given(st.sampled_from(sorted(PROBE_EVERY)), instants)
     def test_every_other_reason_lasts_until_a_probe_or_a_person_ends_it(self, reason, now):

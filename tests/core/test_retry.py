@@ -22,10 +22,12 @@ from outboxd.core.outcome import (
     Throttled,
     Unresolvable,
 )  # fmt: skip
-from outboxd.core.retry import Policy, backoff, decide, key_has_expired
+from outboxd.core.retry import MOST_ATTEMPTS, Policy, Step, backoff, decide, key_has_expired
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WHY = Failure("transient", "refused")
+ODD = Failed(Failure("unexpected", "no", "teapot", 418), transient=False)
+PAGE = Failed(Failure("unexpected", "HTTP 404 with no error message", None, 404), transient=False)
 POLICY = Policy(5, "exponential", timedelta(seconds=5), timedelta(hours=6))
 EMAIL = Claimed(
     id=1, uid=UUID(int=1), lease_id=UUID(int=2), queue_id=1, queue="transactional", type="welcome", lane=0, priority=1,
@@ -82,6 +84,28 @@ def test_a_fixed_pause_is_fixed():
     assert backoff(replace(POLICY, backoff="fixed"), 4, draw=lambda: 0.3) == timedelta(seconds=5)
 
 
+@pytest.mark.parametrize("kind", ["exponential", "fixed"])
+def test_the_slow_phase_has_the_caps_pace_and_half_of_it_is_jitter(kind):
+    policy = replace(POLICY, backoff=kind)
+    least = [backoff(policy, attempts, draw=lambda: 0.0) for attempts in (5, 5_000)]
+    most = [backoff(policy, attempts, draw=lambda: 1.0) for attempts in (5, 5_000)]
+    assert (least, most) == ([timedelta(seconds=80)] * 2, [timedelta(seconds=160)] * 2)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("exponential", 160), ("fixed", 5)])
+def test_an_applications_own_max_attempts_has_no_slow_pace(kind, seconds):
+    found = step(Failed(WHY), attempts=7, max_attempts=9, policy=replace(POLICY, backoff=kind))
+    assert found.due_in == timedelta(seconds=seconds)
+    assert step(Failed(WHY), attempts=7, max_attempts=9, draw=0.0).due_in == timedelta(0)
+
+
+def test_a_failure_is_counted_no_further_than_can_be_stored():
+    found = step(Failed(WHY), attempts=MOST_ATTEMPTS, first_failed_at=NOW)
+    assert (found.name, found.attempts) == ("again", MOST_ATTEMPTS)
+    assert step(Sent("re_1"), attempts=MOST_ATTEMPTS).attempts < 2**15
+    assert Step("kept", 2**15, ambiguous=False).attempts < 2**15
+
+
 def test_after_the_fast_phase_a_transient_failure_goes_on_at_the_caps_pace():
     found = step(Failed(WHY), attempts=4, first_failed_at=NOW - timedelta(hours=5), draw=0.0)
     assert (found.name, found.due_in) == ("again", timedelta(seconds=80))
@@ -94,6 +118,27 @@ def test_the_slow_phase_ends_at_give_up_after():
 def test_a_refusal_in_unknown_words_has_no_slow_phase():
     assert step(Failed(WHY, transient=False), attempts=4).name == "dead"
     assert step(Failed(WHY), attempts=4, transient=False).name == "dead"
+
+
+def test_a_refusal_under_an_unknown_name_is_tried_once_more_and_no_oftener():
+    assert (step(ODD).name, step(ODD).transient) == ("again", False)
+    assert step(ODD, attempts=1, transient=False).name == "dead"
+    assert step(ODD, attempts=1, transient=False, ambiguous=True).name == "unknown"
+
+
+def test_failures_that_heal_leave_a_refusal_under_an_unknown_name_its_second_ask():
+    assert step(ODD, attempts=3).name == "again"
+    assert step(Failed(WHY), attempts=1, transient=False).name == "again"
+
+
+def test_a_refusal_under_an_unknown_name_is_not_tried_beyond_the_count_of_attempts():
+    assert step(ODD, max_attempts=1).name == "dead"
+    assert step(ODD, policy=replace(POLICY, max_attempts=1)).name == "dead"
+
+
+def test_a_refusal_without_an_errors_name_keeps_the_count_of_its_policy():
+    assert step(PAGE, attempts=3, transient=False).name == "again"
+    assert step(PAGE, attempts=4, transient=False).name == "dead"
 
 
 def test_an_applications_own_max_attempts_is_a_plain_count():

@@ -4,6 +4,7 @@ Grouping, gates, reading, decision and splitting are the real ones; what settle 
 here in a few lines.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -45,6 +46,7 @@ class Batches(RuleBasedStateMachine):
         self.together.accepted, self.together.refused = self.single.accepted, self.single.refused
         self.bad = bad
         self.ended: dict[int, Step] = {}
+        self.unknown_noes: Counter[int] = Counter()
         self.waiting: list[Waiting] = []
         self.fixed: dict[str, tuple[int, ...]] = {}
         self.count = count
@@ -87,6 +89,11 @@ class Batches(RuleBasedStateMachine):
                 self.one_is_asked(kind, place, span)
                 self.each_is_in_one_place()
 
+    @precondition(lambda self: self.unknown_noes and self.waiting)
+    @rule(place=st.integers(0, 9), span=SOONER)
+    def one_is_refused_in_unknown_words_again(self, place: int, span: timedelta) -> None:
+        self.one_is_asked("unknown 4xx", place, span)
+
     def one_is_asked(self, kind: str, place: int, span: timedelta) -> None:
         """Some time after it fell due."""
         one = self.waiting.pop(place % len(self.waiting))
@@ -108,6 +115,8 @@ class Batches(RuleBasedStateMachine):
         self.settled(one, outcome, asked=stopped is None)
 
     def ask(self, kind: str, parcel: Parcel) -> Outcome | SentAll:
+        if kind == "unknown 4xx":
+            self.unknown_noes.update(email.id for email in parcel.emails)
         if parcel.batch is None:
             first = parcel.first
             return self.single.ask(kind, key(first.uid, 1), body_of(first), now=self.now, bad=self.bad)
@@ -253,7 +262,8 @@ class Batches(RuleBasedStateMachine):
         self.what_they_ended_as_is_true()
         for id_, step in self.ended.items():
             at_fault = id_ in self.bad or id_ in self.single.refused or step.attempts >= POLICY.max_attempts
-            assert step.name != "dead" or at_fault, (id_, step)
+            assert step.name != "dead" or at_fault or self.unknown_noes[id_] == 2, (id_, step)
+            assert self.unknown_noes[id_] <= 2, "asked again after a second no in unknown words"
 
 
 def first_asked(known: Claimed | Batch, now: datetime) -> datetime:

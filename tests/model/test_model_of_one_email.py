@@ -42,6 +42,7 @@ class OneEmail(RuleBasedStateMachine):
         self.provider = IdealProvider()
         self.bad = frozenset({1}) if bad else frozenset()
         self.step: Step | None = None
+        self.unknown_noes = 0
         self.email = Claimed(
             id=1, uid=UUID(int=1), lease_id=UUID(int=2), queue_id=1, queue="transactional", type="welcome", lane=0,
             priority=1, scheduled_at=START, claimed_at=START, payload="{}",
@@ -76,10 +77,28 @@ class OneEmail(RuleBasedStateMachine):
         assert step.attempts - before.attempts in {0, 1}
         assert step.ambiguous >= before.ambiguous, "an open answer is forgotten"
         assert timedelta(0) <= step.due_in <= max(CAP * self.policy.base, MOST_DELAY)
+        if self.email.max_attempts is None and self.policy.max_attempts <= step.attempts != before.attempts:
+            assert self.ended() or step.due_in >= CAP * self.policy.base / 2, "too fast for the slow phase"
+        if asked and kind == "unknown 4xx":
+            self.unknown_noes += 1
+        assert self.unknown_noes < 2 or self.ended(), "asked again after a second no in unknown words"
+        assert self.unknown_noes < 2 or self.step.name in {"dead", "unknown"}
         if probing and asked and kind in ILL:
             assert (step.name, step.attempts) == ("again", before.attempts), (
                 "a failed probe cost its email something"
             )
+
+    @precondition(lambda self: not self.ended())
+    @rule(asks=st.integers(2, 7), span=SOONER)
+    def is_asked_through_an_outage(self, asks: int, span: timedelta) -> None:
+        for _ in range(asks):
+            if not self.ended():
+                self.is_asked("refused connection", 0.5, probing=False, span=span)
+
+    @precondition(lambda self: not self.ended())
+    @rule(span=SOONER)
+    def is_refused_in_unknown_words(self, span: timedelta) -> None:
+        self.is_asked("unknown 4xx", 0.5, probing=False, span=span)
 
     @precondition(waits)
     @rule(kind=st.sampled_from(["in order", "lost on the way", "late"]))

@@ -83,7 +83,7 @@ def test_message_errors_never_open_it(conn, sink, daemon):
 def test_an_email_that_waits_out_an_outage_longer_than_its_patience_goes_when_it_is_over(conn, sink, daemon):
     conn.execute(QUICK)
     conn.execute(
-        "update outboxd.queue set batch = false, max_attempts = 1, backoff = 'fixed', backoff_base = '200 ms',"
+        "update outboxd.queue set batch = false, max_attempts = 1, backoff = 'fixed', backoff_base = '10 ms',"
         " give_up_after = '2 s'"
     )
     running = sink()

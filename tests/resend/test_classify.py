@@ -1,9 +1,12 @@
 """The table of answers, row by row, and what is in no row."""
 
 import json
+import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from certificates import SELF_SIGNED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,6 +179,42 @@ def test_a_request_that_was_not_sent_has_failed():
 
 def test_a_request_without_a_known_end_is_ambiguous():
     assert summary(TransportFailure("ambiguous", "reset")) == ("Ambiguous", "ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("ConnectError: [Errno 111] Connection refused", "ECONNREFUSED"),
+        ("ReadError: [Errno 104] Connection reset by peer", "ECONNRESET"),
+        ("ConnectError: api.resend.com: [Errno -2] Name or service not known", "EAI_NONAME"),
+        ("ReadError: [SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] bad mac (_ssl.c:2580)", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"),
+        ("ConnectError: [Errno 99999] a stranger", None),
+        ("ConnectTimeout: timed out", None),
+        ("RemoteProtocolError: illegal status line: bytearray(b'[Errno 111] x')", None),
+        ("the answer to obx1.b.1 is that to the request before", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["not_sent", "ambiguous"])
+def test_a_failure_of_the_network_tells_its_code_where_it_has_one(kind, message, code):
+    assert classify(TransportFailure(kind, message), now=NOW).failure.code == code
+
+
+def test_a_refused_connection_tells_its_errno(client_for):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    assert classify(client_for(url).send(b"{}", "key"), now=NOW).failure.code == "ECONNREFUSED"
+
+
+def test_a_certificate_that_is_not_trusted_tells_the_reason_of_tls(peer, client_for):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SELF_SIGNED)
+    server = peer(lambda _peer, connection: connection.read_request(), tls=context)
+    failure = classify(client_for(server.url).send(b"{}", "key"), now=NOW).failure
+    assert failure.code == "CERTIFICATE_VERIFY_FAILED"
+
+
+def test_an_answer_has_no_code():
+    assert classify(refusal(422, "validation_error"), now=NOW).failure.code is None
 
 
 def test_an_unknown_refusal_keeps_out_of_the_slow_phase():
