@@ -111,29 +111,36 @@ def enqueue(
         "after": None if after is None else _json("after", after), "campaign": campaign, "tenant": tenant,
         "trace": _json("trace", trace or _current_trace()),
     }  # fmt: skip
-    values["payload"] = _json("payload", email.payload() if isinstance(email, Email) else dict(email))
+    values["payload"] = _json("payload", _body(email))
     named = ", ".join(f"{name} => {_cast(name)}" for name in ("payload", *PARAMETERS))
     row = _execute(conn, f"select id, uid, duplicate from outboxd.enqueue({named})", values)  # noqa: S608 - constants
     return Enqueued(int(row[0]), UUID(str(row[1])), bool(row[2]))
 
 
 def enqueue_many(conn: Any, items: Iterable[Mapping[str, object]]) -> list[int]:
-    """Insert many in `conn`'s transaction; each item has `payload` (or `email`) and enqueue's other parameters.
+    """Insert many in `conn`'s transaction; each item has `email` (or `payload`, a mapping) and enqueue's other parameters.
 
     Returns the ids in the order given.
     """
-    listed = [_item(dict(item)) for item in items]
+    trace = _current_trace()
+    listed = [_item(dict(item), trace) for item in items]
     row = _execute(conn, "select outboxd.enqueue_many(%(items)s::jsonb)", {"items": _json("items", listed)})
     return [int(id_) for id_ in row[0]]
 
 
-def _item(item: dict[str, Any]) -> dict[str, Any]:
+def _item(item: dict[str, Any], trace: Mapping[str, str] | None) -> dict[str, Any]:
     email = item.pop("email", None)
-    if isinstance(email, Email):
-        item["payload"] = email.payload()
+    if email is not None:
+        item["payload"] = _body(email)
+    if trace and not item.get("trace"):
+        item["trace"] = trace
     return {
         name: _instant(name, value) if isinstance(value, datetime) else value for name, value in item.items()
     }
+
+
+def _body(email: Email | Mapping[str, object]) -> dict[str, object]:
+    return email.payload() if isinstance(email, Email) else dict(email)
 
 
 def _execute(conn: Any, statement: str, values: Mapping[str, object]) -> Sequence[Any]:

@@ -8,6 +8,11 @@ import click
 @click.command()
 @click.option("--emails", default=1000, show_default=True, type=click.IntRange(10, 1_000_000))
 @click.option(
+    "--database",
+    metavar="URL",
+    help="Use this server instead of a local one: in a database of the demo's own, which is dropped at the end.",
+)
+@click.option(
     "--port",
     default=8025,
     show_default=True,
@@ -15,7 +20,7 @@ import click
     help="Of the inbox; 0 takes a free one.",
 )
 @click.option("--exit", "ends", is_flag=True, help="End with the summary instead of keeping the inbox open.")
-def demo(emails: int, port: int, *, ends: bool) -> None:
+def demo(emails: int, database: str | None, port: int, *, ends: bool) -> None:
     """A sample shop commits and rolls back; watch its emails reach a local inbox. Needs nothing but this package."""
     from outboxd.demo.figures import Figures  # noqa: PLC0415 - psycopg, starlette
     from outboxd.demo.run import demo as run_demo  # noqa: PLC0415
@@ -35,5 +40,7 @@ def demo(emails: int, port: int, *, ends: bool) -> None:
             last = figures.seconds
             click.echo(line)
 
-    right = run_demo(emails, port=port, stay=person and not ends, say=click.echo, show=show)
+    right = run_demo(
+        emails, database=database, port=port, stay=person and not ends, say=click.echo, show=show
+    )
     sys.exit(0 if right else 1)

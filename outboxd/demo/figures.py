@@ -14,7 +14,9 @@ select
   (select count(*) from outboxd.delivery where state = 'sent') as accepted,
   (select count(*) from outboxd.dead_letter where certainty = 'not_accepted') as dead,
   (select count(*) from outboxd.dead_letter where certainty = 'maybe_accepted') as unknown,
-  (select count(distinct id) from outboxd.attempt) as retried,
+  (select count(*)
+   from (select id, count(*) as failures from outboxd.attempt where outcome <> 'sent' group by id) as failed
+   where failures > 1 or id in (select id from outboxd.delivery where state = 'sent')) as retried,
   (select count(*) from outboxd.ready) as waiting
 """
 

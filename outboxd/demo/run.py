@@ -1,16 +1,18 @@
 """Run the demo: start the parts, let the shop trade, show what happens, and say whether the promise held."""
 
+import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 
 from outboxd.db.migrate import migrate
+from outboxd.demo.database import own_database
 from outboxd.demo.figures import Figures, latencies, look
 from outboxd.demo.process import daemon_process
-from outboxd.demo.shop import Ledger, open_shop, trade
+from outboxd.demo.shop import Ledger, open_shop, trading
 from outboxd.errors import OutboxdError
 from outboxd.localpg import LocalPostgres
 from outboxd.sink.options import SinkOptions
@@ -22,25 +24,40 @@ PATIENCE = 180.0  # seconds until an email that has not ended is a failure
 
 
 def demo(
-    emails: int, *, port: int, stay: bool, say: Callable[[str], None], show: Callable[[Figures], None]
+    emails: int,
+    *,
+    database: str | None,
+    port: int,
+    stay: bool,
+    say: Callable[[str], None],
+    show: Callable[[Figures], None],
 ) -> bool:
-    """Everything, once; True where the promise held. `stay` keeps the inbox open until Ctrl-C."""
-    say("starting a local Postgres …")
-    with LocalPostgres() as server:
-        migrate(server.url)
-        lift_limits(server.url)
+    """Everything, once; True where the promise held. `stay` keeps the inbox open until Ctrl-C.
+
+    `database` is the URL of a server to use instead of a local one.
+    """
+    with own_database(database, say) if database is not None else _local(say) as url:
+        migrate(url)
+        lift_limits(url)
         say("limits per recipient and mailbox provider are lifted: the shop's customers are few")
-        open_shop(server.url)
+        open_shop(url)
         with running_sink(SinkOptions(port=port, rate_limit=RATE)) as sink:
             say(f"inbox: {sink.url}")
             with daemon_process(
-                server.url, sink.url, api_key="re_demo_only_local", level="error", quiet=True
+                url, sink.url, api_key="re_demo_only_local", level="error", quiet=True
             ) as process:
-                right = _watch(server.url, sink.provider, process, emails, say, show)
+                right = _watch(url, sink.provider, process, emails, say, show)
                 if stay:
                     say(f"the inbox stays open at {sink.url} until Ctrl-C")
                     _until_interrupted()
     return right
+
+
+@contextlib.contextmanager
+def _local(say: Callable[[str], None]) -> Iterator[str]:
+    say("starting a local Postgres …")
+    with LocalPostgres() as server:
+        yield server.url
 
 
 def lift_limits(url: str) -> None:
@@ -58,8 +75,7 @@ def _watch(
     show: Callable[[Figures], None],
 ) -> bool:
     ledger, started, pause = Ledger(), time.monotonic(), threading.Event()
-    clerks = trade(url, emails, ledger)
-    with psycopg.connect(url, autocommit=True) as conn:
+    with psycopg.connect(url, autocommit=True) as conn, trading(url, emails, ledger) as clerks:
         while True:
             figures = look(conn, ledger, provider, seconds=time.monotonic() - started)
             show(figures)

@@ -5,7 +5,8 @@ An application like any other: psycopg, its own table, `outboxd.enqueue` in its 
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,7 @@ from outboxd.demo.mails import Order, order
 
 TABLE: Final = "create table orders (number text primary key, customer text not null, item text not null)"
 ROLLED_BACK: Final = 9  # every ninth transaction
+LAST_SALE: Final = 5.0  # seconds
 POISONED: Final = 3  # emails that the provider refuses for ever
 FAULTS: Final = ("fault+500.1", "fault+503.2", "fault+accept-reset.1", "fault+html-502.1")
 
@@ -29,6 +31,7 @@ class Ledger:
     poisoned: int = 0
     uids: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
 
 
 def open_shop(url: str) -> None:
@@ -37,10 +40,11 @@ def open_shop(url: str) -> None:
         conn.execute(TABLE)
 
 
-def trade(
+@contextmanager
+def trading(
     url: str, emails: int, ledger: Ledger, *, clerks: int = 2, pace: float = 0.004
-) -> list[threading.Thread]:
-    """Sell until `emails` orders are committed, with several connections; the threads that do it."""
+) -> Iterator[list[threading.Thread]]:
+    """Sell until `emails` orders are committed or the shop closes, with several connections; the threads that do it."""
     plan = list(_plan(emails))
     shares: list[Sequence[tuple[Order, bool, bool]]] = [plan[clerk::clerks] for clerk in range(clerks)]
     threads = [
@@ -48,7 +52,12 @@ def trade(
     ]
     for thread in threads:
         thread.start()
-    return threads
+    try:
+        yield threads
+    finally:
+        ledger.closing.set()  # nobody sells while the database is taken away
+        for thread in threads:
+            thread.join(LAST_SALE)
 
 
 def _plan(emails: int) -> "list[tuple[Order, bool, bool]]":
@@ -77,7 +86,6 @@ def _fault(committed: int, emails: int) -> str | None:
 
 
 def _sell(url: str, share: Sequence[tuple[Order, bool, bool]], ledger: Ledger, pace: float) -> None:
-    rest = threading.Event()
     with psycopg.connect(url) as conn:
         for sold, commits, poisoned in share:
             conn.execute("insert into orders values (%s, %s, %s)", (sold.number, sold.customer, sold.item))
@@ -92,4 +100,5 @@ def _sell(url: str, share: Sequence[tuple[Order, bool, bool]], ledger: Ledger, p
                 ledger.poisoned += poisoned
                 if commits:
                     ledger.uids.add(str(made.uid))
-            rest.wait(pace)
+            if ledger.closing.wait(pace):
+                return

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 import sqlalchemy
 from factories import payload
+from opentelemetry import context, propagate
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
@@ -63,6 +64,45 @@ def test_many_return_their_ids_in_order(database):
         first, second, third = enqueue_many(conn, items)
     assert first == third != second
     assert emails(database) == 2
+
+
+def test_one_of_many_may_be_a_mapping(conn):
+    enqueue_many(conn, [{"type": "welcome", "email": payload(subject="Mapped")}])
+    assert conn.execute("select payload ->> 'subject' from outboxd.email").fetchall() == [("Mapped",)]
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def _traced():
+    """The caller is in a span."""
+    token = context.attach(propagate.extract({"traceparent": TRACEPARENT}))
+    yield
+    context.detach(token)
+
+
+def traces(conn) -> list:
+    return [row[0] for row in conn.execute("select trace from outboxd.email order by id").fetchall()]
+
+
+@pytest.mark.usefixtures("_traced")
+def test_an_email_carries_the_callers_trace(conn):
+    enqueue(conn, EMAIL, type="welcome")
+    assert traces(conn) == [{"traceparent": TRACEPARENT}]
+
+
+@pytest.mark.usefixtures("_traced")
+def test_each_of_many_carries_the_callers_trace_but_for_those_with_their_own(conn):
+    own = {"traceparent": TRACEPARENT.replace("b7ad", "c8be")}
+    given = [{}, {"trace": None}, {"trace": own}]
+    enqueue_many(conn, [{"type": "welcome", "email": EMAIL, **item} for item in given])
+    assert traces(conn) == [{"traceparent": TRACEPARENT}, {"traceparent": TRACEPARENT}, own]
+
+
+def test_without_a_span_many_carry_no_trace(conn):
+    enqueue_many(conn, [{"type": "welcome", "email": EMAIL}])
+    assert traces(conn) == [None]
 
 
 def test_an_attachment_is_stored_as_base64(conn):
