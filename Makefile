@@ -4,7 +4,7 @@ JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 export PYTHONDONTWRITEBYTECODE := # where it is set, every daemon of a test would compile the program anew
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-others test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ test: ## Set everything up and run the whole suite on real Postgres
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 --durations=15
 	@scripts/test-oldest $(BIN) $(JOBS)
+
+test-others: ## Run the quick layers, and a demo, on every other Python from 3.11 to 3.14 that is here
+	@scripts/bootstrap dev
+	@scripts/test-others $(BIN) $(JOBS)
 
 test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …); names what is missing
 	@scripts/bootstrap dev
@@ -81,4 +85,4 @@ docs: ## Write docs/configuration.md again
 	$(BIN)/python scripts/configuration_docs.py > docs/configuration.md
 
 clean: ## Remove what was built
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/bench/out
+	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/bench/out
