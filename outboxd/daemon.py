@@ -49,7 +49,8 @@ from outboxd.reload import Live
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.systemd import Notifier
 from outboxd.upkeep import Keeper
-from outboxd.web.health import Report, start_health
+from outboxd.vitals import Vitals
+from outboxd.web.health import start_health
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ TAG: Final = "outboxd_uid"
 MARGIN: Final = timedelta(seconds=5)  # between an ask's deadline and the end of its lease
 FLUSH: Final = timedelta(seconds=10)  # for the last settle, after the last answer
 WATCH: Final = timedelta(seconds=0.9)  # between two looks for expired leases and changed policy
-STUCK: Final = 30.0  # seconds without a round of the claimer
 UNHEARD: Final = (
     2.5  # seconds without an answer to the listener, whose questions cost nothing: within 10 s it hears again
 )
@@ -89,6 +89,19 @@ class Daemon:
     clients: list[Client] = field(default_factory=list)
     on_reload: list[Callable[[], object]] = field(default_factory=list)
     time_scale: float = 1.0
+    vitals: Vitals = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What they say of themselves."""
+        self.vitals = Vitals(
+            self.config,
+            self.claimer,
+            self.settler.session,
+            self.sending.hand,
+            self.clients,
+            self.crashed,
+            self.stop,
+        )
 
 
 def run(live: Live, *, time_scale: float = 1.0) -> int:
@@ -101,7 +114,7 @@ def run(live: Live, *, time_scale: float = 1.0) -> int:
     attendant = _attendant(daemon)
     with obeying_signals(attendant):
         start(daemon)
-        health = start_health(live.config.health.listen, lambda: _live(daemon), lambda: _ready(daemon))
+        health = start_health(live.config.health.listen, daemon.vitals.live, daemon.vitals.ready)
         log.info("outboxd runs", extra={"version": version("outboxd"), "worker": str(daemon.worker)})
         try:
             attend(attendant)
@@ -246,8 +259,8 @@ def _attendant(daemon: Daemon) -> Attendant:
         Notifier(environment(), pid=os.getpid()),
         daemon.live,
         daemon.claimer.session.connected.is_set,
-        lambda: _stuck_for(daemon) == 0,
-        lambda: _status(daemon),
+        daemon.vitals.alive,
+        daemon.vitals.status,
         daemon.on_reload,
     )
 
@@ -257,21 +270,9 @@ def _apply(daemon: Daemon) -> None:
     daemon.reclaimer.crash_limit = daemon.live.config.sender.crash_limit
     logging.getLogger().setLevel(daemon.live.config.log.level.upper())
     daemon.settler.pauses.mended_at = time.monotonic()
+    daemon.claimer.fence.key_changed()
     daemon.claimer.probe_soon.set()
     daemon.bell.ring()
-
-
-def _status(daemon: Daemon) -> str:
-    """The line in `systemctl status`."""
-    if not daemon.claimer.session.connected.is_set():
-        return "waits for Postgres"
-    return f"sends: {daemon.sending.hand.asking()} being asked, threads {daemon.config.sender.threads}"
-
-
-def _stuck_for(daemon: Daemon) -> float:
-    """Seconds since the claimer's last round, where that is too long; a missing database is not a hang."""
-    idle = time.monotonic() - daemon.claimer.progress_at
-    return idle if daemon.claimer.session.connected.is_set() and idle > STUCK else 0.0
 
 
 def _watch(daemon: Daemon) -> None:
@@ -320,31 +321,3 @@ def _join(
         while thread.is_alive() and time.monotonic() < deadline and not (hurry and hurry.is_set()):
             alive()
             thread.join(0.05)
-
-
-def _live(daemon: Daemon) -> Report:
-    problems = [f"{name} died" for name in daemon.crashed]
-    if idle := _stuck_for(daemon):
-        problems.append(f"no claim round for {idle:.0f} s")
-    longest = max((client.asking_for() for client in daemon.clients), default=0.0)
-    if longest > (daemon.config.resend.deadline + MARGIN).total_seconds():
-        problems.append(f"a request has lasted {longest:.0f} s, beyond its deadline")
-    return Report(
-        not problems,
-        problems,
-        {"in_hand": daemon.sending.hand.waiting(), "asking": daemon.sending.hand.asking()},
-    )
-
-
-def _ready(daemon: Daemon) -> Report:
-    sessions = {"claimer": daemon.claimer.session, "settler": daemon.settler.session}
-    problems = [] if daemon.claimer.session.connected.is_set() else ["no connection to Postgres"]
-    if daemon.stop.is_set():
-        problems.append("stopping")
-    if daemon.claimer.fence.problem:
-        problems.append(daemon.claimer.fence.problem)
-    detail: dict[str, object] = {name: session.connected.is_set() for name, session in sessions.items()}
-    ill = ("breaker", daemon.config.resend.account) in daemon.claimer.paused
-    detail["breaker"] = "open" if ill else "closed"
-    detail["pauses"] = [f"{kind} {key}" for kind, key in sorted(daemon.claimer.paused)]
-    return Report(not problems, problems, detail)

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 7e0c874ae954ee0f';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 4b56bdb59fc2b88b';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1831,7 +1831,7 @@ begin
       hint = format('Pause the provider: %s.', outboxd.provider_of(wanted));
   end if;
   insert into outboxd.pause as known (kind, key, reason, until, by)
-  values (pause.kind, wanted, pause.reason, pause.until, session_user)
+  values (pause.kind, wanted, pause.reason, nullif(pause.until, 'infinity'), session_user)
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
@@ -3817,30 +3817,50 @@ WITH (fillfactor='50');
 
 CREATE VIEW outboxd.queue_status AS
  SELECT queue.name AS queue,
-    (stopped.reason IS NOT NULL) AS paused,
+    stopped.whole AS paused,
     COALESCE(waiting.scheduled, (0)::bigint) AS scheduled,
         CASE
-            WHEN (stopped.reason IS NULL) THEN COALESCE(waiting.ready, (0)::bigint)
-            ELSE (0)::bigint
+            WHEN stopped.whole THEN (0)::bigint
+            ELSE COALESCE(waiting.ready, (0)::bigint)
         END AS ready,
     COALESCE(hand.sending, (0)::bigint) AS sending,
     (COALESCE(waiting.retrying, (0)::bigint) + COALESCE(together.retrying, (0)::bigint)) AS retrying,
     ((COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) + COALESCE(together.retrying, (0)::bigint)) AS delayed,
     (COALESCE(waiting.blocked, (0)::bigint) +
         CASE
-            WHEN (stopped.reason IS NULL) THEN (0)::bigint
-            ELSE COALESCE(waiting.ready, (0)::bigint)
+            WHEN stopped.whole THEN COALESCE(waiting.ready, (0)::bigint)
+            ELSE (0)::bigint
         END) AS blocked,
     COALESCE(dead.dead, (0)::bigint) AS dead,
     COALESCE(dead.unknown, (0)::bigint) AS unknown,
     COALESCE(ended.sent, (0)::bigint) AS sent_24h,
     COALESCE(ended.failed, (0)::bigint) AS failed_24h,
     (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - waiting.oldest_due)), (0)::numeric))::double precision AS oldest_due_seconds,
-    stopped.reason AS pause_reason
+    stopped.reason AS pause_reason,
+    stopped.since AS paused_since,
+    stopped.until AS paused_until
    FROM ((((((outboxd.queue
-     LEFT JOIN LATERAL ( SELECT string_agg(format('%s %s: %s'::text, pauses.kind, pauses.key, pauses.reason), '; '::text ORDER BY pauses.kind) AS reason
-           FROM outboxd.pauses
-          WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name)))) stopped ON (true))
+     LEFT JOIN LATERAL ( SELECT COALESCE(bool_or(holding.whole), false) AS whole,
+            string_agg(format('%s %s: %s'::text, holding.kind, holding.key, holding.reason), '; '::text ORDER BY holding.kind, holding.key) AS reason,
+            min(holding.since) AS since,
+                CASE
+                    WHEN bool_and((holding.until IS NOT NULL)) THEN max(holding.until)
+                    ELSE NULL::timestamp with time zone
+                END AS until
+           FROM ( SELECT pauses.kind,
+                    pauses.key,
+                    pauses.reason,
+                    pauses.since,
+                    pauses.until,
+                    lane.id AS lane,
+                    ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR ((pauses.kind = 'queue'::text) AND (pauses.key = queue.name))) AS whole
+                   FROM (outboxd.pauses
+                     LEFT JOIN outboxd.lane ON (((lane.kind = pauses.kind) AND (lane.key = pauses.key))))) holding
+          WHERE (holding.whole OR (EXISTS ( SELECT
+                   FROM outboxd.ready
+                  WHERE ((ready.queue = queue.id) AND (ready.lane = holding.lane) AND (ready.scheduled_at <= clock_timestamp())))) OR (EXISTS ( SELECT
+                   FROM outboxd.batch
+                  WHERE ((batch.queue = queue.id) AND (batch.lane = holding.lane) AND (batch.due_at <= clock_timestamp())))))) stopped ON (true))
      LEFT JOIN ( SELECT ready.queue,
             count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((closed.id IS NOT NULL) AND (ready.scheduled_at <= clock_timestamp())))) AS blocked,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,

@@ -140,7 +140,9 @@ class Pooler(Stub):
             server.sendall(startup)
             greeting = b""
             while not greeting.endswith(message(b"Z", b"I")):
-                greeting += server.recv(65536)
+                if not (came := server.recv(65536)):
+                    raise OSError(f"the server refuses: {greeting!r}")
+                greeting += came
             self._greeting = greeting
             return server
 

@@ -66,7 +66,9 @@ def start_server(option: str, version: str) -> Iterator[str]:
     elif kind == "docker":
         from testcontainers.community.postgres import PostgresContainer
 
-        with PostgresContainer(IMAGE.format(version=version), driver=None) as container:
+        # The superuser's name and trust are what a local server has: a stub of a pooler logs in as it.
+        container = PostgresContainer(IMAGE.format(version=version), username="postgres", driver=None)
+        with container.with_env("POSTGRES_HOST_AUTH_METHOD", "trust"):
             yield container.get_connection_url()
     else:
         with LocalPostgres(FAST, bin_dir=binaries(version), within=memory()) as local:

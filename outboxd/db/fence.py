@@ -8,6 +8,7 @@ passes too: the process vouches for the database.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -42,19 +43,25 @@ class Fence:
         self._hold = hold
         self._conn: Connection | None = None
         self._look_at = 0.0
+        self._key_changed = threading.Event()
         self._sent_with: str | None = None
         self._highest = 0
         self.problem: str | None = None
 
     def admits(self, conn: Connection) -> bool:
         """Whether to claim through this connection. Looks at most once a second, or where the connection is new."""
-        if conn is not self._conn or time.monotonic() >= self._look_at:
+        if conn is not self._conn or time.monotonic() >= self._look_at or self._key_changed.is_set():
+            self._key_changed.clear()
             self._say(self._look(conn))
             self._conn = conn
             pooled = conn.prepare_threshold is None
             pause = LOOK_OBSERVING if self.problem else LOOK_POOLED if pooled else LOOK_OPEN
             self._look_at = time.monotonic() + pause
         return self.problem is None
+
+    def key_changed(self) -> None:
+        """Look at the next round: a restart before that would find a key that nobody vouched for. For any thread."""
+        self._key_changed.set()
 
     def _say(self, reasons: Mapping[str, str]) -> None:
         problem = f"observing: {'; '.join(reasons.values())}" if reasons else None

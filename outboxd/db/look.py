@@ -11,7 +11,7 @@ from outboxd.db.session import Connection, path_settings
 class Look:
     """What one look saw. `usual` is each queue's own slot, the most urgent first, whether it has rows or not.
 
-    `ends_in`: the seconds until pauses end by themselves.
+    `ends_in`: the seconds until pauses end by themselves. `pauses` is `paused` as people want to see it.
     """
 
     paused: pause.Paused
@@ -19,6 +19,7 @@ class Look:
     waiting: list[lease.Waiting]
     batches: list[batch.Waiting]
     usual: list[lease.Slot]
+    pauses: list[pause.Active]
 
 
 def around(conn: Connection, account: str) -> Look:
@@ -29,13 +30,14 @@ def around(conn: Connection, account: str) -> Look:
         slots = lease.ask_slots(conn, account)
         batches = batch.ask_waiting(conn, account)
         usual = lease.ask_usual(conn)
-    closed, ends_in = paused.read_ends()
+    pauses = paused.read_all()
     return Look(
-        closed,
-        ends_in,
+        frozenset((one.kind, one.key) for one in pauses),
+        [one.ends_in for one in pauses if one.ends_in is not None],
         [lease.Waiting(*row) for row in slots.fetchall()],
         [batch.Waiting(*row) for row in batches.fetchall()],
         [lease.Slot(queue, 0, priority) for queue, priority in usual.fetchall()],
+        pauses,
     )
 
 

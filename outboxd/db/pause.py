@@ -28,6 +28,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Active:
+    """One pause, or a breaker that is open. `since` and `until` are ISO 8601; `until` None: no end is known."""
+
+    kind: str
+    key: str
+    ends_in: float | None
+    reason: str
+    since: str
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A read that may still be on its way in a pipeline."""
 
@@ -37,10 +49,9 @@ class Reading:
         """The (kind, key) of every active pause."""
         return frozenset((row[0], row[1]) for row in self.cursor.fetchall())
 
-    def read_ends(self) -> tuple[Paused, list[float]]:
-        """The same, and the seconds until those end that have an end."""
-        rows = self.cursor.fetchall()
-        return frozenset((row[0], row[1]) for row in rows), [row[2] for row in rows if row[2] is not None]
+    def read_all(self) -> list[Active]:
+        """The same, with what people want to know."""
+        return [Active(*row) for row in self.cursor.fetchall()]
 
 
 def active(conn: Connection, *, now: datetime | None = None) -> Reading:
@@ -73,6 +84,11 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
         path_settings(conn)
         row = conn.execute(query("pause/probe"), {"account": account, "now": now}).fetchone()
     return Probe(*row) if row else None
+
+
+def release_probe(conn: Connection, probe: Probe, *, after: timedelta = timedelta(0)) -> None:
+    """Give a probe back that asked for nothing: it is due again `after` now, and its pause's interval as it was."""
+    conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key, "after": after})
 
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 
 from outboxd.core.email import Claimed
@@ -38,6 +39,7 @@ URGENT_MOST: Final = 50  # emails of such a look
 STAY: Final = 0.5  # seconds that the bell stays armed while it rings
 STREAM: Final = 0.015  # seconds between two rings, below which emails do not come one by one any more
 YIELD: Final = 0.003  # seconds that the senders get before the next look
+NOTHING_TO_ASK: Final = timedelta(seconds=10)  # until a probe for which nothing was found is tried again
 OBSERVE: Final = 1.0  # seconds between two looks whether this database may send
 HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 
@@ -46,7 +48,8 @@ HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 class Claimer:
     """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
 
-    `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed;
+    `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed, and
+    `pauses` the same for people;
     `on_ill` hears of an open breaker.
     """
 
@@ -65,6 +68,7 @@ class Claimer:
     probe: Probe | None = None
     probe_soon: threading.Event = field(default_factory=threading.Event)
     paused: Paused = frozenset()
+    pauses: list[pause.Active] = field(default_factory=list)
     on_ill: Callable[[], object] = bool
     head_due: float = 0.0
     progress_at: float = field(default_factory=time.monotonic)
@@ -148,7 +152,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
         claimer.probe_soon.clear()
         pause.probe_now(conn, account)
     seen = look.around(conn, account)
-    claimer.paused = seen.paused
+    claimer.paused, claimer.pauses = seen.paused, seen.pauses
     due = [one for one in seen.waiting if one.due_in <= 0 and not one.closed]
     claimer.waiting = {one.slot(): one for one in seen.waiting}
     claimer.slots = [one.from_first() for one in due]
@@ -213,6 +217,8 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
         return True
     if probe.kind == "breaker":
         breaker.release_probe(conn, account)
+    else:
+        pause.release_probe(conn, probe, after=NOTHING_TO_ASK)
     return False
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
-from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Sent, SentAll
+from outboxd.core.outcome import Failed, Failure, Outcome, Paused, Rejected, Sent, SentAll
 from outboxd.core.pauses import Streak, after_error, after_success, plan
 from outboxd.core.retry import Step
 from outboxd.core.signature import signature
@@ -47,8 +47,8 @@ class Pauses:
             outcome = self._suspected(result, outcome)
         if isinstance(outcome, Paused):
             self._begin(conn, result, outcome)
-        elif result.held.probe is not None and result.asked_at is not None and _says_well(outcome):
-            self._lift(conn, result)
+        elif result.held.probe is not None:
+            self._probed(conn, result, result.held.probe, outcome)
         return replace(result, outcome=outcome)
 
     def lanes(self, conn: Connection, steps: Iterable[Step]) -> dict[Park, int]:
@@ -66,12 +66,19 @@ class Pauses:
     def _suspected(self, result: Result, outcome: Outcome | SentAll) -> Outcome | SentAll:
         if isinstance(outcome, Sent | SentAll):
             self._streak = after_success(self._streak)
-        elif isinstance(outcome, Rejected) and outcome.failure.kind == "message":
+        elif (failure := _blames_the_message(outcome)) is not None:
             emails = frozenset(email.id for email in result.held.parcel.emails)
-            self._streak = after_error(self._streak, signature(outcome.failure), emails)
-            if self._streak.enough or _one_more(result.held.probe, outcome.failure):
-                return Paused(outcome.failure, reason="message_errors")
+            self._streak = after_error(self._streak, signature(failure), emails)
+            if self._streak.enough or _one_more(result.held.probe, failure):
+                return Paused(failure, reason="message_errors")
         return outcome
+
+    def _probed(self, conn: Connection, result: Result, probe: Probe, outcome: Outcome | SentAll) -> None:
+        """What was stopped before it was asked proves nothing: the next email is the probe."""
+        if result.asked_at is None and probe.kind != "breaker":  # which takes its own back
+            pause.release_probe(conn, probe)
+        elif result.asked_at is not None and _says_well(outcome):
+            self._lift(conn, result)
 
     def _begin(self, conn: Connection, result: Result, refusal: Paused) -> None:
         kind, failure = refusal.scope, refusal.failure
@@ -88,15 +95,35 @@ class Pauses:
             log.error(
                 "paused: the provider refuses this %s",
                 kind,
-                extra={"reason": refusal.reason, "error": failure.name, "status": failure.status},
+                extra={
+                    "kind": kind,
+                    "key": key,
+                    "reason": refusal.reason,
+                    "error": failure.name,
+                    "status": failure.status,
+                }
+                | ({"until": (result.held.now() + planned.lasts).isoformat()} if planned.lasts else {}),
             )
 
     def _lift(self, conn: Connection, result: Result) -> None:
         probe = result.held.probe
         assert probe is not None
         paused = {(probe.kind, probe.key)}
-        for kind, _ in pause.lift(conn, paused):
-            log.warning("resumed: a probe was accepted", extra={"kind": kind, "reason": probe.reason})
+        for kind, key in pause.lift(conn, paused):
+            log.warning(
+                "resumed: a probe was accepted", extra={"kind": kind, "key": key, "reason": probe.reason}
+            )
+
+
+def _blames_the_message(outcome: Outcome | SentAll) -> Failure | None:
+    """The error that an email's own content may have, or that only looks so: what many have alike is the account's."""
+    match outcome:
+        case Rejected(failure) if failure.kind == "message":
+            return failure
+        case Failed(failure) if outcome.in_unknown_words:
+            return failure
+        case _:
+            return None
 
 
 def _one_more(probe: Probe | None, failure: Failure) -> bool:

@@ -131,8 +131,9 @@ def _tell(settler: Settler, batch: Sequence[Result]) -> None:
 
 
 def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
-    """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back."""
-    return _settle_heard(settler, conn, [settler.pauses.heard(conn, result) for result in batch])
+    """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back, or a probe."""
+    went_back = _settle_heard(settler, conn, [settler.pauses.heard(conn, result) for result in batch])
+    return went_back or any(result.held.probe and result.asked_at is None for result in batch)
 
 
 def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result]) -> bool:
@@ -274,6 +275,24 @@ def _note(settlement: Settlement, step: str, now: datetime) -> None:
                 "error_class": failure.kind if failure else step,
                 "error": failure.name if failure else None,
                 "status": failure.status if failure else None,
+                "attempts": settlement.step.attempts,
+            },
+        )
+    elif (
+        failure
+        and settlement.leads
+        and not settlement.step.transient
+        and (settlement.batch or email).transient
+    ):
+        log.error(
+            "refused in words that we do not know; asking again",
+            extra={
+                "uid": str(email.uid),
+                "queue": email.queue,
+                "type": email.type,
+                "error_class": failure.kind,
+                "error": failure.name,
+                "status": failure.status,
                 "attempts": settlement.step.attempts,
             },
         )

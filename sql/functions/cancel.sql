@@ -1,5 +1,6 @@
--- Take an email back. True: it is certain that it was not and will not be sent. False: it ended before, or it is in
--- a daemon's hands or was asked with an open answer; a word is left, and no further ask begins.
+-- Take an email back. True: it is certain that it was not and will not be sent (it waited, or ended unsent).
+-- False: it was sent, or may have been; or it is in a daemon's hands, in a batch, or was asked with an open answer. Then
+-- a word is left and no further ask begins, but that of a batch with an open answer.
 -- In the caller's transaction: a rollback takes the cancel back. Locks no lease, so settling never waits for it.
 create or replace function outboxd.cancel(uid uuid) returns boolean
 language plpgsql security definer

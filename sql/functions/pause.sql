@@ -26,7 +26,7 @@ begin
       hint = format('Pause the provider: %s.', outboxd.provider_of(wanted));
   end if;
   insert into outboxd.pause as known (kind, key, reason, until, by)
-  values (pause.kind, wanted, pause.reason, pause.until, session_user)
+  values (pause.kind, wanted, pause.reason, nullif(pause.until, 'infinity'), session_user)
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;

@@ -1,25 +1,47 @@
 -- One row per queue: what waits now, from the hot tables; what ended within 24 hours, from the tally of minutes.
+-- `paused`: all of it stands still. `pause_reason` also names what holds a part of it (a domain, a type, …) that is due;
+-- since the first of them began and until the last ends, null where that is not known.
 create or replace view outboxd.queue_status as
 select
   queue.name as queue,
-  stopped.reason is not null as paused,
+  stopped.whole as paused,
   coalesce(waiting.scheduled, 0) as scheduled,
-  case when stopped.reason is null then coalesce(waiting.ready, 0) else 0 end as ready,
+  case when stopped.whole then 0 else coalesce(waiting.ready, 0) end as ready,
   coalesce(hand.sending, 0) as sending,
   coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as retrying,
   coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as delayed,
-  coalesce(waiting.blocked, 0) + case when stopped.reason is null then 0 else coalesce(waiting.ready, 0) end as blocked,
+  coalesce(waiting.blocked, 0) + case when stopped.whole then coalesce(waiting.ready, 0) else 0 end as blocked,
   coalesce(dead.dead, 0) as dead,
   coalesce(dead.unknown, 0) as unknown,
   coalesce(ended.sent, 0) as sent_24h,
   coalesce(ended.failed, 0) as failed_24h,
   coalesce(extract(epoch from clock_timestamp() - waiting.oldest_due), 0)::double precision as oldest_due_seconds,
-  stopped.reason as pause_reason
+  stopped.reason as pause_reason,
+  stopped.since as paused_since,
+  stopped.until as paused_until
 from outboxd.queue
 left join lateral (
-  select string_agg(format('%s %s: %s', pauses.kind, pauses.key, pauses.reason), '; ' order by pauses.kind) as reason
-  from outboxd.pauses
-  where pauses.kind in ('account', 'breaker') or (pauses.kind = 'queue' and pauses.key = queue.name)) as stopped on true
+  select
+    coalesce(bool_or(holding.whole), false) as whole,
+    string_agg(format('%s %s: %s', holding.kind, holding.key, holding.reason), '; ' order by holding.kind, holding.key)
+      as reason,
+    min(holding.since) as since,
+    case when bool_and(holding.until is not null) then max(holding.until) end as until
+  from (
+    select
+      pauses.kind, pauses.key, pauses.reason, pauses.since, pauses.until, lane.id as lane,
+      pauses.kind in ('account', 'breaker') or (pauses.kind = 'queue' and pauses.key = queue.name) as whole
+    from outboxd.pauses
+    left join outboxd.lane on lane.kind = pauses.kind and lane.key = pauses.key) as holding
+  where holding.whole
+    or exists (
+      select
+      from outboxd.ready
+      where ready.queue = queue.id and ready.lane = holding.lane and ready.scheduled_at <= clock_timestamp())
+    or exists (
+      select
+      from outboxd.batch
+      where batch.queue = queue.id and batch.lane = holding.lane and batch.due_at <= clock_timestamp())) as stopped on true
 left join (
   select
     ready.queue,

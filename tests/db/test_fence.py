@@ -119,6 +119,15 @@ class TestDaemon:
         assert fence(key="re_rotated").admits(connect())
         assert fence().admits(connect())
 
+    def test_a_key_that_was_just_rotated_holds_for_a_restart_right_after_it(self, conn, connect):
+        keys = [KEY]
+        running = Fence("production", lambda: keys[-1])
+        assert running.admits(conn)
+        keys.append("re_rotated")
+        running.key_changed()
+        assert running.admits(conn)
+        assert fence(key="re_rotated").admits(connect())
+
     def test_a_new_key_after_a_restart_is_not_a_rotation(self, conn, connect):
         assert fence().admits(conn)
         assert not fence(key="re_rotated").admits(connect())

@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Failure, Paused, Rejected, Returned, Sent, Throttled
+from outboxd.core.outcome import Expired, Failed, Failure, Paused, Rejected, Returned, Sent, Throttled
 from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
@@ -66,6 +66,24 @@ def test_a_probe_that_asked_nothing_lifts_nothing(conn, outcome):
     assert paused(conn) == {("account", "default")}
 
 
+@pytest.mark.parametrize("every", ["1 min", "1 h"], ids=["doubles", "never longer"])
+def test_a_probe_that_asked_nothing_is_due_again_at_once(conn, every):
+    """Mail that expired meanwhile stands in front: it must not use up the probes of a key that works again."""
+    insert(conn, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    begin(conn)
+    conn.execute(
+        "update outboxd.pause set probe_at = now() - interval '1 s', probe_every = %s::interval", (every,)
+    )
+    probe = pause.take_probe(conn, "default")
+    assert pause.take_probe(conn, "default") is None
+    (email,) = claim(conn, probe=probe)
+    answered(conn, email, Expired(), probe, asked=False)
+    assert pause.take_probe(conn, "default") == probe
+    assert conn.execute("select probe_every <= 2 * %s::interval from outboxd.pause", (every,)).fetchone() == (
+        True,
+    )
+
+
 def test_a_probe_that_was_answered_lifts_its_pause(conn):
     insert(conn)
     begin(conn)
@@ -110,6 +128,17 @@ class TestEqualMessageErrors:
         begin(conn, "message_errors")
         conn.execute("update outboxd.pause set probe_at = clock_timestamp()")
         assert pause.take_probe(conn, "default") == self.probe
+
+
+@pytest.mark.parametrize("emails", [4, 5])
+def test_five_alike_in_unknown_words_are_the_accounts(conn, emails):
+    for _ in range(emails):
+        insert(conn)
+    no = Failed(Failure("unexpected", "I am a teapot.", "teapot", 418), transient=False)
+    settler = settler_without_thread()
+    settle(settler, conn, [Result(held(email), no, time.monotonic()) for email in claim(conn)])
+    assert paused(conn) == ({("account", "default")} if emails == 5 else set())
+    assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (0,)
 
 
 class TestOtherPausesStand:

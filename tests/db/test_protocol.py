@@ -483,9 +483,12 @@ class TestCrashStreak:
             taken += [(one.streak, one.taken) for one in lease.reclaim(a, crash_limit=3)]
         assert taken == [(1, "again"), (2, "again"), (3, "unknown")]
         assert state_of(a, id_) == "unknown"
-        assert a.execute("select error_class, certainty from outboxd.dead_letter").fetchone() == (
-            "crash_limit",
-            "maybe_accepted",
+        letter = a.execute("select error_class, certainty, history from outboxd.dead_letter").fetchone()
+        assert letter[:2] == ("crash_limit", "maybe_accepted")
+        assert [(entry["outcome"], entry["name"]) for entry in letter[2]] == [("lease_expired", None)] * 3
+        assert a.execute("select sum(failed)::integer, sum(sent)::integer from outboxd.tally").fetchone() == (
+            1,
+            0,
         )
 
     def test_with_the_limit_off_nothing_is_a_suspect(self, connect):

@@ -10,11 +10,11 @@ from datetime import timedelta
 import pytest
 from waiting import until
 
-from outboxd import daemon
 from outboxd.config import load
-from outboxd.daemon import STUCK, Daemon, build
+from outboxd.daemon import Daemon, build
 from outboxd.reload import Live
 from outboxd.resend.client import Client
+from outboxd.vitals import STUCK
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def built() -> Daemon:
 
 def test_a_claimer_without_a_round_is_a_hang_while_postgres_is_there(built):
     built.claimer.session.connected.set()
-    assert daemon._live(built).ok
+    assert built.vitals.live().ok
     built.claimer.progress_at = time.monotonic() - STUCK - 1
-    assert not daemon._live(built).ok
-    assert daemon._stuck_for(built) > STUCK
+    assert not built.vitals.live().ok
+    assert built.vitals.stuck_for() > STUCK
 
 
 def test_a_missing_database_is_no_hang(built):
     built.claimer.progress_at = time.monotonic() - STUCK - 1
-    assert daemon._live(built).ok
-    assert daemon._stuck_for(built) == 0
-    assert daemon._ready(built).problems == ["no connection to Postgres"]
+    assert built.vitals.live().ok
+    assert built.vitals.stuck_for() == 0
+    assert built.vitals.ready().problems == ["no connection to Postgres"]
 
 
 @pytest.fixture
@@ -47,15 +47,17 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_request_beyond_its_deadline_shows_in_livez(built, silent):
+def test_a_request_beyond_its_deadline_shows_in_livez_and_keeps_the_watchdog_unfed(built, silent):
     stalled = Client(
         silent, lambda: "re_x", deadline=timedelta(seconds=8), ssl_context=ssl.create_default_context()
     )
     built.clients.append(stalled)
     thread = threading.Thread(target=lambda: stalled.send(b"{}", "k"))
     thread.start()
-    assert daemon._live(built).ok
-    problems = until(lambda: daemon._live(built).problems, what="the request to be reported")
+    assert built.vitals.live().ok
+    problems = until(lambda: built.vitals.live().problems, what="the request to be reported")
     assert "beyond its deadline" in problems[0]
+    assert not built.vitals.alive()
     thread.join()
-    assert daemon._live(built).ok
+    assert built.vitals.live().ok
+    assert built.vitals.alive()

@@ -70,8 +70,11 @@ STUB = """
 from outboxd.localpg import LocalPostgres
 
 class PostgresContainer:
-    def __init__(self, image, *, driver):
-        assert image.startswith("postgres:18") and driver is None
+    def __init__(self, image, *, username, driver):
+        assert image.startswith("postgres:18") and username == "postgres" and driver is None
+    def with_env(self, key, value):
+        assert (key, value) == ("POSTGRES_HOST_AUTH_METHOD", "trust")
+        return self
     def __enter__(self):
         self.server = LocalPostgres()
         self.server.start()
@@ -104,7 +107,8 @@ def test_the_docker_branch_of_the_fixture_runs_a_test_in_a_container(tmp_path):
 def test_the_stub_takes_what_the_real_class_takes():
     from testcontainers.community.postgres import PostgresContainer
 
-    inspect.signature(PostgresContainer).bind("postgres:18-alpine", driver=None)
+    inspect.signature(PostgresContainer).bind("postgres:18-alpine", username="postgres", driver=None)
+    inspect.signature(PostgresContainer.with_env).bind(None, "POSTGRES_HOST_AUTH_METHOD", "trust")
     inspect.signature(PostgresContainer.get_connection_url).bind(None)
 
 

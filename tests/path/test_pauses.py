@@ -125,6 +125,21 @@ def test_an_account_is_probed_with_a_suspect_where_nothing_else_waits(conn, sink
     assert paused(conn) == []
 
 
+def test_mail_that_expired_during_the_pause_does_not_use_up_its_probes(conn, sink, daemon):
+    running = sink()
+    insert_many(conn, 10)
+    conn.execute("update outboxd.email set expires_at = clock_timestamp() - interval '1 s'")
+    insert_many(conn, 5)
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by, probe_at, probe_every) "
+        "values ('account', 'default', 'key', 'outboxd', clock_timestamp(), '1 min')"
+    )
+    daemon(running.url)
+    until(lambda: drained(conn), within=20, what="all to end")
+    assert only_once(running)["accepted"] == 5
+    assert paused(conn) == []
+
+
 def test_a_429_that_names_no_rate_does_not_lift_the_pace(conn, sink, daemon):
     running = sink(faults=(Fault("429-bare", 1.0),))
     insert(conn)

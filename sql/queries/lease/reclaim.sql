@@ -99,9 +99,15 @@ with instant as materialized (
     'crash_limit', format('%%s leases in a row ended without an outcome', decided.streak), 'crash_limit',
     decided.attempts,
     coalesce((
-      select jsonb_agg(to_jsonb(attempt) - 'id' - 'lease_id' order by attempt.attempt_id)
+      select jsonb_agg(jsonb_build_object(
+        'asked_at', attempt.asked_at, 'ended_at', attempt.ended_at, 'outcome', attempt.outcome,
+        'http_status', attempt.http_status, 'name', attempt.error_name, 'message', attempt.message)
+        order by attempt.attempt_id)
       from outboxd.attempt
-      where attempt.id = decided.id), '[]'),
+      where attempt.id = decided.id), '[]')
+    || jsonb_build_array(jsonb_build_object(
+      'asked_at', decided.claimed_at, 'ended_at', decided.now, 'outcome', 'lease_expired', 'http_status', null,
+      'name', null, 'message', 'its lease ended without an outcome')),
     decided.generation, decided.first_asked_at, decided.frozen, decided.expires_at
   from decided
   where decided.taken = 'unknown'
@@ -117,5 +123,15 @@ with instant as materialized (
 ), heard as (
   delete from outboxd.word
   where word.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept')))
+), counted as (
+  insert into outboxd.tally as counted (queue, minute, sent, failed)
+  select decided.queue, date_trunc('minute', decided.now),
+    count(*) filter (where decided.taken = 'sent'), count(*) filter (where decided.taken = 'unknown')
+  from decided
+  where decided.taken in ('sent', 'unknown')
+  group by decided.queue, date_trunc('minute', decided.now)
+  order by decided.queue
+  on conflict (queue, minute) do update
+  set sent = counted.sent + excluded.sent, failed = counted.failed + excluded.failed
 )
 select decided.id, decided.uid, decided.streak, decided.taken from decided
