@@ -161,7 +161,9 @@ def decide_together(
         transient=batch.transient,
     )
     step = (decide_probe if probing else decide)(outcome, stand_in, policy, now=now, draw=draw)
-    if isinstance(outcome, Failed) and outcome.in_unknown_words and step.name != "again":
+    if (
+        isinstance(outcome, Failed) and outcome.in_unknown_words and step.name == "dead"
+    ):  # it may be one member's
         return [_after_rejection(outcome.failure, batch, now, asked_at)] * len(parcel.emails)
     return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
 

@@ -56,8 +56,8 @@ class Failed:
     """Definitely not accepted; another attempt may succeed. Burns an attempt.
 
     `transient` is False where the provider said no in words we do not know: such a failure keeps its email out of
-    the slow phase, and the second of them under an error's name (`failure.name`) ends it. `after` is the least delay
-    that the provider asked for.
+    the slow phase, and one under an error's name (`failure.name`) that comes after another such no ends it. `after` is
+    the least delay that the provider asked for.
     """
 
     failure: Failure

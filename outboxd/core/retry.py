@@ -3,7 +3,8 @@
 Two phases. The fast one counts attempts, with exponential backoff, full jitter and a cap of 32 × base, or a fixed
 pause. Where every failure was transient, the slow one goes on at the cap's pace, after a fixed pause too, until the
 queue's `give_up_after` since the first failure, so that an outage kills no email. An application's own
-`max_attempts` is a plain count. A refusal under an error's name that we do not know is tried once more, not oftener.
+`max_attempts` is a plain count. What is refused in unknown words, and then under an error's name that we do not know,
+ends: one more try, not the policy's count.
 
 An email that may have been accepted is asked again only within `KEY_LIFE` of its first ask and never ends as dead.
 """
@@ -140,6 +141,10 @@ def decide_probe(
     match outcome:
         case Failed(failure, after, transient=True):
             return _unburned(email, failure, after or AT_ONCE)
+        case Failed(failure, after) if (
+            outcome.in_unknown_words
+        ):  # of the account, it may be; another email probes next
+            return _unburned(email, failure, after or SUSPECT)
         case Ambiguous(failure, after):
             return replace(_unburned(email, failure, after or AT_ONCE), ambiguous=True)
         case _:

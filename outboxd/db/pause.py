@@ -86,9 +86,9 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
     return Probe(*row) if row else None
 
 
-def release_probe(conn: Connection, probe: Probe, *, after: timedelta = timedelta(0)) -> None:
-    """Give a probe back that asked for nothing: it is due again `after` now, and its pause's interval as it was."""
-    conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key, "after": after})
+def release_probe(conn: Connection, probe: Probe) -> None:
+    """Give a probe back that asked for nothing: it is due again now, and its pause's interval as it was."""
+    conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key})
 
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

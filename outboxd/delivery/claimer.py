@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Final
 
 from outboxd.core.email import Claimed
@@ -39,7 +38,6 @@ URGENT_MOST: Final = 50  # emails of such a look
 STAY: Final = 0.5  # seconds that the bell stays armed while it rings
 STREAM: Final = 0.015  # seconds between two rings, below which emails do not come one by one any more
 YIELD: Final = 0.003  # seconds that the senders get before the next look
-NOTHING_TO_ASK: Final = timedelta(seconds=10)  # until a probe for which nothing was found is tried again
 OBSERVE: Final = 1.0  # seconds between two looks whether this database may send
 HEALTHY, ONCE, MANY = (0, 0), (1, 1), (2, 100)  # crash streaks, least and most
 
@@ -217,8 +215,6 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
         return True
     if probe.kind == "breaker":
         breaker.release_probe(conn, account)
-    else:
-        pause.release_probe(conn, probe, after=NOTHING_TO_ASK)
     return False
 
 

@@ -47,8 +47,8 @@ class Pauses:
             outcome = self._suspected(result, outcome)
         if isinstance(outcome, Paused):
             self._begin(conn, result, outcome)
-        elif result.held.probe is not None:
-            self._probed(conn, result, result.held.probe, outcome)
+        elif result.held.probe is not None and result.asked_at is not None and _says_well(outcome):
+            self._lift(conn, result)
         return replace(result, outcome=outcome)
 
     def lanes(self, conn: Connection, steps: Iterable[Step]) -> dict[Park, int]:
@@ -73,12 +73,16 @@ class Pauses:
                 return Paused(failure, reason="message_errors")
         return outcome
 
-    def _probed(self, conn: Connection, result: Result, probe: Probe, outcome: Outcome | SentAll) -> None:
-        """What was stopped before it was asked proves nothing: the next email is the probe."""
-        if result.asked_at is None and probe.kind != "breaker":  # which takes its own back
-            pause.release_probe(conn, probe)
-        elif result.asked_at is not None and _says_well(outcome):
-            self._lift(conn, result)
+    def release(self, conn: Connection, results: Iterable[Result]) -> bool:
+        """Give back the probes that were stopped before they asked: the next email is the probe. Whether there were any.
+
+        Once they are settled; a breaker takes its own back.
+        """
+        probes = [result.held.probe for result in results if result.held.probe and result.asked_at is None]
+        for probe in probes:
+            if probe.kind != "breaker":
+                pause.release_probe(conn, probe)
+        return bool(probes)
 
     def _begin(self, conn: Connection, result: Result, refusal: Paused) -> None:
         kind, failure = refusal.scope, refusal.failure

@@ -179,6 +179,7 @@ class TestOneAnswerForAll:
             steps = decided(outcome, parcel)
             assert {step.name for step in steps} <= {"kept", "unknown"}
             assert all(step.ambiguous for step in steps)
+            assert isinstance(outcome, Rejected) or not any(step.rejected for step in steps)
 
     @given(parcels(), st.timedeltas(timedelta(), timedelta(minutes=3)))
     def test_rule_21_only_an_ask_begun_60_s_after_the_last_open_one_splits(self, parcel, asked_ago):
@@ -190,13 +191,15 @@ class TestOneAnswerForAll:
         if not settled:
             assert NOW + step.due_in >= parcel.batch.last_ambiguous_at + SETTLED_AFTER
 
-    @given(parcels())
-    def test_a_second_no_in_unknown_words_splits_it_and_ends_no_member(self, parcel):
-        """It may be about one of them."""
-        batch = replace(parcel.batch, transient=False, ambiguous=False)
+    @given(parcels(), st.booleans())
+    def test_a_second_no_in_unknown_words_splits_it_unless_it_may_have_been_accepted(self, parcel, ambiguous):
+        """It may be about one of its members; and it is no proof that an ask before was not accepted."""
+        batch = replace(parcel.batch, transient=False, ambiguous=ambiguous)
         no = Failed(replace(WHY, kind="unexpected", name="teapot", status=418), transient=False)
         steps = decided(no, replace(parcel, batch=batch))
-        assert {(step.name, step.rejected) for step in steps} == {("kept", True)}
+        assert {(step.name, step.rejected) for step in steps} == {
+            ("unknown", False) if ambiguous else ("kept", True)
+        }
 
     @given(
         parcels(),

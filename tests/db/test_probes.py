@@ -130,6 +130,30 @@ class TestEqualMessageErrors:
         assert pause.take_probe(conn, "default") == self.probe
 
 
+def test_a_probe_that_is_refused_in_unknown_words_ends_nothing(conn):
+    """It may be about the account, which is paused: each email that waits would be probed to its death."""
+    insert(conn)
+    begin(conn)
+    no = Failed(Failure("unexpected", "Closed.", "account_closed", 403), transient=False)
+    for _ in range(3):
+        conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() - interval '1 s'")
+        (email,) = claim(conn, probe=KEY)
+        answered(conn, email, no, KEY)
+    assert conn.execute(
+        "select count(*), max(attempts) from outboxd.ready join outboxd.progress using (id)"
+    ).fetchone() == (1, 0)
+    assert paused(conn) == {("account", "default")}
+
+
+def test_releases_of_one_probe_leave_it_an_interval(conn):
+    """What was settled is written again where the connection is lost."""
+    begin(conn, "message_errors")
+    conn.execute("update outboxd.pause set probe_every = '15 s'")
+    for _ in range(40):
+        pause.release_probe(conn, KEY)
+    assert conn.execute("select probe_every from outboxd.pause").fetchone() == (timedelta(seconds=15),)
+
+
 @pytest.mark.parametrize("emails", [4, 5])
 def test_five_alike_in_unknown_words_are_the_accounts(conn, emails):
     for _ in range(emails):
