@@ -79,11 +79,11 @@ class OneEmail(RuleBasedStateMachine):
         assert timedelta(0) <= step.due_in <= max(CAP * self.policy.base, MOST_DELAY)
         if self.email.max_attempts is None and self.policy.max_attempts <= step.attempts != before.attempts:
             assert self.ended() or step.due_in >= CAP * self.policy.base / 2, "too fast for the slow phase"
-        if asked and kind == "unknown 4xx":
+        if asked and kind == "unknown 4xx" and not probing:
             self.unknown_noes += 1
         assert self.unknown_noes < 2 or self.ended(), "asked again after a second no in unknown words"
         assert self.unknown_noes < 2 or self.step.name in {"dead", "unknown"}
-        if probing and asked and kind in ILL:
+        if probing and asked and kind in {*ILL, "unknown 4xx"}:
             assert (step.name, step.attempts) == ("again", before.attempts), (
                 "a failed probe cost its email something"
             )
