@@ -132,7 +132,8 @@ def _unwanted(email: Claimed) -> Outcome | None:
     try:
         verdict = review(json.loads(email.payload or "{}"), {address for address, _, _ in email.suppressed})
     except Exception as error:  # noqa: BLE001 - whatever an email does to who reads it stays that email's fault
-        return Rejected(Failure("message", f"{type(error).__name__}: {error}"[:500]))
+        text = f"{type(error).__name__}: {error}"[:500]
+        return Rejected(Failure("message", text, code=type(error).__name__))
     _, reason, scope = email.suppressed[0]
     if isinstance(verdict, NobodyLeft):
         return Suppressed(reason, scope)
