@@ -149,6 +149,9 @@ def promoted(copier: Copier, standby: LocalPostgres) -> None:
         assert conn.execute("select pg_promote(true, 60)").fetchone() == (True,)
 
 
+DIRT = "create table public.dirt as select repeat(md5(n::text), 100) as text from generate_series(1, 5000) as n"
+
+
 def caught_up(original: str) -> Callable[[], bool]:
     """Whether the standby has replayed all that the primary wrote."""
 
@@ -200,12 +203,17 @@ class TestPromotion:
             assert f"released {WAITING}" in outboxd(standby.url, "adopt", "--pending=send")
             until(lambda: count(conn, "delivery") == 2 + WAITING, what="the held mail to be sent")
 
-    def test_rule_9_the_timeline_is_the_new_one_at_once(self, copier, standby):
-        """The control file names the old one for a while."""
+    def test_rule_9_the_timeline_is_the_new_one_at_once(self, original, copier, standby):
+        """The control file names the old one until a checkpoint has written what was changed."""
+        with psycopg.connect(original, autocommit=True) as conn:
+            conn.execute(DIRT)
+        until(caught_up(original), what="the standby to catch up")
         with psycopg.connect(standby.url, autocommit=True) as conn:
             fence = Fence("production", lambda: "re_test_0123456789", hold=False)
             assert whereabouts(conn, "production", "key") is None
             promoted(copier, standby)
+            old = conn.execute("select timeline_id from pg_control_checkpoint()").fetchone()
+            assert old == (1,), "the checkpoint was over too soon for this to show anything"
             assert whereabouts(conn, "production", "key").timeline == 2
             assert fence.admits(conn)
             assert conn.execute("select timeline from outboxd.instance").fetchone() == (2,)

@@ -30,8 +30,8 @@ STORMS = {
             specials=("promotion asynchronous",),
         ),
         Plan(
-            "calm", emails=400, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
-            lasts=1.0, rate=150.0,
+            "calm", emails=500, daemons=2, rounds=1, kills=2, zombies=0, immediate=0, fast=0, esp=("slow",), proxies=(),
+            lasts=1.0, rate=800.0, think=0.1,
         ),
         Plan(
             "cancels", emails=200, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
