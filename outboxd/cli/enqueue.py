@@ -17,8 +17,8 @@ from outboxd.cli.settings import database_url
 @click.option("--dedupe-key", help="At most one email per key.")
 @click.option("--scheduled-at", help="ISO 8601; default now.")
 @click.option("--expires-at", help="ISO 8601; never sent after.")
-@click.option("--priority", type=int, help="1 first to 100 last.")
-@click.option("--max-attempts", type=int)
+@click.option("--priority", type=click.IntRange(1, 100), help="1 first to 100 last.")
+@click.option("--max-attempts", type=click.IntRange(1, 100))
 def enqueue(payload: str, type_: str, **options: str | int | None) -> None:
     """Insert one email. PAYLOAD is JSON in Resend's shape, `@FILE`, or `-` for standard input."""
     from outboxd.db import email  # noqa: PLC0415 - psycopg
@@ -28,15 +28,19 @@ def enqueue(payload: str, type_: str, **options: str | int | None) -> None:
 
 
 def _text(payload: str) -> str:
-    if payload == "-":
-        text = sys.stdin.read()
-    elif payload.startswith("@"):
-        with click.open_file(payload[1:], encoding="utf-8") as file:
-            text = file.read()
-    else:
-        text = payload
     try:
+        if payload == "-":
+            text = sys.stdin.read()
+        elif payload.startswith("@"):
+            with click.open_file(payload[1:], encoding="utf-8") as file:
+                text = file.read()
+        else:
+            text = payload
         json.loads(text)
-    except ValueError as error:
+    except OSError as error:
+        raise click.BadParameter(f"cannot be read: {error.strerror}", param_hint="PAYLOAD") from None
+    except RecursionError:
+        raise click.BadParameter("is nested too deep", param_hint="PAYLOAD") from None
+    except ValueError as error:  # what is not UTF-8 too
         raise click.BadParameter(f"is not JSON: {error}", param_hint="PAYLOAD") from None
     return text

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import DictRow
 
-from outboxd.db.command import connected, rows
+from outboxd.db.command import connected, explained, rows
 from outboxd.db.query import query
 from outboxd.errors import NotFoundError
 
@@ -63,16 +64,22 @@ def dead_show(url: str, uid: UUID, *, payload: bool) -> DictRow:
 
 
 def rebuild(url: str, *, never_asked: bool, progress: Callable[[int, int, int], None]) -> int:
-    """Put back every email that is in no table of a state; how many. Calls `progress(done, last, found)`."""
+    """Put back every email that is in no table of a state; how many. Calls `progress(done, last, found)`.
+
+    Raises `DatabaseError`.
+    """
     found = 0
     with connected(url) as conn:
-        first, last = conn.execute(query("email/bounds")).fetchone() or (0, -1)
-        for low in range(first, last + 1, CHUNK):
-            high = min(low + CHUNK - 1, last)
-            values = {"from_id": low, "to_id": high, "never_asked": never_asked}
-            row = conn.execute(query("email/rebuild"), values).fetchone()
-            found += row[0] if row else 0
-            progress(high, last, found)
+        try:
+            first, last = conn.execute(query("email/bounds")).fetchone() or (0, -1)
+            for low in range(first, last + 1, CHUNK):
+                high = min(low + CHUNK - 1, last)
+                values = {"from_id": low, "to_id": high, "never_asked": never_asked}
+                row = conn.execute(query("email/rebuild"), values).fetchone()
+                found += row[0] if row else 0
+                progress(high, last, found)
+        except psycopg.Error as error:
+            raise explained(error) from None
     return found
 
 
