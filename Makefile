@@ -4,7 +4,7 @@ JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 export PYTHONDONTWRITEBYTECODE := # where it is set, every daemon of a test would compile the program anew
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-others test-pooled test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-oldest test-others test-pooled test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,6 +26,10 @@ test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …
 	@scripts/bootstrap dev
 	@$(BIN)/python tests/host/needs.py || true
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 -m host tests/host
+
+test-oldest: ## Run all tests of db and path on PostgreSQL 15, the slow ones too
+	@scripts/bootstrap dev
+	$(BIN)/python -m pytest -n $(JOBS) --pg local --pg-version 15 tests/db tests/path
 
 test-pooled: ## Run all tests of the path through pgbouncer, the slow ones too
 	@scripts/bootstrap dev

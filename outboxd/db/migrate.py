@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.pool import NullPool
 
-from outboxd.db.contract import contract, contract_digest, head, placed, revision, roles
+from outboxd.db.contract import Placed, contract, contract_digest, head, placed, revision, roles
 from outboxd.db.refusal import reason
 from outboxd.db.session import connect
 from outboxd.errors import DatabaseError, SchemaError
@@ -72,13 +72,17 @@ def sql() -> str:
     config = _config()
     config.output_buffer = out
     command.upgrade(config, "head", sql=True)
-    revisions = out.getvalue().replace("BEGIN;", f"BEGIN;\n\n{ENSURE_SCHEMA};", 1).rsplit("COMMIT;", 1)[0]
+    begin = f"BEGIN;\n\n{LOCK};\n{ENSURE_SCHEMA};"
+    revisions = out.getvalue().replace("BEGIN;", begin, 1).rsplit("COMMIT;", 1)[0]
     parts = [
         revisions,
         *(f"{statement.strip()}\n" for statement in contract()),
         "select outboxd.extend_partitions();",
+        CLOSED_TO_PUBLIC.strip(),
+        f"comment on schema outboxd is '{Placed().followed_by(contract_digest())}';",
+        roles().strip(),
     ]
-    return "\n".join([*parts, CLOSED_TO_PUBLIC.strip(), roles().strip(), "COMMIT;", ""])
+    return "\n".join([*parts, "COMMIT;", ""])
 
 
 @contextmanager

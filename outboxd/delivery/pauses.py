@@ -122,7 +122,7 @@ class Pauses:
 def _blames_the_message(outcome: Outcome | SentAll) -> Failure | None:
     """The error that an email's own content may have, or that only looks so: what many have alike is the account's."""
     match outcome:
-        case Rejected(failure) if failure.kind == "message":
+        case Rejected(failure) if failure.kind in {"message", "bug"}:
             return failure
         case Failed(failure) if outcome.in_unknown_words:
             return failure

@@ -5,6 +5,7 @@ lease, does the provider allow requests and the account's pace one more. What ca
 outcome like any other.
 """
 
+import logging
 import threading
 import time
 import traceback
@@ -17,16 +18,18 @@ from outboxd import metrics
 from outboxd.core import wire
 from outboxd.core.batch import Parcel
 from outboxd.core.email import Claimed, Frozen
-from outboxd.core.outcome import Failure, Outcome, Paused, Rejected, Returned, SentAll, Throttled
+from outboxd.core.outcome import Ambiguous, Failure, Outcome, Paused, Rejected, Returned, SentAll, Throttled
 from outboxd.delivery.brake import Brake
 from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.resend.answer import Answer, named_rate
-from outboxd.resend.classify import classify, classify_batch
+from outboxd.resend.classify import WRONG_COUNT, classify, classify_batch
 from outboxd.resend.client import Client
 from outboxd.telemetry import span_for_ask
+
+log = logging.getLogger(__name__)
 
 PATIENCE: Final = 0.25  # seconds that a sender waits for a permit before it looks around again
 UNTIL_PAUSED: Final = 2.0  # seconds that a refused account keeps this daemon quiet, until its pause is stored
@@ -80,6 +83,9 @@ def _next(sending: Sending) -> Held | None:
     while not sending.stop.is_set() and sending.hand.wait():
         sending.stop.wait(sending.brake.rest())
         if sending.brake.rest() or not sending.pacer.take(PATIENCE):
+            sending.hand.leave()
+        elif sending.brake.rest():  # said while this one waited for its permit
+            sending.pacer.give_back()
             sending.hand.leave()
         elif (held := sending.hand.take()) is not None:
             return held
@@ -139,6 +145,12 @@ def _note(sending: Sending, result: Result) -> None:
         metrics.throttled.add(1)
         return
     sending.pacer.passed()
+    if isinstance(result.outcome, Ambiguous) and result.outcome.failure.code == WRONG_COUNT:
+        batch = result.held.parcel.batch
+        log.error(
+            "the provider accepted a batch without naming all of it; asking again",
+            extra={"batch": str(batch.uid) if batch else None, "answer": result.outcome.failure.message},
+        )
     if isinstance(result.outcome, Paused):
         metrics.paused.add(1)
         if result.outcome.scope == "account":

@@ -10,7 +10,7 @@ Order: transport, class of status, error object, the dead key's text, table, sta
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -36,6 +36,9 @@ from outboxd.resend.answer import (
     storable,
 )
 
+WRONG_COUNT: Final = (
+    "wrong_count"  # the code of a success that does not name as many emails as were asked for
+)
 IN_FLIGHT: Final = timedelta(seconds=3)  # until an ask that is under way under the same key has ended
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -82,7 +85,8 @@ def classify_batch(result: Answer | TransportFailure, count: int, *, now: dateti
     ids = _ids(_read(result, now))
     if len(ids) == count:
         return SentAll(ids)
-    return Ambiguous(_read(result, now).failure("ambiguous"))
+    text = f"HTTP {result.status} with {len(ids) or 'no'} usable ids for {count} emails"
+    return Ambiguous(replace(_read(result, now).failure("ambiguous"), message=text, code=WRONG_COUNT))
 
 
 def _without_answer(failure: TransportFailure) -> Outcome:

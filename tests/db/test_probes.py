@@ -9,6 +9,7 @@ from factories import HOME, batched, claim, claim_batches, held, insert, settle_
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Expired, Failed, Failure, Paused, Rejected, Returned, Sent, Throttled
+from outboxd.core.pauses import plan
 from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
@@ -154,15 +155,35 @@ def test_releases_of_one_probe_leave_it_an_interval(conn):
     assert conn.execute("select probe_every from outboxd.pause").fetchone() == (timedelta(seconds=15),)
 
 
-@pytest.mark.parametrize("emails", [4, 5])
-def test_five_alike_in_unknown_words_are_the_accounts(conn, emails):
+UNKNOWN = Failed(Failure("unexpected", "I am a teapot.", "teapot", 418), transient=False)
+WRONG_PLACE = Rejected(Failure("bug", "The requested endpoint does not exist", "not_found", 404))
+
+
+@pytest.mark.parametrize(
+    ("emails", "no", "dead"), [(4, UNKNOWN, 0), (5, UNKNOWN, 0), (4, WRONG_PLACE, 4), (5, WRONG_PLACE, 4)]
+)
+def test_five_alike_in_unknown_words_or_at_the_wrong_place_are_the_accounts(conn, emails, no, dead):
     for _ in range(emails):
         insert(conn)
-    no = Failed(Failure("unexpected", "I am a teapot.", "teapot", 418), transient=False)
     settler = settler_without_thread()
     settle(settler, conn, [Result(held(email), no, time.monotonic()) for email in claim(conn)])
     assert paused(conn) == ({("account", "default")} if emails == 5 else set())
-    assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (0,)
+    assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (dead,)
+
+
+def test_a_daily_quota_holds_until_midnight_of_the_servers_clock_and_no_longer(conn):
+    night = datetime(2026, 6, 1, 23, 50, tzinfo=UTC)
+    planned = plan("daily_quota", now=night, draw=lambda: 0.999)
+    id_ = insert(conn)
+    conn.execute("update outboxd.ready set scheduled_at = %s", (night,))
+    assert pause.begin(
+        conn, "account", "default", reason="daily_quota", detail="x", lasts=planned.lasts,
+        probe_every=planned.probe_every, now=night,
+    )  # fmt: skip
+    midnight = datetime(2026, 6, 2, tzinfo=UTC)
+    assert claim(conn, now=midnight - timedelta(seconds=1)) == []
+    assert claim(conn, now=midnight) == []
+    assert [email.id for email in claim(conn, now=midnight + timedelta(seconds=31))] == [id_]
 
 
 class TestOtherPausesStand:

@@ -1,4 +1,4 @@
-"""A sender at the stop: it takes nothing more, and does not turn in circles until the hand is closed."""
+"""A sender between two requests: what it does at the stop, and when it is told to wait while it waits already."""
 
 import threading
 
@@ -35,3 +35,29 @@ def test_a_sender_without_a_permit_ends_at_the_stop():
     sending = Sending(hand, Brake(), pacer, HOME, reports.append, stop, 5.0, SlowStart(1))
     assert sender._next(sending) is None
     assert Waits.asked <= 1
+
+
+class HeldMeanwhile:
+    """While a sender waits for a permit, the provider tells another one to wait."""
+
+    def __init__(self, brake: Brake, stop: threading.Event) -> None:
+        self.brake, self.stop, self.given_back = brake, stop, 0
+
+    def take(self, _within: float) -> bool:
+        self.brake.hold(60)
+        self.stop.set()
+        return True
+
+    def give_back(self) -> None:
+        self.given_back += 1
+
+
+def test_a_permit_is_of_no_use_where_the_provider_said_to_wait_meanwhile():
+    stop, brake, hand = threading.Event(), Brake(), Waits(1)
+    Waits.asked = 0
+    taken: list[bool] = []
+    hand.take = lambda: taken.append(True)
+    pacer = HeldMeanwhile(brake, stop)
+    sending = Sending(hand, brake, pacer, HOME, [].append, stop, 5.0, SlowStart(1))
+    assert sender._next(sending) is None
+    assert (taken, pacer.given_back) == ([], 1)

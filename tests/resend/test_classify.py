@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from certificates import SELF_SIGNED
@@ -20,7 +21,7 @@ from outboxd.core.outcome import (
     Unresolvable,
 )
 from outboxd.resend.answer import Answer, TransportFailure
-from outboxd.resend.classify import classify
+from outboxd.resend.classify import classify, classify_batch
 
 NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 ID = "7c1f0a52-3d1e-4b7a-9a51-0d5f2f6b8e10"
@@ -300,3 +301,14 @@ def test_only_a_refusal_proves_that_nothing_was_accepted(some_answer):
     outcome = classify(some_answer, now=NOW)
     if not 300 <= some_answer.status < 500:
         assert isinstance(outcome, Sent | Ambiguous)
+
+
+def test_a_batch_that_is_accepted_without_naming_all_of_it_says_how_many_it_named():
+    body = json.dumps({"data": [{"id": str(uuid4())} for _ in range(99)]}).encode()
+    answer = Answer(200, {"content-type": "application/json"}, body)
+    outcome = classify_batch(answer, 100, now=NOW)
+    assert isinstance(outcome, Ambiguous)
+    assert (outcome.failure.code, outcome.failure.message) == (
+        "wrong_count",
+        "HTTP 200 with 99 usable ids for 100 emails",
+    )
