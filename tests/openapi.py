@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from outboxd.sink.provider import Provider, Reply
+from outboxd.sink.provider import BATCH, SINGLE, Provider, Reply
 
 ROOT = Path(__file__).parents[1]
 OURS = ROOT / "outboxd" / "sink" / "openapi.json"
@@ -33,6 +33,7 @@ class Exchange:
     """One request as it came, and what the sink answered."""
 
     call: str
+    headers: Mapping[str, str]
     body: bytes
     reply: Reply
 
@@ -43,7 +44,7 @@ def record(provider: Provider) -> list[Exchange]:
     ask, read = provider.ask, provider.read
 
     def heard_ask(headers: Mapping[str, str], body: bytes, *, call: str = "POST /emails") -> Reply:
-        seen.append(Exchange(call, body, ask(headers, body, call=call)))
+        seen.append(Exchange(call, dict(headers), body, ask(headers, body, call=call)))
         return seen[-1].reply
 
     def heard_read(method: str, path: str, headers: Mapping[str, str], **rest: Any) -> Reply:
@@ -51,7 +52,7 @@ def record(provider: Provider) -> list[Exchange]:
         if len(parts) > 2:
             parts[2] = "{email_id}"
         reply = read(method, path, headers, **rest)
-        seen.append(Exchange(f"{method} {'/'.join(parts)}", rest["body"], reply))
+        seen.append(Exchange(f"{method} {'/'.join(parts)}", dict(headers), rest["body"], reply))
         return reply
 
     provider.ask, provider.read = heard_ask, heard_read  # type: ignore[method-assign]
@@ -87,12 +88,18 @@ class Document:
         return self.loaded["paths"].get(path, {}).get(method.lower())
 
     def request_errors(self, exchange: Exchange) -> list[str]:
-        """What the document says against the request."""
-        operation = self.operation(exchange.call)
-        if operation is None or "requestBody" not in operation:
-            return []
-        shape = operation["requestBody"]["content"]["application/json"]["schema"]
-        return self.errors_of(shape, json.loads(exchange.body))
+        """What the document says against the request: its headers and its body."""
+        operation = self.operation(exchange.call) or {}
+        errors = [
+            f"{one['name']}: {error}"
+            for one in operation.get("parameters", ())
+            if one.get("in") == "header" and one["name"].lower() in exchange.headers
+            for error in self.errors_of(one["schema"], exchange.headers[one["name"].lower()])
+        ]
+        if "requestBody" in operation:
+            shape = operation["requestBody"]["content"]["application/json"]["schema"]
+            errors += self.errors_of(shape, json.loads(exchange.body))
+        return errors
 
     def answer_errors(self, exchange: Exchange) -> list[str]:
         """What the document says against the answer."""
@@ -104,6 +111,14 @@ class Document:
         shape = answer["content"]["application/json"]["schema"]
         value = json.loads(exchange.reply.body)
         return self.errors_of(shape, value if self.ours else without_nulls(value))
+
+
+def faults_of(exchanges: Sequence[Exchange]) -> list[str]:
+    """What any document says against any of these requests; they must be sending ones, and have their keys."""
+    loaded = [Document(path) for path in documents()]
+    errors = [error for document in loaded for one in exchanges for error in document.request_errors(one)]
+    strange = [one.call for one in exchanges if one.call not in {SINGLE, BATCH}]
+    return [*strange, *("no key" for one in exchanges if not one.headers.get("idempotency-key")), *errors]
 
 
 def without_nulls(value: Any) -> Any:

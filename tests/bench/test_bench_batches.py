@@ -72,7 +72,7 @@ def test_throughput_of_batches(conn, resend, daemon, keep, short):
 
 
 def test_throughput_at_ten_requests_a_second(conn, resend, daemon, keep, short):
-    emails = 4_000 if short else 20_000
+    emails = 4_000 if short else 50_000
     url = resend("--rate-limit", "10")
     many(conn, emails)
     daemon(url, OUTBOXD_SENDER__THREADS="16", own=True, **RUN)
@@ -80,4 +80,5 @@ def test_throughput_at_ten_requests_a_second(conn, resend, daemon, keep, short):
     limited = summary["verdicts"].get("limited", 0)
     keep(emails_per_second=round(rate), requests=summary["requests"], too_many=limited)
     assert short or rate >= 950
-    assert limited <= max(1, 0.01 * summary["requests"])
+    # of the few requests of a short run one is more than a hundredth
+    assert limited < 0.01 * summary["requests"] or (short and limited == 1)

@@ -149,7 +149,9 @@ def promoted(copier: Copier, standby: LocalPostgres) -> None:
         assert conn.execute("select pg_promote(true, 60)").fetchone() == (True,)
 
 
-DIRT = "create table public.dirt as select repeat(md5(n::text), 100) as text from generate_series(1, 5000) as n"
+DIRT = (
+    "create table public.dirt as select repeat(md5(n::text), 100) as text from generate_series(1, 5000) as n"
+)
 
 
 def caught_up(original: str) -> Callable[[], bool]:

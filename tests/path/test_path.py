@@ -1,7 +1,10 @@
 """From a committed row to exactly one accepted email, through real processes."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,11 +13,13 @@ import psycopg
 import pytest
 from conftest_path import count, dies, drained, only_once, singly
 from factories import insert, insert_many, payload, state_of, uid_of
+from openapi import faults_of, record
 from waiting import until
 
 from outboxd import enqueue, enqueue_many
 from outboxd.db.migrate import migrate
 from outboxd.sink.options import Fault
+from outboxd.sink.provider import BATCH, SINGLE
 
 
 def by_raw_insert(conn: psycopg.Connection, items: list[dict]) -> None:
@@ -74,15 +79,36 @@ def assert_each_accepted_once(conn: psycopg.Connection, running, committed: int)
     assert not any(to.startswith("never") for entry in running.provider.entries for to in entry.to)
 
 
-def test_every_committed_email_is_accepted_once_and_no_other_is(database, conn, sink, daemon):
+def migrate_as_people_do(url: str) -> None:
+    command = [sys.executable, "-m", "outboxd", "migrate"]
+    subprocess.run(command, env=os.environ | {"DATABASE_URL": url}, check=True, timeout=60)
+
+
+def send_alone(conn: psycopg.Connection) -> int:
+    """One email of each way while no other waits, so that it goes without company; how many."""
+    for way in WAYS:
+        way(conn, [payload(to=f"{way.__name__}-alone@example.org")])
+        until(lambda: drained(conn), what="the email to go")
+    return len(WAYS)
+
+
+def test_every_committed_email_is_accepted_once_and_no_other_is(empty_database, sink, daemon):
+    migrate_as_people_do(empty_database)
     running = sink()
-    daemon(running.url, OUTBOXD_SENDER__THREADS="32")
-    committed = trade(database, 10_000)
-    assert committed > 6000
-    until(
-        lambda: drained(conn) and count(conn, "delivery") == committed, within=60, what="the queue to drain"
-    )
-    assert_each_accepted_once(conn, running, committed)
+    exchanges = record(running.provider)
+    daemon(running.url, url=empty_database, own=True, OUTBOXD_SENDER__THREADS="32")
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        alone = send_alone(conn)
+        committed = trade(empty_database, 10_000)
+        assert committed == 6700 + alone  # of the hundred lots of each session 67
+        until(
+            lambda: drained(conn) and count(conn, "delivery") == committed,
+            within=60,
+            what="the queue to drain",
+        )
+        assert_each_accepted_once(conn, running, committed)
+    assert {one.call for one in exchanges} == {SINGLE, BATCH}
+    assert faults_of(exchanges) == []
 
 
 @pytest.mark.parametrize(
@@ -90,6 +116,7 @@ def test_every_committed_email_is_accepted_once_and_no_other_is(database, conn, 
 )
 def test_kills_lose_nothing_and_double_nothing(database, conn, sink, daemon, kills, emails):
     running = sink(think_time=0.02)
+    exchanges = record(running.provider)
     options = {
         "OUTBOXD_SENDER__CRASH_LIMIT": "0",
         "OUTBOXD_RESEND__DEADLINE": "1s",
@@ -114,6 +141,7 @@ def test_kills_lose_nothing_and_double_nothing(database, conn, sink, daemon, kil
     )
     assert_each_accepted_once(conn, running, committed)
     assert count(conn, "attempt", "outcome = 'lease_expired'") > 0
+    assert faults_of(exchanges) == []
 
 
 def test_a_retry_after_a_restart_repeats_key_and_bytes_whatever_changed(conn, sink, daemon):

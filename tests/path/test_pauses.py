@@ -1,5 +1,9 @@
 """What is the account's or a domain's fault stops before it costs: no attempt burned, nothing dead, all go out later."""
 
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload
@@ -8,6 +12,15 @@ from waiting import until
 from outboxd.sink.options import Fault
 
 pytestmark = pytest.mark.path
+OLD, NEW = "re_old_0123456789", "re_new_0123456789"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "credentials" / "resend_api_key"
+    file.parent.mkdir()
+    file.write_text(OLD + "\n")
+    return file
 
 
 def paused(conn) -> list:
@@ -20,25 +33,40 @@ def probe_now(conn) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("emails", [1000, pytest.param(5000, marks=pytest.mark.long)])
-def test_a_revoked_key_pauses_the_account_and_burns_nothing(conn, sink, daemon, emails):
-    running = sink(think_time=0.02)
+@pytest.mark.parametrize(
+    ("emails", "together"),
+    [
+        (1000, False), (4000, True),
+        pytest.param(5000, False, marks=pytest.mark.long), pytest.param(5000, True, marks=pytest.mark.long),
+    ],
+    ids=["1000", "4000 in batches", "5000", "5000 in batches"],
+)  # fmt: skip
+def test_a_revoked_key_pauses_the_account_and_burns_nothing(conn, sink, daemon, key_file, emails, together):
+    """And a new key that is read at SIGHUP is all that it takes to go on."""
+    running = sink(think_time=0.1 if together else 0.02, key_modes={NEW: "revoked"})
+    conn.execute("update outboxd.queue set batch = %s", (together,))
     insert_many(conn, emails, type="newsletter")
-    conn.execute("update outboxd.queue set batch = false")
-    daemon(running.url, OUTBOXD_SENDER__THREADS="8")
-    until(lambda: len(running.provider.entries) > 100, what="sending")
-    running.provider.control({"key_mode": "revoked"})
+    keyed = {"CREDENTIALS_DIRECTORY": str(key_file.parent), "RESEND_API_KEY": ""}
+    one = daemon(running.url, OUTBOXD_SENDER__THREADS="8", **keyed)
+    until(lambda: running.provider.verdicts["new"] > (8 if together else 100), what="sending")
+    running.provider.control({"key_modes": {OLD: "revoked"}})
     until(lambda: paused(conn) == [("account", "default", "key")], what="the pause")
     until(lambda: count(conn, "lease") == 0, what="all to be back")
-    refused = [entry for entry in running.provider.entries if entry.status == 401]
+    refused = [entry for entry in list(running.provider.entries) if entry.status == 401]
     assert 1 <= len(refused) <= 8 + 5
+    assert {entry.call for entry in refused} == {"POST /emails/batch" if together else "POST /emails"}
+    assert 0 < count(conn, "delivery") < emails, "it was revoked in the middle"
     assert count(conn, "dead_letter") == 0
     assert count(conn, "progress", "attempts > 0") == 0
-    running.provider.control({"key_mode": "full"})
-    probe_now(conn)
+    assert bool(count(conn, "batch")) == together
+    assert count(conn, "batch", "attempts > 0") == 0
+    key_file.write_text(NEW + "\n")
+    one.process.send_signal(signal.SIGHUP)
+    until(lambda: paused(conn) == [], what="the probe under the new key, well before the minute of its own")
     until(lambda: drained(conn), within=120, what="all to go out")
     assert only_once(running)["accepted"] == emails
-    assert paused(conn) == []
+    assert running.provider.verdicts["refused"] == len(refused)
+    assert conn.execute("select max(attempts) from outboxd.delivery").fetchone() == (1,)
 
 
 def test_an_unverified_domain_waits_and_others_go(conn, sink, daemon):
@@ -60,16 +88,30 @@ def test_an_unverified_domain_waits_and_others_go(conn, sink, daemon):
     assert paused(conn) == []
 
 
+def ends_as_a_daily_quota(since: datetime, until_: datetime) -> bool:
+    """Soon after the next 00:00 UTC; within five minutes of it, five minutes later, for it may be yesterday's refusal.
+
+    It was judged before it was stored, at most a second: perhaps on the other side of one of these borders.
+    """
+    for judged_at in (since, since - timedelta(seconds=1)):
+        midnight = judged_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if judged_at < midnight + timedelta(minutes=5):
+            least = most = since + timedelta(minutes=5)
+        else:
+            least = midnight + timedelta(days=1, seconds=5)
+            most = least + timedelta(seconds=25 + 1)
+        if least <= until_ <= most:
+            return True
+    return False
+
+
 def test_a_daily_quota_pauses_until_midnight(conn, sink, daemon):
     running = sink(daily_quota=0)
     insert(conn)
     daemon(running.url)
     until(lambda: paused(conn) == [("account", "default", "daily_quota")], what="the pause")
-    (late,) = conn.execute(
-        "select until - (date_trunc('day', clock_timestamp() at time zone 'UTC') at time zone 'UTC' + interval '1 d') "
-        "from outboxd.pause"
-    ).fetchone()
-    assert 0 <= late.total_seconds() <= 31
+    since, end = conn.execute("select since, until from outboxd.pause").fetchone()
+    assert ends_as_a_daily_quota(since, end), (since, end)
     running.provider.control({"daily_quota": None})
     conn.execute("update outboxd.pause set until = clock_timestamp()")
     until(lambda: drained(conn), what="the email to go")

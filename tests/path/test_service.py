@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-import psycopg
 import pytest
 from conftest_path import count, drained, only_once
 from factories import insert, insert_many, state_of
@@ -27,10 +26,6 @@ def key_file(tmp_path: Path) -> Path:
     return file
 
 
-def due_now(conn: psycopg.Connection) -> None:
-    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
-
-
 def test_a_rotated_key_is_taken_at_sighup_and_no_email_is_lost(conn, sink, daemon, key_file):
     running = sink(key_modes={NEW: "revoked"})
     one = daemon(running.url, CREDENTIALS_DIRECTORY=str(key_file.parent), RESEND_API_KEY="")
@@ -42,12 +37,7 @@ def test_a_rotated_key_is_taken_at_sighup_and_no_email_is_lost(conn, sink, daemo
     key_file.write_text(NEW + "\n")
     one.process.send_signal(signal.SIGHUP)
     until(lambda: "reloaded" in one.log.read_text(), what="the reload")
-
-    def all_went() -> bool:
-        due_now(conn)
-        return drained(conn) and count(conn, "delivery") == 40
-
-    until(all_went, what="all to go under the new key")
+    until(lambda: drained(conn) and count(conn, "delivery") == 40, what="all to go under the new key")
     assert only_once(running)["accepted"] == 40
     assert {state_of(conn, id_) for id_ in waiting} == {"sent"}
     assert conn.execute("select max(attempts) from outboxd.delivery").fetchone() == (1,)
