@@ -25,7 +25,9 @@ class Running:
     def __init__(self, log: Path, *options: str) -> None:
         self.log = log
         clean = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOXD_")}
-        command = [sys.executable, "-m", "outboxd", "demo", "--port", "0", "--exit", *options]
+        # A shell's background job ignores SIGINT, and so does what it starts, such as a whole run of tests.
+        heard = ["env", "--default-signal=INT"]
+        command = [*heard, sys.executable, "-m", "outboxd", "demo", "--port", "0", "--exit", *options]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, env=clean, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
