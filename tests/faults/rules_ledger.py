@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from .history import Ask, History, Injected, Row, Violation
 from .rules_moves import Track
 
+LATE = (
+    2.0  # seconds that an ask may be on its way: its deadline in a storm, and as long again in a slow network
+)
 EPSILON = 0.15  # seconds between two clocks of one machine, and between an ask's begin and its arrival
 DELAYING = ("zombie", "proxy esp", "starved")
 
@@ -113,12 +116,16 @@ def taken_back(history: History) -> Iterator[Violation]:
 
 
 def old_keys(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
-    """S10: what was asked 23 hours ago and never answered is not asked again. One that was late began before."""
+    """S10: what was asked 23 hours ago and never answered is not asked again.
+
+    One that was late began before: in no lease since, or while its own deadline and the network's delay last. If such
+    a one was accepted twice, S3 says so.
+    """
     rows = {row.uid: row.id for row in history.rows.values()}
     for ask in history.asks:
         for uid in ask.uids:
             aged = history.aged.get(uid)
-            if aged is None or ask.at <= aged + EPSILON:
+            if aged is None or ask.at <= aged + LATE:
                 continue
             track = tracks.get(rows.get(uid, 0))
             if track is None or any(

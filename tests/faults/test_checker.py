@@ -137,7 +137,7 @@ BAD = {
     "asked without a lease": ("S8", changed(asks=[ask("u", at=90.0)])),
     "asked after its lease": ("S8", changed(asks=[ask("u", at=120.0)])),
     "cancelled for certain, and sent": ("S9", changed(cancels=[Cancel("u", "acked", 100.0, certain=True)])),
-    "asked again after a day": ("S10", changed(aged={"u": 99.0})),
+    "asked again after a day": ("S10", changed(aged={"u": 98.0})),
     "an open answer was forgotten": (
         "S10", changed(moves=[*TWICE, move(6, "open", xid=4), move(7, "open", gone=True, xid=7)]),
     ),
