@@ -27,11 +27,11 @@ test-host: ## Run the tests that need programs of the host (Node, pgbouncer, …
 	@$(BIN)/python tests/host/needs.py || true
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 -m host tests/host
 
-test-oldest: ## Run all tests of db and path on PostgreSQL 15, the slow ones too
+test-oldest: ## Run the tests of db and path on PostgreSQL 15, the slow ones too but not the long
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -n $(JOBS) --pg local --pg-version 15 tests/db tests/path
 
-test-pooled: ## Run all tests of the path through pgbouncer, the slow ones too
+test-pooled: ## Run the tests of the path through pgbouncer, the slow ones too but not the long
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 tests/path --via-pgbouncer
 

@@ -93,7 +93,8 @@ class Step:
 
     def __post_init__(self) -> None:
         """Counting ends before the column does: an email that no settle could store would be asked for ever."""
-        object.__setattr__(self, "attempts", min(self.attempts, MOST_ATTEMPTS))
+        if self.attempts > MOST_ATTEMPTS:
+            object.__setattr__(self, "attempts", MOST_ATTEMPTS)
 
     def failure_json(self) -> str | None:
         """The failure as JSON for the history, or None."""

@@ -53,9 +53,8 @@ class Reclaimer:
             )
             if email.taken == "unknown":
                 metrics.quarantined.add(1)
-        word.apply(
-            conn
-        )  # last: these may wait for a lock that somebody silent holds, and leases wait for nobody
+        # Last: these may wait for a lock that somebody silent holds, and leases wait for nobody.
+        word.apply(conn)
         self._end_unanswered(conn)
 
     def _end_unanswered(self, conn: Connection) -> None:

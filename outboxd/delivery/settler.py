@@ -260,39 +260,24 @@ def _lost(conn: Connection, settlements: Sequence[Settlement]) -> None:
 
 
 def _note(settlement: Settlement, step: str, now: datetime) -> None:
-    email, failure = settlement.email, settlement.step.failure
+    email, taken = settlement.email, settlement.step
     metrics.settled.add(1, {"step": step, "queue": email.queue})
     if step == "sent":
         metrics.due_to_accepted.record((now - email.scheduled_at).total_seconds())
     elif step in {"dead", "unknown"}:
-        log.error(
-            "email ended as %s",
-            step,
-            extra={
-                "uid": str(email.uid),
-                "queue": email.queue,
-                "type": email.type,
-                "error_class": failure.kind if failure else step,
-                "error": failure.name if failure else None,
-                "status": failure.status if failure else None,
-                "attempts": settlement.step.attempts,
-            },
-        )
-    elif (
-        failure
-        and settlement.leads
-        and not settlement.step.transient
-        and (settlement.batch or email).transient
-    ):
-        log.error(
-            "refused in words that we do not know; asking again",
-            extra={
-                "uid": str(email.uid),
-                "queue": email.queue,
-                "type": email.type,
-                "error_class": failure.kind,
-                "error": failure.name,
-                "status": failure.status,
-                "attempts": settlement.step.attempts,
-            },
-        )
+        log.error("email ended as %s", step, extra=_told(settlement, step))
+    elif taken.failure and settlement.leads and not taken.transient and (settlement.batch or email).transient:
+        log.error("refused in words that we do not know; asking again", extra=_told(settlement, step))
+
+
+def _told(settlement: Settlement, step: str) -> dict[str, object]:
+    email, failure = settlement.email, settlement.step.failure
+    return {
+        "uid": str(email.uid),
+        "queue": email.queue,
+        "type": email.type,
+        "error_class": failure.kind if failure else step,
+        "error": failure.name if failure else None,
+        "status": failure.status if failure else None,
+        "attempts": settlement.step.attempts,
+    }

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import program
 
 BOOTSTRAP = Path(__file__).parents[2] / "scripts" / "bootstrap"
 GOOD = f'case "$*" in "-m venv"*) echo "made: $*"; exit 7;; esac; exec {sys.executable} "$@"'
@@ -24,12 +25,6 @@ def checkout(tmp_path):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "bin" / "dirname").symlink_to(shutil.which("dirname"))
     return tmp_path
-
-
-def program(path: Path, script: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 def run(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:

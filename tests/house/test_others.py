@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from processes import program
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "test-others"
 MINE = 'echo "11"'
@@ -29,12 +30,6 @@ def checkout(tmp_path):
     for tool in ("dirname", "mkdir", "chmod"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     return tmp_path
-
-
-def program(path: Path, script: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 def run(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:

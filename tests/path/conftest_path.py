@@ -190,3 +190,18 @@ def only_once(running: Running) -> dict[str, Any]:
     assert summary["duplicates"] == 0
     assert summary["keys_with_two_bodies"] == 0
     return summary
+
+
+OLD, NEW = (
+    "re_old_0123456789",
+    "re_new_0123456789",
+)  # keys: the one that a daemon starts with, and its successor
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A credential that can be rotated."""
+    file = tmp_path / "credentials" / "resend_api_key"
+    file.parent.mkdir()
+    file.write_text(OLD + "\n")
+    return file

@@ -2,25 +2,15 @@
 
 import signal
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from conftest_path import count, drained, only_once
+from conftest_path import NEW, OLD, count, drained, only_once
 from factories import insert, insert_many, payload
 from waiting import until
 
 from outboxd.sink.options import Fault
 
 pytestmark = pytest.mark.path
-OLD, NEW = "re_old_0123456789", "re_new_0123456789"
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    file = tmp_path / "credentials" / "resend_api_key"
-    file.parent.mkdir()
-    file.write_text(OLD + "\n")
-    return file
 
 
 def paused(conn) -> list:

@@ -2,28 +2,17 @@
 
 import json
 import signal
-from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
-from conftest_path import count, drained, only_once
+from conftest_path import NEW, OLD, count, drained, only_once
 from factories import insert, insert_many, state_of
 from psycopg.conninfo import conninfo_to_dict
 from stalling import StallingProxy
 from waiting import until
 
 from outboxd.sink.options import Fault
-
-OLD, NEW = "re_old_0123456789", "re_new_0123456789"
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    file = tmp_path / "credentials" / "resend_api_key"
-    file.parent.mkdir()
-    file.write_text(OLD + "\n")
-    return file
 
 
 def test_a_rotated_key_is_taken_at_sighup_and_no_email_is_lost(conn, sink, daemon, key_file):
