@@ -156,7 +156,9 @@ class Fleet:
             slot.env["FAULTS_GATE"] = f"{sink[1]}:{provider.port}"
 
     def start(self, slot: Slot, *, cold: bool = False) -> None:
-        """A new daemon in the slot; `cold` with an interpreter of its own."""
+        """A new daemon in the slot; `cold` with an interpreter of its own. The one before it must have ended, or end now."""
+        if slot.pid:
+            self.wait(slot, 10)
         slot.stopped, slot.armed, slot.with_signal = False, None, signal.SIGKILL
         slot.fired.clear()
         slot.started_at = time.time()

@@ -134,6 +134,7 @@ class Injector:
             threading.Event().wait(self.luck.uniform(0.0, 0.2))
             slot.kill()
         else:
+            slot.fired.clear()  # a zombie was here
             slot.armed = point
             if not slot.fired.wait(within):
                 what, slot.armed = "random", None

@@ -204,10 +204,13 @@ class World:
             start_again()
             return conn.execute(RUNS, (slot.pid, slot.started_at - 5)).fetchone()[0]
 
-        with self.connect() as conn:
-            until(
-                runs, within=45, what="the daemon to run"
-            )  # a first beat that fails is followed by one after 20 s
+        try:
+            with self.connect() as conn:
+                until(
+                    runs, within=45, what="the daemon to run"
+                )  # a first beat that fails is repeated after 20 s
+        except AssertionError as error:
+            raise AssertionError(f"{error}: daemon {slot.number}; {self.stuck()}") from None
 
     def insert_now(self, number: int) -> set[str]:
         """Insert some emails that are due at once; their markers. They belong to the first application's record."""
