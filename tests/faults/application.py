@@ -36,7 +36,7 @@ class Record:
 
 
 class Application:
-    """One thread with one connection. It does its share of `emails`, at `rate` a second, and goes on until `stop`."""
+    """One thread with one connection. It commits its share of `emails`, at `rate` a second, and goes on until `stop`."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Application:
         self._recent: deque[str] = deque(maxlen=40)
         self._relaxed = relaxed or number % 2 == 1
         self._n = 0
+        self._acked = 0
         self.thread = threading.Thread(target=self._work, name=f"application {number}", daemon=True)
 
     def give_up(self) -> None:
@@ -72,7 +73,7 @@ class Application:
 
     def _work(self) -> None:
         began = time.monotonic()
-        while self.inserted < self._emails or not self._stop.is_set():
+        while self._acked < self._emails or not self._stop.is_set():
             if not self._calm.wait(0.2):
                 began += 0.2
                 continue
@@ -179,6 +180,7 @@ class Application:
             raise
         for insert in made:
             insert.fate, insert.at = "acked", time.time()
+            self._acked += not insert.duplicate
 
     def _new(self) -> Insert:
         self._n += 1

@@ -76,7 +76,7 @@ PLANS = {
         proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.5,
     ),
     "full": Plan(
-        "full", emails=50_000, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
+        "full", emails=50_500, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
         esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5,
     ),
     "pooler": Plan(
