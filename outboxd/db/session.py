@@ -35,7 +35,7 @@ CONNECT: Final[dict[str, Any]] = {
     "tcp_user_timeout": 4_000,
 }
 RETRY_STEP: Final = 0.05
-RETRY_MOST: Final = 2.0
+RETRY_MOST: Final = 1.0
 
 
 class ConnectionLostError(DatabaseError):

@@ -21,6 +21,8 @@ from outboxd.db.migrate import migrate
 from outboxd.sink.options import Fault
 from outboxd.sink.provider import BATCH, SINGLE
 
+FIRST_SETTLED = "select min(extract(epoch from at))::float8 - %s from outboxd.delivery where at > to_timestamp(%s)"
+
 
 def by_raw_insert(conn: psycopg.Connection, items: list[dict]) -> None:
     for item in items:
@@ -181,10 +183,11 @@ def test_an_immediate_stop_of_postgres_loses_nothing_and_claims_resume_at_once(
     accepts = time.time()
     until(lambda: len(running.provider.entries) > before, within=10, what="the first ask after the outage")
     waited = running.provider.entries[before].at - accepts
-    print(f"first ask {waited:.2f} s after Postgres accepts connections again, down for {seconds} s")
-    assert waited <= 2.5
     with psycopg.connect(local_server.url, autocommit=True) as app:
         until(lambda: drained(app) and count(app, "delivery") == 1000, within=60, what="the queue to drain")
+        settled = app.execute(FIRST_SETTLED, (accepts, accepts)).fetchone()[0]
+    print(f"Postgres back after {seconds} s: first ask {waited:.2f} s later, first settle {settled:.2f} s")
+    assert settled <= (2.0 if seconds > 2 else 3.0)  # the shortest runs beside other tests
     assert only_once(running)["accepted"] == 1000
 
 
