@@ -15,26 +15,25 @@ SWEEP: Final = 100  # words looked at in one round
 def accepted(conn: Connection, late: Sequence[Settlement]) -> list[Claimed]:
     """Record acceptances that came too late for their leases; the emails that were not known as sent already.
 
-    The lease that has an email now is held while the word is written, so that its settle reads it. What crosses
-    all the same is found by `apply`. One commit, so that of a batch's members all are known as accepted or none.
+    The leases that have the emails now are held while the words are written, so that their settles read them. What
+    crosses all the same is found by `apply`. One commit, so that of a batch's members all are known as accepted or
+    none; and a short one, because those who hold the leases wait for it.
     """
-    news = []
-    with conn.transaction():
+    ids = [settlement.email.id for settlement in late]
+    values = {
+        "ids": ids,
+        "uids": [settlement.email.uid for settlement in late],
+        "provider_ids": [settlement.step.provider_id for settlement in late],
+        "leases": [settlement.email.lease_id for settlement in late],
+        "asked_ago": [settlement.asked_ago or 0.0 for settlement in late],
+    }
+    with conn.pipeline(), conn.transaction():
         path_settings(conn)
-        for settlement in sorted(late, key=lambda settlement: settlement.email.id):
-            email = settlement.email
-            values = {
-                "id": email.id,
-                "uid": email.uid,
-                "provider_id": settlement.step.provider_id,
-                "lease_id": email.lease_id,
-                "asked_ago": settlement.asked_ago or 0.0,
-            }
-            conn.execute(query("word/hold_lease"), {"id": email.id})
-            if conn.execute(query("word/accepted"), values).rowcount:
-                news.append(email)
+        conn.execute(query("word/hold_leases"), {"ids": ids})
+        recorded = conn.execute(query("word/accepted"), values)
+    news = {row[0] for row in recorded.fetchall()}
     apply(conn)
-    return news
+    return list({one.email.id: one.email for one in late if one.email.id in news}.values())
 
 
 def apply(conn: Connection) -> list[int]:

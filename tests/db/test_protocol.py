@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -114,6 +114,25 @@ class TestRule2LateAcceptance:
             settler.rollback()
             thread.join()
         assert look.execute("select id, provider_id from outboxd.word").fetchall() == [(id_, "re_late")]
+
+    def test_evidence_holds_leases_in_the_order_of_settles_so_that_neither_waits_for_the_other(self, connect):
+        evidence, settler, look = connect(), connect(), connect()
+        insert(look)
+        first = claim(settler, lease_id=UUID(int=2))
+        insert(look)
+        second = claim(settler, lease_id=UUID(int=1))
+        late = [settlement(email, Sent(f"re_{email.id}"), asked_ago=1.0) for email in (*first, *second)]
+        settler.autocommit = False
+        settler.execute("select from outboxd.lease where lease_id = %s for update", (UUID(int=1),))
+        thread = threading.Thread(target=word.accepted, args=(evidence, late))
+        thread.start()
+        try:
+            until(lambda: waits_for_lock(look, evidence), what="the evidence to wait for the settle")
+            look.execute("select from outboxd.lease where lease_id = %s for update nowait", (UUID(int=2),))
+        finally:
+            settler.rollback()
+            thread.join()
+        assert look.execute("select count(*) from outboxd.word").fetchone() == (2,)
 
     def test_evidence_after_the_burial_raises_the_email_from_the_dead(self, connect):
         a = connect()

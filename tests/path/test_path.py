@@ -21,7 +21,9 @@ from outboxd.db.migrate import migrate
 from outboxd.sink.options import Fault
 from outboxd.sink.provider import BATCH, SINGLE
 
-FIRST_SETTLED = "select min(extract(epoch from at))::float8 - %s from outboxd.delivery where at > to_timestamp(%s)"
+FIRST_SETTLED = (
+    "select min(extract(epoch from at))::float8 - %s from outboxd.delivery where at > to_timestamp(%s)"
+)
 
 
 def by_raw_insert(conn: psycopg.Connection, items: list[dict]) -> None:

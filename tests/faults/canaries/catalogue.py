@@ -13,7 +13,7 @@ JOINED = "  join outboxd.lease on lease.lease_id = outcome.lease_id\n"
 KEY = "wire.key(email.uid, email.generation)"
 LEASED_UNTIL = "lease.lease_until < (select coalesce(%(now)s::timestamptz, clock_timestamp()))"
 LOCK = '        conn.execute(query("lease/lock"), {"lease_ids": values["leases"]}, prepare=True)\n'
-HOLD = '            conn.execute(query("word/hold_lease"), {"id": email.id})\n'
+HOLD = '        conn.execute(query("word/hold_leases"), {"ids": ids})\n'
 ASKED_AT = "    asked_at = time.monotonic()\n    return Result(held, _ask("
 BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
 PROTOCOL = "tests/db/test_protocol.py::"
