@@ -10,8 +10,8 @@ from outboxd.sink.options import FAULTS
 from .toxics import KINDS
 
 POINTS = (
-    "startup", "claim_before_commit", "claim_commit_unanswered", "claim_done", "ask_connect", "ask_part",
-    "ask_unanswered", "ask_answered", "settle_begins", "settle_before_commit", "settle_commit_unanswered",
+    "startup", "claim_before_commit", "claim_commit_unanswered", "claim_done", "bind_before_commit",
+    "bind_commit_unanswered", "bind_done", "ask_connect", "ask_part", "ask_unanswered", "ask_answered", "settle_begins", "settle_before_commit", "settle_commit_unanswered",
     "settle_done", "reclaim_before_commit", "reclaim_commit_unanswered", "reclaim_done",
 )  # fmt: skip
 SPECIALS = ("poison", "pinned", "crowded", "aged", "terminated", "sigterm")

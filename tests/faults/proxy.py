@@ -1,13 +1,14 @@
 """TCP proxies before Postgres and before the provider, one pair for each daemon, in one thread.
 
-Beside faults they know the points of the path as the wire shows them: a claim's COMMIT, its answer, a request's first
+Beside faults they know the points of the path as the wire shows them: a claim's commit, its answer, a request's first
 bytes, its answer, a settle. `on_point` hears of each; where it answers true the daemon was killed, and nothing of the
-rest passes.
+rest passes. A claim of single emails has no COMMIT: it is its pipeline's own transaction, which ends with the Sync.
 """
 
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -19,6 +20,12 @@ from .toxics import AT_ACCEPT, COMMITS, COMMITTED, Cut, Silence, Spell
 
 MOST = 3  # the level at which a fault is everywhere
 NAME = b"application_name\x00outboxd "
+VERBS = {"claimer": "claim", "binder": "bind", "settler": "settle", "reclaimer": "reclaim"}
+LEASES = re.compile(
+    rb"P.{4}([^\0]*)\0[^\0]*insert into outboxd\.lease\b", re.DOTALL
+)  # Parse: a statement's name
+SYNC, READY, IN_TRANSACTION = b"S\x00\x00\x00\x04", b"Z\x00\x00\x00\x05I", b"Z\x00\x00\x00\x05T"
+NOTHING = b"SELECT 0\x00"  # what a claim says that took nothing
 
 
 @dataclass(slots=True)
@@ -181,8 +188,11 @@ class Link:
         self.gate = gate
         self._reader, self._writer, self._answers, self._upstream = reader, writer, answers, upstream
         self._session = ""
-        self._committing = False
-        self._asked = False
+        self._committed = b""  # what the server will say once it is committed
+        self._at_commit = False  # whether what passes now commits, or says so
+        self._claims: set[bytes] = set()  # names of prepared statements
+        self._leases = False  # whether what is under way takes a lease
+        self._in_transaction = False  # that began with a BEGIN
 
     async def run(self) -> None:
         ways = [
@@ -215,7 +225,7 @@ class Link:
             await writer.drain()
             return
         try:
-            async for piece in spell.spoil(part, from_server=from_server):
+            async for piece in spell.spoil(part, from_server=from_server, at_commit=self._at_commit):
                 writer.write(piece)
                 await writer.drain()
         except Silence:
@@ -231,8 +241,10 @@ class Link:
                 self.gate.meet("startup")
             yield chunk
         elif from_server:
-            if self._committing and COMMITTED in chunk:
-                self.gate.meet(f"{self._verb()}_commit_unanswered")
+            self._in_transaction = IN_TRANSACTION in chunk
+            self._at_commit = self._says_committed(chunk)
+            if self._at_commit:
+                self._meet("commit_unanswered")
             yield chunk
         else:
             if self._session == "settler":
@@ -240,14 +252,29 @@ class Link:
             yield from self._points_of_commit(chunk)
 
     def _points_of_commit(self, chunk: bytes) -> Iterator[bytes]:
+        """Before a COMMIT, or before the Sync that ends a claim's pipeline. What a claimer commits else is no point."""
+        self._claims.update(LEASES.findall(chunk))
+        named = any(b"\x00" + name + b"\x00" in chunk for name in self._claims if name)
+        self._leases |= named or b"insert into outboxd.lease" in chunk
+        self._at_commit, wanted = False, b""
         places = [chunk.find(pattern) for pattern in COMMITS if pattern in chunk]
-        if not places:
+        if places and (self._leases or self._session != "claimer"):
+            wanted = COMMITTED
+        elif self._leases and SYNC in chunk and not self._in_transaction:
+            places, wanted = [chunk.find(SYNC)], READY
+        if not wanted:
             yield chunk
             return
+        self._leases, self._committed = False, wanted
         yield chunk[: min(places)]
-        self.gate.meet(f"{self._verb()}_before_commit")
-        self._committing = True
+        self._meet("before_commit")
+        self._at_commit = True
         yield chunk[min(places) :]
+
+    def _says_committed(self, chunk: bytes) -> bool:
+        if not self._committed or self._committed not in chunk:
+            return False
+        return self._committed is COMMITTED or NOTHING not in chunk
 
     def _points_of_ask(self, chunk: bytes, *, from_server: bool) -> Iterator[bytes]:
         if from_server:
@@ -264,14 +291,13 @@ class Link:
             return
         if self.gate.side == "esp":
             self.gate.meet("ask_answered")
-        elif self._committing and COMMITTED in chunk:
-            self._committing = False
-            self.gate.meet(f"{self._verb()}_done")
+        elif self._committed and self._committed in chunk:
+            told, self._committed = self._says_committed(chunk), b""
+            if told:
+                self._meet("done")
 
-    def _verb(self) -> str:
-        return {"claimer": "claim", "settler": "settle", "reclaimer": "reclaim"}.get(
-            self._session, self._session
-        )
+    def _meet(self, point: str) -> None:
+        self.gate.meet(f"{VERBS.get(self._session, self._session)}_{point}")
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

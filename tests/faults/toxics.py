@@ -55,7 +55,9 @@ class Spell:
             self.struck = True
             self.on_strike(self.name)
 
-    async def spoil(self, chunk: bytes, *, from_server: bool) -> AsyncIterator[bytes]:
+    async def spoil(
+        self, chunk: bytes, *, from_server: bool, at_commit: bool = False
+    ) -> AsyncIterator[bytes]:
         """What of a chunk passes, and when. Raises `Cut` or `Silence` where the connection ends instead."""
         self.passed += len(chunk)
         self.chunks += 1
@@ -71,7 +73,7 @@ class Spell:
             else:
                 yield chunk
         elif self.kind in ENDS_IT:
-            self._end(chunk, from_server=from_server)
+            self._end(from_server=from_server, at_commit=at_commit)
             yield chunk
         else:
             async for part in self._slow(chunk, from_server=from_server):
@@ -87,11 +89,9 @@ class Spell:
         middle = len(chunk) // 2
         return [chunk[middle:], chunk[:middle]]
 
-    def _end(self, chunk: bytes, *, from_server: bool) -> None:
+    def _end(self, *, from_server: bool, at_commit: bool) -> None:
         """Decide whether it is over for this connection."""
-        at_commit = any(pattern in chunk for pattern in (*COMMITS, COMMITTED)) or (
-            self.side == "esp" and from_server
-        )
+        at_commit = at_commit or (self.side == "esp" and from_server)
         over = {
             "timeout": self.passed > 2000 and self.luck.random() < 0.2 * self.level,
             "reset_peer": self.luck.random() < 0.05 * self.level,
