@@ -18,6 +18,7 @@ from ledger import percentile
 from waiting import until
 
 from outboxd.core.wire import Unsendable, render
+from outboxd.sink.server import Running
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 
@@ -28,8 +29,8 @@ REFUSED = (
 )
 NOISE = {
     500: 2.0,
-    10_000: 0.01,
-}  # seconds that the machine may add to a p99; most of the short run is its start
+    10_000: 0.05,
+}  # seconds more in a p99: the short run's start; the good ones of a refused batch ask again
 SUPPRESSED = "gone@example.org"
 
 
@@ -78,7 +79,7 @@ def unsendable(text: str) -> bool:
 
 
 class Poisoner:
-    """Keeps up its pace, whatever it inserts: `good` ids, and `bad` ones with what was planted."""
+    """Keeps up its pace, whatever it inserts: `good` ids, and as many others: `bad` ones, or more good ones."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.url, self.chance = url, random.Random(seed)
@@ -90,8 +91,10 @@ class Poisoner:
             begun = time.monotonic()
             for n in range(0, count, LOT):
                 threading.Event().wait(max(0.0, begun + n / PER_SECOND - time.monotonic()))  # the pace
-                if poison:
-                    self.plant(conn)  # first: what planting takes is no latency of the good ones
+                if poison:  # before the good ones: what planting takes is no latency of theirs
+                    self.plant(conn)
+                else:
+                    self.insert(conn, [payload(to=f"other-{n + i}@example.org") for i in range(LOT)])
                 self.good += self.insert(conn, [payload(to=f"good-{n + i}@example.org") for i in range(LOT)])
                 conn.commit()
 
@@ -120,14 +123,16 @@ class Poisoner:
         return next(text for _ in range(1_000) if unsendable(text := fuzzed(self.chance)))
 
 
-def latencies(conn: psycopg.Connection, ids: list[int]) -> list[float]:
+def latencies(conn: psycopg.Connection, running: Running, ids: list[int]) -> list[float]:
+    """Seconds from the insert to the arrival at the provider."""
+    arrived = {
+        uid: entry.at for entry in running.provider.entries for uid in entry.uids if entry.verdict == "new"
+    }
     rows = conn.execute(
-        "select extract(epoch from delivery.at - email.created_at)::float8 from outboxd.delivery"
-        " join outboxd.email using (id) where id = any (%s) and state = 'sent'",
+        "select uid::text, extract(epoch from created_at)::float8 from outboxd.email where id = any (%s)",
         (ids,),
     ).fetchall()
-    assert len(rows) == len(ids), "a good email was not sent"
-    return [row[0] for row in rows]
+    return [arrived[uid] - inserted for uid, inserted in rows]
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
@@ -140,8 +145,10 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(database,
     until(lambda: drained(conn), within=60, what="the good ones alone to go")
     among.work(count, poison=True)
     until(lambda: drained(conn), within=120, what="all to end")
-    before, after = (percentile(latencies(conn, ids.good), 0.99) for ids in (alone, among))
-    print(f"good ones' p99: {before:.3f} s alone, {after:.3f} s among {len(among.bad)} poison rows")
+    before, after = (percentile(latencies(conn, running, ids.good), 0.99) for ids in (alone, among))
+    print(
+        f"good ones' p99: {before:.3f} s alone, {after:.3f} s among {len(among.bad)} poison rows, from insert to arrival"
+    )
 
     assert one.process.poll() is None
     ended = dict(conn.execute("select id, message from outboxd.dead_letter").fetchall())
