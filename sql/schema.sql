@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 4b56bdb59fc2b88b';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract e9e81c1518fe72ab';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1970,7 +1970,7 @@ CREATE FUNCTION outboxd.queue_settings(name text) RETURNS jsonb
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 select jsonb_build_object(
-    'priority', queue.priority, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
+    'priority', queue.priority, 'weight', queue.weight, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
     'backoff_base', outboxd.duration_text(queue.backoff_base),
     'give_up_after', outboxd.duration_text(queue.give_up_after),
     'dedupe_for', outboxd.duration_text(queue.dedupe_for),
@@ -2370,8 +2370,8 @@ begin
   if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
-  perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
-    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
+  perform outboxd.setting_known(settings, array['priority', 'weight', 'max_attempts', 'backoff',
+    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';
@@ -2384,6 +2384,7 @@ begin
   end if;
   update outboxd.queue
   set priority = coalesce(outboxd.setting_integer(settings, 'priority', 1, 100), priority),
+    weight = coalesce(outboxd.setting_integer(settings, 'weight', 1, 100), weight),
     max_attempts = coalesce(outboxd.setting_integer(settings, 'max_attempts', 1, 100), max_attempts),
     backoff = coalesce(
       outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']), backoff),
@@ -3796,7 +3797,8 @@ CREATE VIEW outboxd.queue_policy AS
     keep_done,
     keep_failed_for,
     keep_failed,
-    critical
+    critical,
+    weight
    FROM outboxd.queue;
 
 --

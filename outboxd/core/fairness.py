@@ -6,11 +6,9 @@ priority gets a small part once it is that old. Among slots of one priority the 
 queues, within a queue evenly among its lanes, and who comes first changes from claim to claim.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from math import ceil
+from itertools import accumulate, groupby
 from typing import Final
 
 AGEING: Final = 60.0  # seconds of waiting that lift by one priority
@@ -64,19 +62,39 @@ def _lifted(candidates: Sequence[Candidate]) -> dict[int, int]:
 
 
 def _divided(group: list[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
-    """Every queue its share, and in it every lane; beginning with another one each time. Alone it may take all.
-
-    Where there are more lanes than emails to take, the next claim begins where this one ends.
-    """
-    if len(group) == 1:
-        return [(group[0].slot, _bounded(group[0], limit))]
-    start = turn * (limit if len(group) > limit else 1) % len(group)
-    turned = group[start:] + group[:start]
-    lanes = Counter(one.queue for one in turned)
-    total = sum({one.queue: one.weight for one in turned}.values())
+    """Every queue its share by weight, and of that every lane as much as the others; together `limit`."""
+    lanes: dict[int, list[Candidate]] = {}
+    for one in group:
+        lanes.setdefault(one.queue, []).append(one)
+    places = _places([(queue, of[0].weight) for queue, of in lanes.items()], limit, turn)
+    first = turn % len(places)
     return [
-        (one.slot, _bounded(one, ceil(limit * one.weight / (total * lanes[one.queue])))) for one in turned
+        (one.slot, _bounded(one, most))
+        for queue, begin, end in places[first:] + places[:first]
+        for one, most in _in_turn(lanes[queue], begin, end)
+        if most > 0
     ]
+
+
+def _places(weights: Sequence[tuple[int, int]], limit: int, turn: int) -> list[tuple[int, int, int]]:
+    """Of each queue, how many places it had before this claim and has after it, dealt out in rounds by weight."""
+    total, ends = sum(weight for _, weight in weights), accumulate(weight for _, weight in weights)
+
+    def had(of: int, weight: int, end: int) -> int:
+        return of // total * weight + min(max(of % total - (end - weight), 0), weight)
+
+    return [
+        (queue, had(turn * limit, weight, end), had((turn + 1) * limit, weight, end))
+        for (queue, weight), end in zip(weights, ends, strict=True)
+    ]
+
+
+def _in_turn(lanes: list[Candidate], begin: int, end: int) -> Iterator[tuple[Candidate, int]]:
+    """A queue's places among its lanes; the next claim begins where this one ends."""
+    start = begin % len(lanes)
+    each, more = divmod(end - begin, len(lanes))
+    for place, one in enumerate(lanes[start:] + lanes[:start]):
+        yield one, each + (place < more)
 
 
 def _bounded(one: Candidate, share: int) -> int:

@@ -16,6 +16,7 @@ from outboxd.core.provider import Provider
 
 GRANT_TO_ARRIVAL: Final = timedelta(seconds=1)  # by which every window is longer
 BY_PROVIDER: Final = ("provider_minute", "provider_day")
+SHAPE: Final = "provider_shape"  # of who is under no limit there, but waits while the provider is suspended
 BY_ACCOUNT: Final = ("account_day", "account_month")
 RECIPIENT: Final = "recipient"
 ANY_MAILBOX: Final = "*"  # limits of mailboxes are never of one by name
@@ -181,7 +182,7 @@ class Limits:
         if not limits and not self._overrides:
             return []
         if not limits:
-            return [Share(BY_PROVIDER[0], provider.name, None, MINUTE, provider.shaped_by)]
+            return [Share(SHAPE, provider.name, None, MINUTE, provider.shaped_by)]
         return [
             Share(limit.kind, provider.name, limit.most, self.window(limit), provider.shaped_by)
             for limit in limits

@@ -26,8 +26,8 @@ UNSET: Final = {
     "limits": ("key", "exempt_types", "pace", "critical_share", "starts_on"),
 }
 ORDER: Final = (
-    "kind", "key", "most", "per", "exempt_types", "pace", "critical_share", "starts_on", "queue", "priority", "critical",
-    "max_attempts", "backoff", "backoff_base", "give_up_after", "dedupe_for", "keep_done_for", "keep_done",
+    "kind", "key", "most", "per", "exempt_types", "pace", "critical_share", "starts_on", "queue", "priority", "weight",
+    "critical", "max_attempts", "backoff", "backoff_base", "give_up_after", "dedupe_for", "keep_done_for", "keep_done",
     "keep_failed_for", "keep_failed",
 )  # fmt: skip
 HEADER: Final = """\

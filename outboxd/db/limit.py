@@ -8,9 +8,9 @@ commit soon. Nothing is asked for before that commit.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from outboxd.core.limits import GRANT_TO_ARRIVAL, Ask
+from outboxd.core.limits import BY_PROVIDER, GRANT_TO_ARRIVAL, SHAPE, Ask
 from outboxd.db.column import column
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
@@ -42,11 +42,16 @@ def grant(
     """All limits of each email at once, all or nothing; one verdict per email, in the order of the ask."""
     values = _columns(wanted) | {"slack": slack, "now": now}
     rows = conn.execute(query("limit/grant"), values, prepare=True).fetchall()
-    held = {row[0]: Verdict(*row) for row in rows}  # and the first email, for the instant
+    held = {row[0]: _verdict(*row) for row in rows}  # and the first email, for the instant
     return [
         held.get(id_) or Verdict(id_, granted=True, kind=None, key=None, free_at=None, granted_at=rows[0][5])
         for id_ in wanted.emails
     ]
+
+
+def _verdict(id_: int, granted: bool, kind: str | None, *more: Any) -> Verdict:  # noqa: FBT001 - a row's columns
+    """People know a suspended provider by its limit, whether the email counts there or not."""
+    return Verdict(id_, granted, BY_PROVIDER[0] if kind == SHAPE else kind, *more)
 
 
 def give_back(conn: Connection, unused: Ask) -> int:

@@ -23,7 +23,7 @@ CHUNK: Final = (
 )
 CHUNKS: Final = 10  # between two claims
 FEW: Final = 10  # emails of a claim that are no crowd
-IN_BULK: Final = ("campaign", "type")  # pauses whose emails can be told in bulk
+IN_BULK: Final = ("campaign", "provider", "type")  # pauses whose emails can be told in bulk
 
 Place = tuple[str, str, Slot]
 

@@ -4,7 +4,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
 select jsonb_build_object(
-    'priority', queue.priority, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
+    'priority', queue.priority, 'weight', queue.weight, 'max_attempts', queue.max_attempts, 'backoff', queue.backoff,
     'backoff_base', outboxd.duration_text(queue.backoff_base),
     'give_up_after', outboxd.duration_text(queue.give_up_after),
     'dedupe_for', outboxd.duration_text(queue.dedupe_for),

@@ -12,8 +12,8 @@ begin
   if name is null or name !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
-  perform outboxd.setting_known(settings, array['priority', 'max_attempts', 'backoff', 'backoff_base',
-    'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
+  perform outboxd.setting_known(settings, array['priority', 'weight', 'max_attempts', 'backoff',
+    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';
@@ -26,6 +26,7 @@ begin
   end if;
   update outboxd.queue
   set priority = coalesce(outboxd.setting_integer(settings, 'priority', 1, 100), priority),
+    weight = coalesce(outboxd.setting_integer(settings, 'weight', 1, 100), weight),
     max_attempts = coalesce(outboxd.setting_integer(settings, 'max_attempts', 1, 100), max_attempts),
     backoff = coalesce(
       outboxd.setting_text(settings, 'backoff', choices => array['exponential', 'fixed']), backoff),

@@ -103,7 +103,22 @@ def test_lanes_share_what_their_queue_has_and_no_more():
     other = Candidate(9, 10, 2, 1, 0.0)
     shares = dict(serve([*lanes, other], 100, 0))
     assert shares[9] == 50
-    assert {shares[n] for n in range(4)} == {13}
+    assert sorted(shares[n] for n in range(4)) == [12, 12, 13, 13]
+
+
+@pytest.mark.parametrize("lanes", [1, 100, 300])
+@pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 9), (3, 1)])
+@pytest.mark.parametrize("limit", [1, 20, 50])
+def test_a_queue_of_many_lanes_has_no_more_than_its_weight(lanes, one, other, limit):
+    world = World(limit=limit, per_step=0.01)
+    many = [world.add(10, 1, weight=one, due=6000 // lanes + 20) for _ in range(lanes)]
+    alone = world.add(10, 2, weight=other, due=6000)
+    for _ in range(100):
+        world.claim()
+    assert world.served[alone] == pytest.approx(100 * limit * other / (one + other), rel=0.05, abs=1)
+    assert world.served.total() == 100 * limit
+    served = [world.served[slot] for slot in many]
+    assert max(served) - min(served) <= max(1, 100 * limit // lanes // 4)
 
 
 @pytest.mark.parametrize(("lanes", "limit"), [(7, 3), (1000, 100), (5, 5), (2, 100)])

@@ -292,6 +292,20 @@ class TestOverrides:
         assert {verdict.free_at for verdict in held[:2]} == {at(300)}
         assert len(granted(grant(conn, self.emails(2), *limits, now=at(301)))) == 2
 
+    @pytest.mark.parametrize("first", ["reset", "welcome"])
+    def test_an_exempt_type_neither_counts_nor_keeps_others_from_counting_while_somebody_is_slowed(
+        self, conn, first
+    ):
+        conn.execute(
+            "insert into outboxd.provider_override values ('y.example', 0.5, null, 'deferrals', 'ada')"
+        )
+        minute = Limit("provider_minute", None, 2, MINUTE, exempt_types=frozenset({"reset"}))
+        emails = [subject(n, f"u{n}@x.example") for n in range(3)]
+        reset = [subject(10 + n, f"r{n}@x.example", type="reset") for n in range(3)]
+        wanted = [*reset, *emails] if first == "reset" else [*emails, *reset]
+        assert sorted(granted(grant(conn, wanted, minute, now=NOON))) == [0, 1, 10, 11, 12]
+        assert used(conn, "provider_minute", "x.example") == 2
+
     def test_a_custom_domain_is_shaped_with_its_exchangers_provider_and_counted_alone(self, conn):
         from outboxd.core.provider import Provider
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from factories import insert
 from servers import fresh_database
 from waiting import until
+
+from outboxd.db import lease
 
 MISSION = [
     ("account", None, 10, "1 s"),
@@ -71,6 +74,12 @@ class TestChanges:
             "select outboxd.enqueue(%s::jsonb, 'x', queue => 'digest')",
             ('{"from": "a@b.co", "to": "c@d.co", "subject": "s", "text": "t"}',),
         )
+
+    def test_a_queue_s_weight_is_seen_by_the_next_claim(self, conn):
+        assert change(conn, "queue", "marketing", {"weight": 3}) == {"weight": {"from": 1, "to": 3}}
+        insert(conn, type="newsletter")
+        (found,) = lease.slots(conn, "default")
+        assert found.weight == 3
 
     def test_a_type_takes_from_its_queue_what_is_null(self, conn):
         change(conn, "type", "reset", {"max_attempts": None, "give_up_after": "1 h"})
