@@ -61,6 +61,7 @@ class Claimer:
     waiting: dict[Slot, Waiting] = field(default_factory=dict)
     seen: dict[Slot, None] = field(default_factory=dict)
     turn: int = 0
+    fresh_next: bool = False
     batches: list[batch.Waiting] = field(default_factory=list)
     last: list[Slot] = field(default_factory=list)
     probe: Probe | None = None
@@ -110,13 +111,22 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
 
 
 def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
-    """Claim into the room that is there; from the head where that is due. False where nothing came."""
+    """Claim into the room that is there; from the head where that is due. False where nothing came.
+
+    Batches that were asked before and fresh mail take turns: neither waits for all of the other.
+    """
     if time.monotonic() >= claimer.head_due:
         _scan_from_head(claimer, conn)
     most = min(room, BATCH)
-    if _probe(claimer, conn) or _claim_batches(claimer, conn, max(1, most // 100), HEALTHY):
-        return True  # what was asked before is older than what was not
-    return _claim(claimer, conn, _fair(claimer, _whole(most)), _whole(most))
+    if _probe(claimer, conn):
+        return True
+    if not claimer.fresh_next and _claim_batches(claimer, conn, max(1, most // 100), HEALTHY):
+        claimer.fresh_next = True
+        return True
+    claimer.fresh_next = False
+    return _claim(claimer, conn, _fair(claimer, _whole(most)), _whole(most)) or _claim_batches(
+        claimer, conn, max(1, most // 100), HEALTHY
+    )
 
 
 def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from factories import HOME, claim, insert, payload, settle_parcel, settler_without_thread
+from factories import HOME, batched, claim, insert, payload, settle_parcel, settler_without_thread
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Limited
+from outboxd.core.outcome import Ambiguous, Failure, Limited
 from outboxd.db import lease, parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
@@ -77,6 +77,21 @@ class Daemon:
         self.hand._waiting.clear()
         self.hand._emails = 0
         return ids
+
+
+def test_fresh_mail_and_batches_that_are_asked_again_take_turns(conn, connect):
+    other = connect()
+    for _ in range(20):
+        parcel = batched(conn, other, 2)
+        settle_parcel(other, parcel, Ambiguous(Failure("ambiguous", "no answer")))
+    conn.execute("update outboxd.batch set due_at = clock_timestamp() - interval '1 min'")
+    fresh = {insert(conn) for _ in range(600)}
+    daemon = Daemon(conn)
+    kinds = []
+    for _ in range(8):
+        _fill(daemon.claimer, conn, HUNDRED)
+        kinds.append(fresh.issuperset(daemon.taken()))
+    assert kinds == [False, True] * 4
 
 
 @pytest.mark.parametrize("crowd", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
