@@ -104,9 +104,9 @@ def after_probe(breaker: Breaker, outcome: Outcome | SentAll, *, now: datetime) 
     return replace(breaker, state="open", probe_at=now + breaker.open_for, cause=_cause(failure))
 
 
-def without_probe(breaker: Breaker, *, now: datetime) -> Breaker:
-    """The probe found nothing to ask for: another may try soon."""
-    if breaker.state != "half_open":
+def without_probe(breaker: Breaker, number: int, *, now: datetime) -> Breaker:
+    """With a probe given back that found nothing to ask for: another may try soon, unless the next was taken meanwhile."""
+    if breaker.state != "half_open" or breaker.probes != number:
         return breaker
     return replace(
         breaker, state="open", probe_at=now + min(SOON, breaker.open_for), probes=breaker.probes - 1

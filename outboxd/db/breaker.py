@@ -48,9 +48,13 @@ def probe_due_in(conn: Connection, account: str, *, now: datetime | None = None)
 def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
     """The probe that is due, if this daemon is the first to take it."""
     before, after = change(conn, account, lambda known, at: with_probe(known, now=at), now=now)
-    return Probe("breaker", account, "provider_ill") if after.probes > before.probes else None
+    return (
+        Probe("breaker", account, "provider_ill", number=after.probes)
+        if after.probes > before.probes
+        else None
+    )
 
 
-def release_probe(conn: Connection, account: str, *, now: datetime | None = None) -> None:
+def release_probe(conn: Connection, probe: Probe, *, now: datetime | None = None) -> None:
     """The probe found nothing that it could ask for."""
-    change(conn, account, lambda known, at: without_probe(known, now=at), now=now)
+    change(conn, probe.key, lambda known, at: without_probe(known, probe.number, now=at), now=now)

@@ -19,12 +19,16 @@ Paused = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One email may be asked although this is paused. `detail` is what the provider said when it began."""
+    """One email may be asked although this is paused. `detail` is what the provider said when it began.
+
+    `number`: which one of an open breaker it is, from 1; 0 for a pause's.
+    """
 
     kind: str
     key: str
     reason: str
     detail: str | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

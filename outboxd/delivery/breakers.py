@@ -70,7 +70,8 @@ class Breakers:
 
     def _probed(self, conn: Connection, result: Result) -> None:
         if result.asked_at is None:
-            breaker.release_probe(conn, self.account)
+            if (probe := result.held.probe) is not None:
+                breaker.release_probe(conn, probe)
             return
         _, now = breaker.change(
             conn, self.account, lambda known, at: after_probe(known, result.outcome, now=at)

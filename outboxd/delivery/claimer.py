@@ -224,7 +224,7 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     if lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
         return True
     if probe.kind == "breaker":
-        breaker.release_probe(conn, account)
+        breaker.release_probe(conn, probe)
     return False
 
 

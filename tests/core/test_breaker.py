@@ -109,9 +109,16 @@ def test_any_answer_to_a_probe_closes_it_and_clears_the_count(outcome):
 
 def test_a_probe_that_asked_nothing_is_followed_by_another_soon():
     probed = with_probe(opened(), now=T + 30 * SECOND)
-    free = without_probe(probed, now=T + 30 * SECOND)
+    free = without_probe(probed, 1, now=T + 30 * SECOND)
     assert (free.state, free.probes, free.probe_at) == ("open", 0, T + 31 * SECOND)
-    assert without_probe(opened(), now=T) == opened()
+    assert without_probe(opened(), 1, now=T) == opened()
+
+
+def test_a_probe_that_comes_back_after_the_next_was_taken_makes_no_third():
+    first = with_probe(opened(), now=T + 30 * SECOND)
+    second = with_probe(first, now=T + 60 * SECOND)
+    assert without_probe(second, 1, now=T + 60.5 * SECOND) == second
+    assert without_probe(second, 2, now=T + 61 * SECOND).state == "open"
 
 
 STEPS = st.lists(

@@ -30,7 +30,7 @@ from outboxd.delivery.settler import settle
 
 ILL = Ambiguous(Failure("ambiguous", "internal error", status=500))
 REFUSED = Failed(Failure("transient", "connection refused"))
-PROBE = Probe("breaker", "default", "provider_ill")
+PROBE = Probe("breaker", "default", "provider_ill", number=1)
 
 
 def breakers() -> Breakers:

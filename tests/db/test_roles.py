@@ -223,8 +223,9 @@ class TestDaemon:
         Breakers("default", lambda _: None).heard(daemon, [Result(held(email), AMBIGUOUS, 0.0)] * 10)
         conn.execute("update outboxd.breaker set probe_at = clock_timestamp()")
         assert breaker.probe_due_in(daemon, "default") <= 0
-        assert breaker.take_probe(daemon, "default")
-        breaker.release_probe(daemon, "default")
+        taken = breaker.take_probe(daemon, "default")
+        assert taken
+        breaker.release_probe(daemon, taken)
         breaker.change(daemon, "default", lambda known, at: after_probe(known, Sent("re_1"), now=at))
         assert hold.held_since(daemon, "default", [Waiter(email.id, email.claimed_at, "")])
         assert hold.prune(daemon) == 0

@@ -109,7 +109,7 @@ class OneBreaker(RuleBasedStateMachine):
     @precondition(lambda self: self.breaker.state == "half_open")
     @rule()
     def a_probe_finds_nothing_to_ask_for(self) -> None:
-        self.breaker = without_probe(self.breaker, now=self.now)
+        self.breaker = without_probe(self.breaker, self.breaker.probes, now=self.now)
         self.vain = True
         assert self.breaker.state == "open"
 
