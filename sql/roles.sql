@@ -108,6 +108,7 @@ begin
       ('outboxd_daemon', 'select, update, delete', 'window_count'),
       ('outboxd_daemon', 'execute', 'unwanted'),
       ('outboxd_daemon', 'execute', 'provider_of'),
+      ('outboxd_daemon', 'execute', 'is_exempt'),
       ('outboxd_daemon', 'execute', 'keyed_hash'),
       ('outboxd_daemon', 'execute', 'gravity'),
       ('outboxd_daemon', 'execute', 'grant_limits'),

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract e9e81c1518fe72ab';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 4dec592a87fb7473';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1522,6 +1522,33 @@ CREATE FUNCTION outboxd.gravity(reason text) RETURNS integer
     RETURN array_position(ARRAY['gdpr'::text, 'fraud'::text, 'spam_complaint'::text, 'feedback_loop'::text, 'unsubscribe'::text, 'hard_bounce'::text, 'admin'::text, 'soft_bounce_persistent'::text], reason);
 
 --
+-- Name: is_exempt(text, text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.is_exempt(kind text, key text, type text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select coalesce(bool_and(coalesce(rule.options -> 'exempt_types' ? is_exempt.type, false)), false)
+  and not exists (
+    select from outboxd.pause
+    where pause.kind = is_exempt.kind and pause.key = is_exempt.key
+      and (pause.until is null or pause.until > clock_timestamp()))
+  and not (is_exempt.kind = 'provider' and exists (
+    select from outboxd.provider_override
+    where provider_override.provider = is_exempt.key and provider_override.suspended_until > clock_timestamp()))
+from unnest(case is_exempt.kind
+  when 'provider' then array['provider_minute', 'provider_day'] else array[is_exempt.kind] end) as limited (kind)
+cross join lateral (
+  select limit_rule.most, limit_rule.options
+  from outboxd.limit_rule
+  where limit_rule.kind = limited.kind and (limit_rule.key is null or limit_rule.key = is_exempt.key)
+  order by limit_rule.key is null
+  limit 1) as rule
+where rule.most is not null
+$$;
+
+--
 -- Name: keep_hold(); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
@@ -1588,7 +1615,8 @@ begin
       on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
     cross join lateral (
       select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
-    where pause.key is not null or closed.at is not null or mine.kind = 'tenant'
+    where pause.key is not null or mine.kind = 'tenant'
+      or closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
     order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
     limit 1), 0);
 end

@@ -1,6 +1,6 @@
 -- The lane that an email goes into when it is inserted: of those that what it belongs to has, one that is paused, else
 -- the one that is closed longest (or was, within a minute), else its tenant's, whose mail waits in turn with that of
--- others. 0: none of them. Reads without locks and creates no lane. A provider is the first recipient's.
+-- others. What a type is exempt from closes nothing for it. 0: none of them. Reads without locks and creates no lane. A provider is the first recipient's.
 create or replace function outboxd.lane_of(queue text, type text, campaign text, tenant text, recipient text)
 returns integer
 language plpgsql stable
@@ -19,7 +19,8 @@ begin
       on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
     cross join lateral (
       select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
-    where pause.key is not null or closed.at is not null or mine.kind = 'tenant'
+    where pause.key is not null or mine.kind = 'tenant'
+      or closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
     order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
     limit 1), 0);
 end

@@ -1,5 +1,7 @@
 """Parking in bulk: whose emails move, how far one statement looks, and what it leaves alone."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from factories import insert, payload, slot
 
@@ -42,6 +44,24 @@ def test_what_waits_in_one_lane_moves_to_another_that_closed(conn):
     assert lanes(conn) == {first: tenant, second: tenant}
     parking.park(conn, slot(lane=tenant), "gmail", provider, limit=100)
     assert lanes(conn) == {first: provider, second: tenant}
+
+
+def test_a_type_that_every_limit_exempts_stays_out_of_the_lane_that_they_close(conn):
+    conn.execute("select outboxd.set_limit('provider_minute', '{\"exempt_types\": [\"reset\"]}')")
+    lane = pause.lane(conn, "provider", "gmail", closed_until=datetime.now(UTC) + timedelta(hours=1))
+    parked = put(conn, "gmail.com", type="reset")  # the day's limits count it
+    for name in ("provider_day", "gmail_day"):
+        conn.execute("select outboxd.set_limit(%s, '{\"exempt_types\": [\"reset\"]}')", (name,))
+    free = put(conn, "gmail.com", type="reset")
+    other = put(conn, "gmail.com", type="welcome")
+    assert lanes(conn) == dict.fromkeys(parked, lane) | dict.fromkeys(free, 0) | dict.fromkeys(other, lane)
+    conn.execute("update outboxd.ready set lane = 0")
+    parking.park(conn, slot(), "gmail", lane, limit=100)
+    assert {lanes(conn)[id_] for id_ in (*parked, *free)} == {0}
+    assert {lanes(conn)[id_] for id_ in other} == {lane}
+    conn.execute("select outboxd.pause('provider', 'gmail', 'deferrals')")
+    late = put(conn, "gmail.com", type="reset")
+    assert lanes(conn)[late[0]] == lane
 
 
 def test_a_domain_in_no_group_is_its_own(conn):

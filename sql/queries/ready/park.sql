@@ -1,6 +1,7 @@
 -- Move the emails of one provider, campaign, tenant, type or queue from a slot into their own lane, where they keep
 -- their place: of the next `limit` rows behind the watermark, each touched once. What somebody has locked is skipped.
--- Returns how many rows were looked at and where the last of them stands. No row: nothing is behind the watermark.
+-- A type that is exempt stays. Returns how many rows were looked at and where the last of them stands. No row: nothing
+-- is behind the watermark.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
@@ -11,20 +12,22 @@ with seen as materialized (
   limit %(limit)s::integer
   for update skip locked
 ), known as materialized (
-  select seen.ctid, case %(kind)s::text
+  select seen.ctid, email.type, case %(kind)s::text
     when 'campaign' then email.campaign when 'tenant' then email.tenant when 'type' then email.type
     when 'queue' then email.queue else split_part(email.recipients[1], '@', 2) end as mine
   from seen
   join outboxd.email on email.id = seen.id
 ), theirs as materialized (
-  select met.mine
-  from (select distinct known.mine from known) as met
+  select met.mine, met.type
+  from (select distinct known.mine, known.type from known) as met
   where case %(kind)s::text when 'provider' then coalesce(outboxd.provider_of(met.mine), met.mine) else met.mine end
-    = %(key)s
+      = %(key)s
+    and not outboxd.is_exempt(%(kind)s::text, %(key)s::text, met.type)
 ), parked as (
   update outboxd.ready
   set lane = %(lane)s::integer
-  where ready.ctid = any (array(select known.ctid from known join theirs on theirs.mine = known.mine))
+  where ready.ctid = any (array(
+    select known.ctid from known join theirs on theirs.mine = known.mine and theirs.type = known.type))
 )
 select (select count(*) from seen), seen.scheduled_at, seen.id
 from seen
