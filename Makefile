@@ -4,7 +4,7 @@ JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 export PYTHONDONTWRITEBYTECODE := # where it is set, every daemon of a test would compile the program anew
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-oldest test-others test-pooled test-host fuzz soak faults faults-short faults-all canaries canaries-once check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-oldest test-others test-pooled test-host fuzz soak faults faults-short faults-seeds faults-all canaries canaries-once check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ soak: ## Run a daemon at half load for twenty minutes, and watch what it holds
 faults-short: ## Kills, crashes and every kind of fault for a few minutes, then judge the history; SEED=N repeats one
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults --profile short $(if $(SEED),--seed $(SEED))
+
+faults-seeds: ## Twenty storms of faults-short in a row, each with a seed of its own, from SEED (1) on
+	@scripts/bootstrap dev
+	for seed in $$(seq $(or $(SEED),1) $$(($(or $(SEED),1) + 19))); do $(BIN)/python -m tests.faults --profile short --seed $$seed || exit 1; done
 
 faults: ## The same in full: a thousand kills over fifty thousand emails, fifty crashes of Postgres; then standbys promoted, five of each kind
 	@scripts/bootstrap dev

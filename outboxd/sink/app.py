@@ -7,6 +7,7 @@ that cut the connection do so on the transport below ASGI.
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import struct
 import time
@@ -21,6 +22,7 @@ from starlette.routing import Route
 
 from outboxd.sink import inbox
 from outboxd.sink.ask import BATCH, SINGLE
+from outboxd.sink.bent import BENT
 from outboxd.sink.options import SinkOptions, parse_changes
 from outboxd.sink.provider import Provider
 from outboxd.sink.reply import Reply
@@ -74,6 +76,9 @@ async def _commit(reply: Reply, receive: Receive, send: Send) -> None:
         await _until_gone(receive)
     elif kind == "drip":
         await _drip(reply, send)
+    elif kind in BENT:
+        _say(send, BENT[kind](reply))
+        await _until_gone(receive)
     elif kind in SPOILED:
         await _answer(send, Reply(200, SPOILED[kind](reply.body), reply.headers, reply.content_type))
     else:
@@ -91,6 +96,7 @@ SPOILED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "truncated": lambda body: body[: len(body) // 2],
     "empty-200": lambda _: b"",
     "no-id": lambda _: b'{"object":"email"}',
+    "bad-id": lambda body: re.sub(rb'"id": ?"[^"]*"', b'"id":"em_42"', body),
     "not-json": lambda _: b"ok",
     "fewer-ids": _fewer_ids,
     "huge": lambda body: body + b" " * 4_000_000,
@@ -141,12 +147,24 @@ async def _drip(reply: Reply, send: Send) -> None:
 
 
 def _cut(send: Send) -> None:
-    """Reset the connection: uvicorn's send is a method of the object that owns the transport."""
-    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+    """Reset the connection."""
+    transport = _transport(send)
     peer = transport.get_extra_info("socket")
     with contextlib.suppress(OSError):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def _say(send: Send, answer: bytes) -> None:
+    """These bytes and nothing else."""
+    transport = _transport(send)
+    transport.write(answer)
+    transport.close()
+
+
+def _transport(send: Send) -> asyncio.Transport:
+    """The one of uvicorn, whose send is a method of the object that owns it."""
+    return send.__self__.transport  # type: ignore[attr-defined, no-any-return]
 
 
 def _control_routes(provider: Provider) -> list[Route]:

@@ -23,7 +23,7 @@ from outboxd.sink.mailbox import Kept, Mailbox
 from outboxd.sink.meter import Meter
 from outboxd.sink.options import AFTER_ACCEPTING, Fault, SinkOptions
 from outboxd.sink.records import answer, call_of
-from outboxd.sink.reply import BLOCKED, GATEWAY, REFUSED, Problem, Reply, refusal, unverified
+from outboxd.sink.reply import BLOCKED, ODD_DELAYS, PAGES, REFUSED, Problem, Reply, refusal, unverified
 from outboxd.sink.schedule import instant
 from outboxd.sink.validate import bare, listed, problem_with
 
@@ -194,15 +194,18 @@ class Provider:
 
     def _commit(self, fault: Fault, index: int, ask: Ask) -> Reply:
         """A fault instead of an answer. Those that cut the connection have no status."""
+        if fault.kind in PAGES:
+            self._write(ask, "fault", PAGES[fault.kind].status, fault=fault)
+            return PAGES[fault.kind]
         problem = REFUSED.get(fault.kind, (0, "", ""))
         if fault.kind == "domain":
             problem = unverified(_domain_of(ask.items[index]) if ask.items else "example.com")
         self._write(ask, "fault", problem[0], fault=fault)
-        if fault.kind == "html-502":
-            return GATEWAY
         headers = {} if fault.kind == "429-bare" else self._headers()
         if fault.kind == "429":
             headers["retry-after"] = str(int(fault.argument or 1))
+        elif fault.kind == "429-odd":
+            headers["retry-after"] = ODD_DELAYS[self.ledger.next_number % len(ODD_DELAYS)]
         return replace(refusal(problem, headers), fault=fault)
 
     def _refuse(self, problem: Problem, ask: Ask, *, verdict: str = "refused") -> Reply:

@@ -34,6 +34,7 @@ REFUSED: Final[dict[str, Problem]] = {
     ),
     "429": (429, "rate_limit_exceeded", "Too many requests."),
     "429-bare": (429, "rate_limit_exceeded", "Too many requests."),
+    "429-odd": (429, "rate_limit_exceeded", "Too many requests."),
     "no-key": (401, "missing_api_key", "Missing API key in the authorization header."),
     "key-length": (
         400,
@@ -61,9 +62,18 @@ class Reply:
 
 
 BLOCKED: Final = Reply(403, b"error code: 1010", content_type="text/plain; charset=UTF-8")
-GATEWAY: Final = Reply(
-    502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", content_type="text/html; charset=UTF-8"
-)
+HTML: Final = "text/html; charset=UTF-8"
+PAGES: Final[dict[str, Reply]] = {  # of who stands before Resend
+    "html-502": Reply(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", content_type=HTML),
+    "407": Reply(
+        407,
+        b"<html><body><h1>407 Proxy Authentication Required</h1></body></html>",
+        {"proxy-authenticate": 'Basic realm="proxy"'},
+        content_type=HTML,
+    ),
+    "redirect": Reply(307, b"", {"location": "/elsewhere"}, content_type=HTML),
+}
+ODD_DELAYS: Final = ("-5", "nan", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "0.5, 1", "")  # of retry-after
 
 
 def refusal(problem: Problem, headers: Mapping[str, str]) -> Reply:

@@ -51,7 +51,7 @@ def test_a_type_that_every_limit_exempts_stays_out_of_the_lane_that_they_close(c
     lane = pause.lane(conn, "provider", "gmail", closed_until=datetime.now(UTC) + timedelta(hours=1))
     parked = put(conn, "gmail.com", type="reset")  # the day's limits count it
     for name in ("provider_day", "gmail_day"):
-        conn.execute("select outboxd.set_limit(%s, '{\"exempt_types\": [\"reset\"]}')", (name,))
+        conn.execute('select outboxd.set_limit(%s, \'{"exempt_types": ["reset"]}\')', (name,))
     free = put(conn, "gmail.com", type="reset")
     other = put(conn, "gmail.com", type="welcome")
     assert lanes(conn) == dict.fromkeys(parked, lane) | dict.fromkeys(free, 0) | dict.fromkeys(other, lane)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from .history import Cancel, Insert
+from .history import Cancel, Fate, Insert
 
 SECRET = "https://shop.example/reset?token=planted-7c1e"
 BAD = (
@@ -20,11 +20,25 @@ BAD = (
     "503.2",
     "concurrent.1",
 )  # what is refused for a recipient is never accepted
-INSERT = "insert into outboxd.email (type, payload, scheduled_at) values (%s, %s, %s) returning uid"
+INSERT = (
+    "insert into outboxd.email (type, payload, scheduled_at, expires_at)"
+    " values (%s, %s, %s, %s::timestamptz + %s * interval '1 s') returning uid"
+)
+OFTEN = 0.015  # of the transactions: to one mailbox, whose limit holds them
+EXPIRING = 0.03  # of the emails, within some seconds of their time
 ENQUEUE = (
     "select uid, duplicate from outboxd.enqueue(payload => %s::jsonb, type => %s, dedupe_key => %s, on_duplicate => %s,"
     " scheduled_at => clock_timestamp() + %s * interval '1 s')"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """An address that nothing may be sent to any more, for ever; what was asked for before may arrive."""
+
+    marker: str
+    fate: Fate
+    at: float
 
 
 @dataclass(slots=True)
@@ -33,6 +47,7 @@ class Record:
 
     inserts: list[Insert] = field(default_factory=list)
     cancels: list[Cancel] = field(default_factory=list)
+    suppressions: list[Suppression] = field(default_factory=list)
 
 
 class Application:
@@ -61,6 +76,7 @@ class Application:
         self.bad = ""  # what some recipients make the provider answer, besides the usual
         self._conn: psycopg.Connection | None = None
         self._recent: deque[str] = deque(maxlen=40)
+        self._written_to: deque[str] = deque(maxlen=40)
         self._relaxed = relaxed or number % 2 == 1
         self._n = 0
         self._acked = 0
@@ -99,21 +115,28 @@ class Application:
             self._insert(rolls_back=True)
         elif draw < 0.85:
             self._enqueue()
-        else:
+        elif draw < 0.97:
             self._cancel()
+        elif draw < 0.985:
+            self._suppress_recent()
+        else:
+            self._write_to_suppressed()
 
     def _insert(self, *, rolls_back: bool) -> None:
         made = [self._new() for _ in range(self._luck.randint(1, 25))]
         kind = self._luck.choice(
             ("welcome", "newsletter", "newsletter", "drip" if self._luck.random() < 0.2 else "invoice")
         )
+        if self._luck.random() < OFTEN:
+            kind = "often"
         delay = self._luck.choice((None, None, None, 0.5, 1.5))
         self.record.inserts += made
         try:
             conn = self._connection()
             for insert in made:
+                at = self._at(conn, delay)
                 row = conn.execute(
-                    INSERT, (kind, self._payload(insert.marker), self._at(conn, delay))
+                    INSERT, (kind, self._payload(insert.marker, kind), at, at, self._lives())
                 ).fetchone()
                 insert.uid = str(row[0])
             if rolls_back:
@@ -123,6 +146,11 @@ class Application:
         finally:
             self.inserted += len(made)
         self._recent.extend(insert.uid for insert in made if insert.uid)
+        self._written_to.extend(insert.marker for insert in made)
+
+    def _lives(self) -> float | None:
+        """Seconds from its time until an email expires; None where it does not."""
+        return self._luck.choice((0.2, 2.0, 5.0)) if self._luck.random() < EXPIRING else None
 
     def _at(self, conn: psycopg.Connection, delay: float | None) -> object:
         if delay is None:
@@ -169,6 +197,33 @@ class Application:
             raise
         self.record.cancels.append(Cancel(uid, "acked", time.time(), certain))
 
+    def _suppress_recent(self) -> None:
+        """Somebody who was just written to wants no more; the email may be anywhere on its way."""
+        if self._written_to:
+            self._suppress(self._luck.choice(self._written_to))
+
+    def _write_to_suppressed(self) -> None:
+        """An email to somebody who wanted no more before it was inserted."""
+        insert = self._new()
+        self._suppress(insert.marker)
+        self.record.inserts.append(insert)
+        self.inserted += 1
+        conn = self._connection()
+        values = ("welcome", self._payload(insert.marker), self._at(conn, None), None, None)
+        insert.uid = str(conn.execute(INSERT, values).fetchone()[0])
+        self._commit([insert])
+
+    def _suppress(self, marker: str) -> None:
+        conn = self._connection()
+        conn.execute("set local synchronous_commit = on")  # what is promised to a person waits for the disk
+        conn.execute("select outboxd.suppress(%s, 'admin')", (marker,))
+        fate: Fate = "ambiguous"
+        try:
+            conn.commit()
+            fate = "acked"
+        finally:
+            self.record.suppressions.append(Suppression(marker, fate, time.time()))
+
     def _commit(self, made: list[Insert]) -> None:
         for insert in made:
             insert.fate = "ambiguous"
@@ -187,8 +242,8 @@ class Application:
         marker = f"m{self.number}x{self._n}@example{self._luck.randint(1, 5)}.org"
         return Insert(marker, "aborted", time.time(), relaxed=self._relaxed)
 
-    def _payload(self, marker: str) -> str:
-        to = [marker]
+    def _payload(self, marker: str, kind: str = "welcome") -> str:
+        to = [marker, "often@example.org"] if kind == "often" else [marker]
         if self.bad and self._luck.random() < 0.1:
             to.append(f"fault+{self.bad}@example.org")
         elif self._luck.random() < 0.02:

@@ -18,6 +18,7 @@ def check(history: History) -> list[Violation]:
         *rules_rows.substance(history),
         *rules_ledger.once(history),
         *rules_rows.inserts(history),
+        *rules_rows.kept(history, tracks),
         *rules_rows.aborted(history),
         *rules_ledger.same_bytes(history),
         *rules_ledger.agreement(history),

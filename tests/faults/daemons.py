@@ -108,9 +108,20 @@ class Slot:
             if self.armed != name:
                 return False
             self.armed = None
-        self.signal(self.with_signal)
-        self.fired.set()
+            self.signal(self.with_signal)
+            self.fired.set()
         return True
+
+    def arm(self, point: str) -> None:
+        """From now on it dies at this point."""
+        self.fired.clear()  # a zombie was here
+        self.armed = point
+
+    def disarm(self) -> bool:
+        """It may pass; whether it has died already."""
+        with self._mutex:
+            self.armed = None
+            return self.fired.is_set()
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)

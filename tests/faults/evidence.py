@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .daemons import KEY
 from .history import Ask, History, Move, Row
-from .world import DRIP, World
+from .world import LIMITS, World
 
 MOVES = """
 select n, extract(epoch from at)::float8, xid, who, place, gone, ids, tag, extract(epoch from until)::float8,
@@ -41,7 +41,7 @@ def history(world: World) -> History:
         inserts=[insert for app in world.applications for insert in app.record.inserts],
         cancels=[cancel for app in world.applications for cancel in app.record.cancels],
         injected=sorted(world.injected, key=lambda fault: fault.at),
-        limits=[DRIP] if any(row.type == DRIP.type for row in rows.values()) else [],
+        limits=[limit for limit in LIMITS if any(row.type == limit.type for row in rows.values())],
         samples=world.samples,
         leaks=list(leaks(world)),
         aged=world.aged,

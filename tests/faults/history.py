@@ -85,12 +85,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault: when it began and ended, and what it was."""
+    """A fault: when it began and ended, and what it was. `gate`: which daemon's, where it concerns one."""
 
     at: float
     until: float
     kind: str
     what: str
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,14 @@ class Sample:
     connections: int
     oldest: float
     note: str = ""
+
+
+class Tail(NamedTuple):
+    """What an asynchronous standby did not hear: from `first` until the primary `stopped`; by `last` it was promoted."""
+
+    first: float
+    stopped: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,7 @@ class History:
     samples: Sequence[Sample] = ()
     leaks: Sequence[str] = ()
     aged: Mapping[str, float] = field(default_factory=dict)
-    tails: Sequence[tuple[float, float]] = ()  # of which an asynchronous standby heard nothing
+    tails: Sequence[Tail] = ()
     holds: bool = False  # whether an operator decided about what a promotion may have sent
     steps: Sequence[tuple[float, float]] = ()  # of the server's clock: when, and by how many seconds
     deadline: float = 1.0

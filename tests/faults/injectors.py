@@ -33,6 +33,7 @@ update outboxd.account
 set adapted = null, adapted_at = null, overran_at = null, next_at = least(next_at, clock_timestamp())
 """
 PATIENCE = 20.0  # seconds in which a fault of the provider must meet a request
+UNREACHED = "outboxd: cannot reach the database"  # what `outboxd run` says last, and exits with 1
 POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
 
@@ -112,9 +113,10 @@ class Injector:
         for slot in self.world.fleet.slots:
             if (code := self.world.fleet.ended(slot)) is None:
                 continue
-            last = slot.log.read_text("utf-8", "replace")
-            assert "cannot reach the database" in last, (
-                f"daemon {slot.number} ended by itself ({code}): {last[-3000:]}"
+            told = slot.log.read_text("utf-8", "replace")
+            refused_at_start = told.rstrip().rpartition("\n")[2].startswith(UNREACHED)
+            assert (code, refused_at_start) == (1, True), (
+                f"daemon {slot.number} ended ({code}): {told[-3000:]}"
             )
             self.world.marks["restarted"] += 1
             self.world.fleet.start(slot)
@@ -134,15 +136,28 @@ class Injector:
             threading.Event().wait(self.luck.uniform(0.0, 0.2))
             slot.kill()
         else:
-            slot.fired.clear()  # a zombie was here
-            slot.armed = point
-            if not slot.fired.wait(within):
-                what, slot.armed = "random", None
+            # Whose reclaimer comes first is not known.
+            armed = candidates if point.startswith("reclaim") else [slot]
+            dead = self._come_to(point, armed, within)
+            if not dead:
+                what = "random"
                 slot.kill()
                 self.missed.append(point)
+            for other in dead[1:]:
+                self.world.fleet.start(other)
+            slot = dead[0] if dead else slot
         self.kills += 1
         self.world.note("kill", what, began)
         self.world.fleet.start(slot, cold=self.kills % 10 == 0)
+
+    def _come_to(self, point: str, slots: list[Slot], within: float) -> list[Slot]:
+        """Those that died at this point, at least one unless none came there in time."""
+        for slot in slots:
+            slot.arm(point)
+        ends = time.monotonic() + within
+        while time.monotonic() < ends and not any(slot.fired.is_set() for slot in slots):
+            threading.Event().wait(0.005)
+        return [slot for slot in slots if slot.disarm()]
 
     def _zombie(self) -> None:
         """Stop one daemon for longer than its lease, most often when its answer is on the way and will be lost."""
@@ -156,14 +171,16 @@ class Injector:
         if self.luck.random() < 0.8:
             slot.fired.clear()
             slot.with_signal, slot.armed = signal.SIGSTOP, "ask_unanswered"
-            slot.fired.wait(POINT_WITHIN)
+            if slot.fired.wait(POINT_WITHIN):
+                self.world.marks["zombie at an ask"] += 1
             slot.armed, slot.with_signal = None, signal.SIGKILL
         slot.signal(signal.SIGSTOP)
         self.world.marks["zombie"] += 1
 
         def wake() -> None:
             slot.signal(signal.SIGCONT)
-            self.world.note("zombie", f"daemon {slot.number}", began, time.time() + self.world.plan.lease)
+            until = time.time() + self.world.plan.lease
+            self.world.note("zombie", f"daemon {slot.number}", began, until, gate=slot.gate)
 
         self.later(lasts, wake)
         threading.Event().wait(0.3)
@@ -217,17 +234,18 @@ class Injector:
             conn.execute(FORGET_RATE)
 
     def _proxy(self, side: str, kind: str) -> None:
-        self.wait_free(side)
-        began, struck = time.time(), self.world.proxies.network.struck
-        before = struck[side, kind]
-        self.world.proxies.begin(side, kind, self.world.plan.level)
+        for one in ("pg", "esp") if kind == "syn_refuse" else (side,):  # a refusal does not say at which port
+            self.wait_free(one)
+        began, proxies = time.time(), self.world.proxies
+        before = proxies.network.struck[side, kind]
+        proxies.begin(side, kind, self.world.plan.level)
         self.busy.add(side)
 
         def end() -> None:
-            if struck[side, kind] == before and time.time() < began + PATIENCE:
+            if proxies.met(side, kind) == before and time.time() < began + PATIENCE:
                 self.later(0.3, end)
                 return
-            self.world.proxies.end(side)
+            proxies.end(side)
             self.busy.discard(side)
             self.world.note(f"proxy {side}", kind, began)
 

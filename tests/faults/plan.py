@@ -11,8 +11,9 @@ from .toxics import KINDS
 
 POINTS = (
     "startup", "claim_before_commit", "claim_commit_unanswered", "claim_done", "bind_before_commit",
-    "bind_commit_unanswered", "bind_done", "ask_connect", "ask_part", "ask_unanswered", "ask_answered", "settle_begins", "settle_before_commit", "settle_commit_unanswered",
-    "settle_done", "reclaim_before_commit", "reclaim_commit_unanswered", "reclaim_done",
+    "bind_commit_unanswered", "bind_done", "ask_connect", "ask_part", "ask_unanswered", "ask_answered", "settle_begins",
+    "settle_before_commit", "settle_commit_unanswered", "settle_done", "reclaim_before_commit",
+    "reclaim_commit_unanswered", "reclaim_done",
 )  # fmt: skip
 SPECIALS = ("poison", "pinned", "crowded", "aged", "terminated", "sigterm")
 
@@ -68,7 +69,7 @@ EVERY_PROXY = tuple((side, kind) for side in ("pg", "esp") for kind in KINDS)
 SOME_ESP = ("accept-reset", "accept-hang", "500", "429", "truncated", "422")
 PLANS = {
     "quick": Plan(
-        "quick", emails=1200, daemons=3, rounds=1, kills=15, zombies=4, immediate=2, fast=0, esp=SOME_ESP,
+        "quick", emails=1200, daemons=3, rounds=1, kills=30, zombies=4, immediate=2, fast=0, esp=SOME_ESP,
         proxies=(("pg", "mid_commit_cut"), ("esp", "half_close"), ("pg", "mid_commit_cut")), specials=("aged",), lasts=1.0,
     ),
     "short": Plan(
@@ -80,15 +81,15 @@ PLANS = {
         esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5,
     ),
     "pooler": Plan(
-        "pooler", emails=2000, daemons=3, rounds=1, kills=30, zombies=4, immediate=3, fast=1, esp=SOME_ESP,
+        "pooler", emails=2000, daemons=3, rounds=1, kills=36, zombies=4, immediate=3, fast=1, esp=SOME_ESP,
         proxies=(("pg", "mid_commit_cut"), ("pg", "reset_peer")), specials=("terminated", "sigterm"), pooler=True,
     ),
     "standby": Plan(
-        "standby", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        "standby", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(), specials=("promotion synchronous",) * 5,
     ),
     "tail": Plan(
-        "tail", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        "tail", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(), specials=("promotion asynchronous",) * 5,
     ),
     "disk": Plan(
@@ -96,7 +97,7 @@ PLANS = {
         proxies=(("pg", "mid_commit_cut"),), specials=("disk data", "disk wal") * 2, lasts=2.0, disks=True,
     ),
     "clock": Plan(
-        "clock", emails=1600, daemons=3, rounds=1, kills=30, zombies=2, immediate=1, fast=0, esp=SOME_ESP, proxies=(),
+        "clock", emails=1600, daemons=3, rounds=1, kills=36, zombies=2, immediate=1, fast=0, esp=SOME_ESP, proxies=(),
         specials=("clock server 30", "clock server 600", "clock daemon", "clock daemon", "clock daemon", "clock daemon"),
         clocks=True, limit=300, rate=40.0,
     ),
@@ -105,7 +106,7 @@ PLANS = {
         proxies=(("pg", "mid_commit_cut"), ("esp", "half_close")), specials=("terminated",), upgrades=True,
     ),
     "held": Plan(
-        "held", emails=3000, daemons=3, rounds=1, kills=30, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
+        "held", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(), specials=("promotion asynchronous",) * 5, holds=True,
     ),
     "zombies": Plan(

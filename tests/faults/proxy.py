@@ -15,8 +15,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from .toxics import AT_ACCEPT, COMMITS, COMMITTED, Cut, Silence, Spell
+from .toxics import AT_ACCEPT, COMMITS, COMMITTED, Cut, HalfShut, Shut, Silence, Spell
 
 MOST = 3  # the level at which a fault is everywhere
 NAME = b"application_name\x00outboxd "
@@ -25,6 +26,7 @@ LEASES = re.compile(
     rb"P.{4}([^\0]*)\0[^\0]*insert into outboxd\.lease\b", re.DOTALL
 )  # Parse: a statement's name
 SYNC, READY, IN_TRANSACTION = b"S\x00\x00\x00\x04", b"Z\x00\x00\x00\x05I", b"Z\x00\x00\x00\x05T"
+TOO_MANY = b"C53300\x00"  # in an error
 NOTHING = b"SELECT 0\x00"  # what a claim says that took nothing
 
 
@@ -34,6 +36,7 @@ class Network:
 
     luck: random.Random
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    crowded_out: int = 0  # sessions of daemons for which the server had no connection left
 
     def spell(self, side: str, kind: str, level: int) -> Spell:
         """The fault of one connection."""
@@ -50,6 +53,7 @@ class Proxies:
         self._thread = threading.Thread(target=self.loop.run_forever, name="proxies", daemon=True)
         self._thread.start()
         self.gates: list[Gate] = []
+        self._refused = 0
 
     def gate(self, side: str, target: tuple[str, int] | str, on_point: Callable[[str], bool]) -> "Gate":
         """A listener before the target: a host and port, or the path of a Unix socket."""
@@ -61,14 +65,20 @@ class Proxies:
     def begin(self, side: str, kind: str, level: int) -> None:
         """Some daemons' connections of this side meet the fault from now on, at level 3 all; open ones meet it too."""
         gates = [gate for gate in self.gates if gate.side == side]
+        self._refused = refused_connects()
         hit = gates if level == MOST else self.network.luck.sample(gates, -(-len(gates) // 2))
         for gate in hit:
             gate.toxic = (kind, level)
             if kind == "syn_refuse":
                 self._do(gate.shut())
-                self.network.struck[side, kind] += 1
             elif kind in AT_ACCEPT:
                 self._do(gate.cut_all())
+
+    def met(self, side: str, kind: str) -> int:
+        """How many connections met this kind; where nobody listens, whether any was refused since it began."""
+        if kind == "syn_refuse" and refused_connects() > self._refused:
+            self.network.struck[side, kind] += 1
+        return self.network.struck[side, kind]
 
     def end(self, side: str) -> None:
         """Heal: what hangs is reset."""
@@ -139,6 +149,8 @@ class Gate:
                 await self._turn_away(spell, reader, writer)
             answers, upstream = await self._connect()
             await Link(self, reader, writer, answers, upstream).run()
+        except Shut:
+            pass
         except (Cut, OSError, asyncio.CancelledError):
             reset(writer)
         finally:
@@ -165,7 +177,7 @@ class Gate:
         if spell.kind == "tls_garbage":
             writer.write(b"\x15\x03\x01\x00\x02\x02\x46" * 3)
             await writer.drain()
-        raise Cut
+        raise Shut
 
     def spell(self, writer: asyncio.StreamWriter) -> Spell | None:
         """What is wrong with this connection now; a fault that begins meets it too."""
@@ -174,6 +186,10 @@ class Gate:
             found = self._open[writer] = self._net.spell(self.side, *self.toxic)
             found.chunks = 1  # its handshake is over
         return found
+
+    def note_crowd(self) -> None:
+        """The server had no connection left for a session."""
+        self._net.crowded_out += 1
 
     def meet(self, point: str) -> None:
         """A point of the path. Raises `Cut` where the daemon was killed here."""
@@ -228,8 +244,12 @@ class Link:
             async for piece in spell.spoil(part, from_server=from_server, at_commit=self._at_commit):
                 writer.write(piece)
                 await writer.drain()
-        except Silence:
+        except HalfShut:
+            writer.write_eof()
             await asyncio.sleep(3600)
+        except Silence as silence:
+            await asyncio.sleep(silence.seconds)
+            raise Cut from None
 
     def _points(self, chunk: bytes, *, from_server: bool) -> Iterator[bytes]:
         """What of the chunk passes, each part before the next point is met. Raises `Cut` where the daemon was killed."""
@@ -241,6 +261,8 @@ class Link:
                 self.gate.meet("startup")
             yield chunk
         elif from_server:
+            if TOO_MANY in chunk:
+                self.gate.note_crowd()
             self._in_transaction = IN_TRANSACTION in chunk
             self._at_commit = self._says_committed(chunk)
             if self._at_commit:
@@ -298,6 +320,14 @@ class Link:
 
     def _meet(self, point: str) -> None:
         self.gate.meet(f"{VERBS.get(self._session, self._session)}_{point}")
+
+
+def refused_connects() -> int:
+    """How many connects failed so far, of all processes in this network: a port where nobody listens sees none."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("AttemptFails")])
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -14,6 +14,7 @@ LOSES_TAIL = {
     "wal full, crashed",
 }  # what a commit that did not wait may be lost by
 STALLS = ("zombie", "proxy pg", "clock server")  # what keeps a transaction open without its daemon
+UNWRITTEN = 30.0  # seconds that a commit may go without the disk: three times wal_writer_delay, which storms set to 10
 LONGEST = 6.0  # seconds that a daemon's transaction may last: it waits at most 5 s for a lock
 
 
@@ -22,11 +23,14 @@ def inserts(history: History) -> Iterator[Violation]:
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in history.rows.values():
         rows[row.marker].append(row)
-    crashes = [fault.until for fault in history.injected if fault.what in LOSES_TAIL]
+    crashes = [fault for fault in history.injected if fault.what in LOSES_TAIL]
     for insert in history.inserts:
         n = len(rows.get(insert.marker, ()))
         if insert.fate == "acked":
-            least = 0 if insert.duplicate or (insert.relaxed and any(at > insert.at for at in crashes)) else 1
+            swept = insert.relaxed and any(
+                insert.at <= fault.until and fault.at <= insert.at + UNWRITTEN for fault in crashes
+            )
+            least = 0 if insert.duplicate or swept else 1
             most = 0 if insert.duplicate else 1
         else:
             least, most = 0, 0 if insert.fate == "aborted" else 1
@@ -34,6 +38,12 @@ def inserts(history: History) -> Iterator[Violation]:
             rule = "S2" if insert.fate == "aborted" else "S1"
             text = f"{insert.fate}{' relaxed' if insert.relaxed else ''}, but has {n} rows"
             yield Violation(rule, text, marker=insert.marker, uid=insert.uid)
+
+
+def kept(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S1: what was queued has its row: a crash that takes the row takes the record of its moves with it."""
+    for id_ in tracks.keys() - history.rows.keys():
+        yield Violation("S1", "was queued, and its row is gone", id=id_)
 
 
 def aborted(history: History) -> Iterator[Violation]:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from outboxd.sink.server import running_sink
 
 from . import evidence
 from .checker import check, summary, timeline
-from .history import History, Violation
+from .history import History, Injected, Violation
 from .injectors import Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
-from .tails import split
+from .tails import named, split
 from .upgrade import idle
 from .world import World
 
 DRAIN_WITHIN = (
     10.0  # seconds after healing, beyond a lease that still lasts and a batch that waits as long again
 )
+ENOUGH = 0.99  # of the emails planned: a crash may take what did not wait for the disk
+MOST_OF = 0.8  # of all emails must be sent, whatever the faults
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,6 +79,9 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         )
         report.violations, report.excused = split(report.history, check(report.history))
         report.vacuous = list(vacuous(plan, seed, world))
+        report.vacuous += small(plan, report.history)
+        if world.tails and not report.excused:
+            report.vacuous.append("a tail: nothing was lost with a promotion")
         if plan.holds and not world.held:
             report.vacuous.append("an email that was held back")
         if plan.upgrades:
@@ -138,6 +144,37 @@ def vacuous(plan: Plan, seed: int, world: World) -> list[str]:
     return missing
 
 
+def robbed(history: History, fault: Injected) -> bool:
+    """Whether a daemon that stood still lost a lease meanwhile."""
+    owner = {move.tag: move.gate for move in history.moves if move.place == "lease" and not move.gone}
+    return any(
+        move.place == "lease"
+        and move.gone
+        and move.who == "outboxd reclaimer"
+        and fault.at <= move.at <= fault.until
+        and owner.get(move.tag) in {fault.gate, None}
+        for move in history.moves
+    )
+
+
+def small(plan: Plan, history: History) -> Iterator[str]:
+    """What was planned and fell short."""
+    kinds = Counter(fault.kind for fault in history.injected)
+    crashes = sum(fault.what == "immediate" for fault in history.injected)
+    ends = Counter(row.end for row in history.rows.values())
+    zombies = [fault for fault in history.injected if fault.kind == "zombie"]
+    lost = sum(robbed(history, fault) for fault in zombies)
+    for name, seen, planned in (
+        ("emails", len(history.rows), plan.emails * ENOUGH),
+        ("kills", kinds["kill"], plan.kills),
+        ("crashes of Postgres", crashes, plan.immediate),
+        ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
+        ("zombies that lost a lease", lost, len(zombies) // 3),
+    ):
+        if seen < planned:
+            yield f"{name}: {seen}, of {planned:g} at least"
+
+
 def figures(report: Report) -> dict[str, object]:
     history = report.history
     verdicts = Counter(ask.verdict for ask in history.asks)
@@ -148,19 +185,20 @@ def figures(report: Report) -> dict[str, object]:
         "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
         "drained_in": [round(took, 1) for took in report.drains],
+        "connections": max((sample.connections for sample in history.samples), default=0),
+        "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
     }  # fmt: skip
 
 
 def tell(report: Report, say=print) -> None:
     """The outcome for people: figures, the first offender's timeline, and how to see it again."""
-    verbose = bool(os.environ.get("FAULTS_VERBOSE"))
     say(json.dumps(report.figures))
     for missing in report.vacuous:
         say(f"never struck: {missing}")
     if report.excused:
         say(f"lost with the tails: {summary(report.excused)}")
-        for violation in report.excused if verbose else ():
-            say(f"  {violation.rule} {violation.uid or violation.marker}: {violation.text}")
+        for line in named(report.excused):
+            say(f"  {line}")
     if report.violations:
         say(f"broken: {summary(report.violations)}")
         firsts = {violation.rule: violation for violation in reversed(report.violations)}

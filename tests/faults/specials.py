@@ -1,5 +1,6 @@
 """Rarer faults: poison, a pinned horizon, too few connections, keys that grew old, terminated sessions, SIGTERM."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -39,6 +40,25 @@ HOSTILE = (
     {"to": ["fault+500@example.org"], "once": True},
 )
 REFUSED = 8  # emails
+TERMINATE = (
+    "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outboxd %'"
+)
+AGE_BATCH = """
+with waiting as (
+  select batch.batch_uid from outboxd.batch where batch.ambiguous and batch.due_at is not null
+  for update skip locked limit 1
+), old as (
+  update outboxd.batch set first_asked_at = batch.first_asked_at - interval '24 h'
+  where batch.batch_uid = any (array(select waiting.batch_uid from waiting)) returning batch.batch_uid
+)
+select old.batch_uid::text, email.uid::text
+from old
+join outboxd.batch_member on batch_member.batch_uid = old.batch_uid
+join outboxd.email on email.id = batch_member.id
+"""
+LEASES = "select count(*) from outboxd.lease where worker = %s"
+ENDS_WITHIN = 3.0  # seconds from SIGTERM: an ask's deadline, which is 1 s in a storm, and 2 s
+BUSY = 2.0  # seconds more, for a machine that does other things meanwhile
 
 
 def poison(injector: "Injector") -> None:
@@ -93,39 +113,39 @@ def pinned(injector: "Injector") -> None:
 
 
 def crowded(injector: "Injector") -> None:
-    """No connection is left for anybody: daemons that reconnect are refused (53300)."""
+    """No connection is left for anybody, until a daemon that reconnects was refused one (53300)."""
+    injector.wait_free("pg")
     world, began = injector.world, time.time()
     taken: list[psycopg.Connection] = []
-    with world.connect("faults") as conn:
-        try:
+    network = world.proxies.network
+    before = network.crowded_out
+
+    def crowd() -> bool:
+        conn.execute(TERMINATE)
+        with contextlib.suppress(psycopg.OperationalError):
             while len(taken) < 100:
                 taken.append(psycopg.connect(world.postgres.url, application_name="crowd"))
-        except psycopg.OperationalError:
-            world.marks["crowded"] += 1
-        conn.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'outboxd %'"
-        )
+        return network.crowded_out > before
 
-        def fill() -> None:
-            while len(taken) < 100:
-                taken.append(psycopg.connect(world.postgres.url, application_name="crowd"))
-
-        try:
-            fill()
-        except psycopg.OperationalError:
+    try:
+        with world.connect("faults") as conn:
+            until(crowd, what="a daemon to be refused for want of a connection")
             threading.Event().wait(world.plan.lasts / 2)
-    for one in taken:
-        one.close()
-    world.note("crowded", f"{len(taken)} connections of others", began)
+    finally:
+        for one in taken:
+            one.close()
+    world.note("crowded", f"{network.crowded_out - before} sessions refused", began)
+    world.marks["crowded"] += 1
 
 
 def aged(injector: "Injector") -> None:
-    """Let 24 hours pass for emails whose answer is open: their first ask grows old, and the provider forgets the key."""
+    """Let 24 hours pass for emails and a batch whose answer is open: first asks grow old, the provider forgets the keys."""
     world = injector.world
     injector.wait_free("")  # neither a zombie nor a slow proxy asks for them later
     world.running.provider.control({"faults": (Fault("accept-reset", 0.8),)})
     try:
         until(lambda: _age(injector), within=15, what="emails with an open answer in ready")
+        until(lambda: _age_batch(injector), within=15, what="a batch with an open answer that waits")
     finally:
         world.running.provider.control({"faults": ()})
 
@@ -145,15 +165,33 @@ def _age(injector: "Injector") -> bool:
             "update outboxd.progress set first_asked_at = first_asked_at - interval '24 h' where id = any(%s)",
             (ids,),
         )
-        provider = world.running.provider
-        with provider._lock:
-            for _, uid in found:
-                provider._keys._known.pop(("POST /emails", f"obx1.{uid}.1"), None)
+        _forget(world, "POST /emails", [f"obx1.{uid}.1" for _, uid in found])
         world.aged.update({str(uid): time.time() for _, uid in found})
         conn.commit()
     world.note("aged", f"{len(found)} emails", began)
+    return True
+
+
+def _age_batch(injector: "Injector") -> bool:
+    world, began = injector.world, time.time()
+    with psycopg.connect(world.postgres.url, application_name="faults") as conn:
+        conn.execute("set local synchronous_commit = on")
+        found = conn.execute(AGE_BATCH).fetchall()
+        if not found:
+            return False
+        _forget(world, "POST /emails/batch", [f"obxb1.{batch}.1" for batch in {row[0] for row in found}])
+        world.aged.update({uid: time.time() for _, uid in found})
+        conn.commit()
+    world.note("aged", f"a batch of {len(found)}", began)
     world.marks["aged"] += 1
     return True
+
+
+def _forget(world: "World", call: str, keys: list[str]) -> None:
+    provider = world.running.provider
+    with provider._lock:
+        for key in keys:
+            provider._keys._known.pop((call, key), None)
 
 
 def refused(injector: "Injector") -> None:
@@ -213,9 +251,7 @@ def terminated(injector: "Injector") -> None:
     """Every session of every daemon is ended by an administrator."""
     began = time.time()
     with injector.world.connect("faults") as conn:
-        ended = conn.execute(
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outboxd %'"
-        ).fetchone()[0]
+        ended = conn.execute(TERMINATE).fetchone()[0]
     injector.world.note("terminated", f"{ended} sessions", began)
     injector.world.marks["terminated"] += 1
 
@@ -227,12 +263,20 @@ def sigterm(injector: "Injector") -> None:
     slot = injector.luck.choice(injector.running())
     world.wait_running(slot, injector.all_run)
     slot.signal(signal.SIGTERM)
-    code = world.fleet.wait(slot, 12)
-    took = time.time() - began
-    assert code == 0, f"SIGTERM ended with {code} after {took:.1f} s: {slot.log.read_text()[-600:]}"
+    code = world.fleet.wait(slot, ENDS_WITHIN + BUSY)
+    took, told = time.time() - began, slot.log.read_text()
+    assert code == 0, f"SIGTERM ended with {code} after {took:.1f} s: {told[-600:]}"
+    with world.connect() as conn:
+        left = conn.execute(LEASES, (_worker(told),)).fetchone()[0]
+    assert left == 0, f"SIGTERM left {left} leases: {told[-600:]}"
     world.note("sigterm", f"exit {code} after {took:.1f} s", began)
     world.marks["sigterm"] += 1
     world.fleet.start(slot)
+
+
+def _worker(log: str) -> str:
+    """As it named itself when it began to run."""
+    return next(json.loads(line)["worker"] for line in log.splitlines() if '"outboxd runs"' in line)
 
 
 RUN: dict[str, Callable[["Injector"], None]] = {

@@ -16,6 +16,7 @@ from outboxd.db.fence import HELD
 from outboxd.localpg import LocalPostgres
 
 from .daemons import KEY
+from .history import Tail
 
 if TYPE_CHECKING:
     from .injectors import Injector
@@ -68,9 +69,10 @@ def asynchronous(injector: "Injector") -> None:
     os.kill(receiver, signal.SIGSTOP)
     threading.Event().wait(BEHIND)
     world.postgres.stop("immediate")
+    stopped = time.time()
     os.kill(receiver, signal.SIGCONT)
     _switch(world, standby)
-    world.tails.append((began - 0.5, time.time()))
+    world.tails.append(Tail(began - 0.5, stopped, time.time()))
     if world.plan.holds:
         _decide(world)
     world.note("promotion", "asynchronous standby", began)

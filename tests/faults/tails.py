@@ -1,14 +1,18 @@
 """What a standby that lost its tail excuses, exactly: phantoms, and members of batches that it does not remember. Pure.
 
-A single email keeps its key in its own row: it is never excused for having been accepted twice. Where an operator decides what is sent again, nothing is.
+A single email keeps its key in its own row: it is never excused for having been accepted twice. Where an operator decides
+what is sent again, no batch is either. An event that was inserted again, since its first email is forgotten, is another
+email.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from .history import History, Violation
+from .history import History, Insert, Violation
 
 EXCUSABLE = {"S1", "S2", "S3", "S5", "S8", "S9", "S12", "S14"}
 SETTLING = 5.0  # seconds in which what was claimed before the promotion may still be asked for and limits be exceeded
+CLASSES = {"S1": "lost insert", "S2": "phantom", "S3": "accepted twice"}
 
 
 def split(history: History, violations: Sequence[Violation]) -> tuple[list[Violation], list[Violation]]:
@@ -17,22 +21,53 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
         return list(violations), []
     uids = {uid for ask in history.asks if _within(history, ask.at) for uid in ask.uids}
     uids |= {cancel.uid for cancel in history.cancels if _within(history, cancel.at)}
-    markers = {insert.marker for insert in history.inserts if _within(history, insert.at)}
-    batched = {uid for ask in history.asks if ask.key.startswith("obxb1.") for uid in ask.uids}
+    lost = list(_lost_inserts(history))
+    markers, phantoms = {insert.marker for insert in lost}, {insert.uid for insert in lost}
+    batched = set(_members_of_lost_batches(history))
     keyed = {row.uid for row in history.rows.values() if row.dedupe_key is not None}
     counted, excused = [], []
     for violation in violations:
-        lost = violation.rule in EXCUSABLE and (
-            violation.uid in uids
-            or (violation.marker is not None and violation.marker in markers)
-            or (violation.at is not None and _within(history, violation.at))
-        )
-        if violation.rule == "S3":
-            again = violation.uid in keyed and "dedupe key" in violation.text  # the first one is forgotten
-            lost = lost and (again or (not history.holds and violation.uid in batched | keyed))
-        (excused if lost else counted).append(violation)
+        match violation.rule:
+            case "S1":
+                free = violation.marker in markers
+            case "S2":
+                free = violation.marker in markers or violation.uid in phantoms
+            case "S3" if "dedupe key" in violation.text:
+                free = violation.uid in uids & keyed  # the first one was forgotten
+            case "S3":
+                free = violation.uid in batched and not history.holds
+            case rule if rule in EXCUSABLE:
+                at = violation.at
+                free = violation.uid in uids or (at is not None and _within(history, at))
+            case _:
+                free = False
+        (excused if free else counted).append(violation)
     return counted, excused
 
 
+def named(excused: Sequence[Violation]) -> Iterator[str]:
+    """Every one by its class and name, one line for each class."""
+    for rule, n in sorted(Counter(violation.rule for violation in excused).items()):
+        names = [one.uid or one.marker or f"at {one.at}" for one in excused if one.rule == rule]
+        yield f"{CLASSES.get(rule, rule)}, {n}: {', '.join(str(name) for name in names)}"
+
+
+def _lost_inserts(history: History) -> Iterator[Insert]:
+    """What was committed, or may have been, while the standby heard nothing."""
+    for insert in history.inserts:
+        if insert.fate != "aborted" and any(
+            tail.first <= insert.at <= tail.stopped for tail in history.tails
+        ):
+            yield insert
+
+
+def _members_of_lost_batches(history: History) -> Iterator[str]:
+    """Who travelled in a batch of which the record of moves has nothing: its storing was lost."""
+    remembered = {move.tag for move in history.moves if move.place == "batch"}
+    for ask in history.asks:
+        if ask.key.startswith("obxb1.") and ask.key.split(".")[1] not in remembered:
+            yield from ask.uids
+
+
 def _within(history: History, at: float) -> bool:
-    return any(first <= at <= last + SETTLING for first, last in history.tails)
+    return any(tail.first <= at <= tail.last + SETTLING for tail in history.tails)

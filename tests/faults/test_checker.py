@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from .checker import check, timeline
-from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample
+from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Tail
 from .plan import PLANS, POINTS, steps
 from .tails import split
 
@@ -197,6 +197,8 @@ def test_what_a_crash_may_lose_is_only_what_did_not_wait_for_the_disk():
     crash = [Injected(101.0, 102.0, "postgres", "immediate")]
     assert rules(changed(inserts=lost)) == {"S1"}
     assert rules(changed(inserts=lost, injected=crash)) == set()
+    much_later = [Injected(181.0, 182.0, "postgres", "immediate")]
+    assert rules(changed(inserts=lost, injected=much_later)) == {"S1"}
     waited = [*GOOD.inserts, Insert("m-x", "acked", 100.0)]
     assert rules(changed(inserts=waited, injected=crash)) == {"S1"}
 
@@ -206,6 +208,12 @@ def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
     assert rules(late) == {"S8"}
     assert rules(replace(late, injected=[Injected(102.0, 107.0, "zombie", "daemon 0")])) == set()
     assert rules(replace(late, injected=[Injected(90.0, 91.0, "zombie", "daemon 0")])) == {"S8"}
+    other = [Injected(102.0, 107.0, "zombie", "daemon 0", "5001")]
+    known = replace(late, moves=[one._replace(gate="5000") for one in late.moves])
+    assert rules(replace(known, injected=other)) == {"S8"}
+    slow = [Injected(102.0, 112.0, "proxy esp", "latency")]
+    assert rules(replace(late, injected=slow)) == set()
+    assert rules(changed(asks=[ask("u", at=112.0)], injected=slow)) == {"S8"}
 
 
 def test_a_seed_gives_the_same_faults_and_every_point_its_turn():
@@ -216,11 +224,12 @@ def test_a_seed_gives_the_same_faults_and_every_point_its_turn():
 
 
 def test_a_lost_tail_excuses_phantoms_and_members_of_batches_but_never_a_single_email():
-    tail = [(100.0, 102.0)]
-    phantom = changed(asks=[*GOOD.asks, ask("z", 2)], tails=tail)
+    tail = [Tail(100.0, 101.0, 102.0)]
+    forgotten = Insert("m-z", "ambiguous", 100.5, uid="z")
+    phantom = changed(asks=[*GOOD.asks, ask("z", 2)], inserts=[*GOOD.inserts, forgotten], tails=tail)
     assert split(phantom, check(phantom))[0] == []
     assert {violation.rule for violation in split(phantom, check(phantom))[1]} == {"S2"}
-    late = replace(phantom, tails=[(10.0, 11.0)])
+    late = replace(phantom, tails=[Tail(10.0, 10.5, 11.0)])
     assert {violation.rule for violation in split(late, check(late))[0]} == {"S2"}
     single = changed(asks=[ask("u"), ask("u", 2)], tails=tail)
     assert {violation.rule for violation in split(single, check(single))[0]} == {"S3"}
@@ -228,8 +237,35 @@ def test_a_lost_tail_excuses_phantoms_and_members_of_batches_but_never_a_single_
     assert split(member, check(member))[0] == []
 
 
+def test_a_lost_tail_excuses_no_batch_that_is_remembered_nor_a_single_email_with_a_dedupe_key():
+    tail = [Tail(100.0, 101.0, 102.0)]
+    keyed = {**GOOD.rows, ONE: row(ONE, "u", dedupe_key="k")}
+    for key in ("obx1.u.1", "obxb1.a.1"):
+        stored = [*GOOD.moves, move(90, "batch", ids=(), tag="a")] if key.startswith("obxb1") else GOOD.moves
+        twice = changed(moves=stored, rows=keyed, asks=[ask("u", key=key), ask("u", 2, key=key)], tails=tail)
+        assert "S3" in {violation.rule for violation in split(twice, check(twice))[0]}
+
+
+def test_a_lost_tail_excuses_nothing_that_was_rolled_back_or_acknowledged_by_the_new_primary():
+    tail = [Tail(100.0, 101.0, 102.0)]
+    aborted = Insert("m-z", "aborted", 100.5)
+    asked = changed(
+        asks=[*GOOD.asks, replace(ask("u", 2), to=("m-z",), verdict="replay")],
+        inserts=[*GOOD.inserts, aborted],
+        tails=tail,
+    )
+    assert "S2" in {violation.rule for violation in split(asked, check(asked))[0]}
+    for at, rule in ((100.5, set()), (103.0, {"S1"})):
+        lost = changed(inserts=[*GOOD.inserts, Insert("m-x", "acked", at)], tails=tail)
+        assert {violation.rule for violation in split(lost, check(lost))[0]} == rule
+
+
+def test_a_row_that_went_without_its_moves_is_missed():
+    assert rules(changed(rows={ONE: GOOD.rows[ONE]})) >= {"S1"}
+
+
 def test_where_an_operator_decides_no_member_of_a_batch_may_go_twice_either():
-    tail = [(100.0, 102.0)]
+    tail = [Tail(100.0, 101.0, 102.0)]
     member = changed(asks=[ask("u", key="obxb1.a.1"), ask("u", 2, key="obxb1.b.1")], tails=tail, holds=True)
     assert {violation.rule for violation in split(member, check(member))[0]} == {"S3"}
     keyed = {ONE: row(ONE, "u", dedupe_key="k"), TWO: row(TWO, "v", dedupe_key="k")}

@@ -23,7 +23,7 @@ from .application import Application
 from .clock import Clocks
 from .daemons import Fleet, Slot, migrate, tcp_url
 from .disk import Disks
-from .history import Injected, Insert, Limit, Sample
+from .history import Injected, Insert, Limit, Sample, Tail
 from .plan import Plan
 from .proxy import Proxies
 from .upgrade import previous
@@ -37,6 +37,8 @@ SETTINGS = FAST | {
     "log_min_error_statement": "panic",
 }
 DRIP = Limit("drip", 20, 4.0)
+OFTEN = Limit("often", 10, 2.0)  # of one mailbox, to which every email of the type goes
+LIMITS = (DRIP, OFTEN)
 RULES = """
 alter database postgres set synchronous_commit = off;
 create role outboxd_fault_daemon login in role outboxd_daemon;
@@ -45,7 +47,10 @@ update outboxd.queue set backoff_base = '50 ms';
 update outboxd.email_type set backoff_base = null, backoff = null, max_attempts = null, give_up_after = null;
 update outboxd.queue set batch = false where name = 'transactional';
 insert into outboxd.email_type (name, queue) values ('drip', 'transactional') on conflict do nothing;
-insert into outboxd.limit_rule (name, kind, key, most, per) values ('drip', 'type', 'drip', {most}, '{per} s');
+insert into outboxd.limit_rule (name, kind, key, most, per) values ('drip', 'type', 'drip', {drip.most}, '{drip.per} s');
+insert into outboxd.email_type (name, queue) values ('often', 'transactional') on conflict do nothing;
+update outboxd.limit_rule set most = {often.most}, per = '{often.per} s', options = jsonb_build_object(
+  'exempt_types', jsonb_build_array('welcome', 'newsletter', 'invoice', 'drip')) where name = 'recipient';
 insert into outboxd.breaker (account, open_for) values ('default', '300 ms');
 """
 BUSY = """
@@ -105,7 +110,7 @@ class World:
         self.marks: Counter[str] = Counter()
         self.aged: dict[str, float] = {}
         self.recoveries: list[float] = []  # seconds from a fault's end to the next acceptance
-        self.tails: list[tuple[float, float]] = []
+        self.tails: list[Tail] = []
         self.upgraded_at = 0.0
         self.held = 0  # emails that an operator found held back
         self.upgraded_from = str(before)
@@ -126,7 +131,7 @@ class World:
         self.postgres.start()
         migrate(self._before or self.tree, self.postgres.url)
         with psycopg.connect(self.postgres.url, autocommit=True) as conn:
-            for statement in RULES.format(most=DRIP.most, per=DRIP.per).strip().split(";\n"):
+            for statement in RULES.format(drip=DRIP, often=OFTEN).strip().split(";\n"):
                 conn.execute(statement)
             conn.execute(Path(__file__).with_name("history.sql").read_text())
         if self.plan.pooler:
@@ -188,9 +193,12 @@ class World:
             self.applications.append(app)
             app.thread.start()
 
-    def note(self, kind: str, what: str, began: float, until_: float | None = None) -> None:
+    def note(
+        self, kind: str, what: str, began: float, until_: float | None = None, *, gate: int | None = None
+    ) -> None:
         """The fault log."""
-        self.injected.append(Injected(began, until_ or time.time(), kind, what))
+        which = None if gate is None else str(gate)
+        self.injected.append(Injected(began, until_ or time.time(), kind, what, which))
         self.marks[f"{kind} {what}".strip()] += 1
 
     def connect(self, who: str = "faults") -> psycopg.Connection:
@@ -241,10 +249,9 @@ class World:
             took = time.monotonic() - began
             with self.connect() as conn:
                 held = conn.execute("select count(*) from outboxd.ready").fetchone()[0]
-            windows = (held / DRIP.most + 2) * (DRIP.per + 1) + within
-            until(
-                lambda: not self.busy([*FREE, DRIP.type]), within=windows, what="what a limit held to drain"
-            )
+            windows = sum((held / limit.most + 2) * (limit.per + 1) for limit in LIMITS) + within
+            types = [*FREE, *(limit.type for limit in LIMITS)]
+            until(lambda: not self.busy(types), within=windows, what="what a limit held to drain")
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.stuck()}") from None
         return took

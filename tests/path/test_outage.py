@@ -1,5 +1,7 @@
 """An outage costs one request per pause of the breaker, no attempt and no email; what heals drains within seconds."""
 
+import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -63,6 +65,40 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     assert only_once(running)["accepted"] == emails
     assert state(conn) == "closed"
     assert conn.execute("select jsonb_array_length(history) from outboxd.breaker_status").fetchone() == (1,)
+
+
+@pytest.mark.long
+def test_an_outage_as_it_ships_costs_one_probe_per_half_minute_over_four_daemons(conn, sink, daemon):
+    conn.execute("update outboxd.queue set batch = false")
+    running = sink(think_time=0.02)
+    emails = 3000
+    insert_many(conn, emails)
+    running.provider.control(failing())
+    for _ in range(4):
+        daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    before, asked = attempts(conn), len(running.provider.entries)
+    assert asked <= 10 + 4 * 8
+    until(lambda: len(running.provider.entries) >= asked + 3, within=100, what="three probes")
+    gaps = [later.at - earlier.at for earlier, later in pairwise(list(running.provider.entries)[asked:])]
+    assert min(gaps) >= 29.5, gaps
+    assert sum(n for _, n in attempts(conn)) == sum(n for _, n in before)
+    running.provider.control({"faults": ()})
+    until(lambda: running.provider.accepted_by_uid, within=40, what="the probe that finds it well")
+    healed = time.time()
+    until(lambda: drained(conn), within=30, what="all to go out")
+    took = time.time() - healed
+    began = min(entry.at for entry in running.provider.entries if entry.verdict == "new")
+    per_tenth = Counter(
+        int((entry.at - began) * 10) for entry in running.provider.entries if entry.verdict == "new"
+    )
+    print(
+        f"probes {[round(gap, 1) for gap in gaps]} s apart; drained in {took:.1f} s; {[per_tenth[n] for n in range(12)]}"
+    )
+    assert took <= 15
+    assert per_tenth[0] < max(per_tenth.values())  # it begins slowly
+    assert only_once(running)["accepted"] == emails
 
 
 @pytest.mark.slow

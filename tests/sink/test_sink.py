@@ -1,7 +1,10 @@
 """The local Resend: its checks in order, its memory of keys, its faults on real sockets, and an inbox that trusts nobody."""
 
+import contextlib
 import json
+import socket
 import threading
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -9,8 +12,9 @@ from asking import HEADERS, ask, ask_batch, error
 from factories import payload
 from waiting import until
 
-from outboxd.sink.options import FAULTS, SinkOptions, parse_fault
+from outboxd.sink.options import AFTER_ACCEPTING, FAULTS, SinkOptions, parse_fault
 from outboxd.sink.provider import Provider
+from outboxd.sink.reply import ODD_DELAYS
 from outboxd.sink.server import running_sink
 
 
@@ -135,9 +139,72 @@ def test_a_fault_by_recipient_happens_once_and_then_the_key_is_accepted_once(ser
         first = None
     entry = served.provider.entries[0]
     assert entry.fault == kind
-    assert first is None or first.status_code == entry.status or kind == "html-502"
+    assert first is None or first.status_code == entry.status
     until(lambda: post(served.url, to).status_code == 200, what="the key to be accepted")
     assert served.provider.summary()["accepted"] == 1
+
+
+def test_what_is_said_after_accepting_leaves_one_acceptance_and_the_rest_none(served):
+    for kind in sorted(FAULTS.keys() - {"hang", "accept-hang", "drip", "slow"}):
+        with contextlib.suppress(httpx.HTTPError):
+            post(served.url, f"fault+{kind}.1@example.org")
+        entry = served.provider.entries[-1]
+        assert (entry.fault, entry.verdict) == (kind, "new" if kind in AFTER_ACCEPTING else "fault")
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins", "has"),
+    [
+        ("no-http", b"\x15\x03\x03", b"this is not HTTP"),
+        ("http10", b"HTTP/1.0 200 OK", b'{"id": "'),
+        ("early-hints", b"HTTP/1.1 103 Early Hints", b"HTTP/1.1 200 OK"),
+        ("two-lengths", b"HTTP/1.1 200 OK", b"content-length: 5\r\ntransfer-encoding: chunked"),
+        ("bad-chunk", b"HTTP/1.1 200 OK", b"\r\n\r\nzz\r\n"),
+        ("gzip", b"HTTP/1.1 200 OK", b"content-encoding: gzip"),
+        ("redirect", b"HTTP/1.1 307", b"location: /elsewhere"),
+        ("407", b"HTTP/1.1 407", b"proxy-authenticate: "),
+        ("bad-id", b"HTTP/1.1 200", b'{"id":"em_42"}'),
+    ],
+)
+def test_a_bent_answer_is_on_the_wire_as_it_says(served, kind, begins, has):
+    raw = said(served.url, json.dumps(payload(to=f"fault+{kind}@example.org")).encode())
+    assert raw.startswith(begins)
+    assert has in raw
+
+
+def said(url: str, body: bytes) -> bytes:
+    """All that the connection says to one request, until it is closed."""
+    where = urlsplit(url)
+    head = (
+        "POST /emails HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nauthorization: Bearer re_t\r\nidempotency-key: k\r\n"
+        f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname, where.port), timeout=5) as conn:
+        conn.sendall(head.encode() + body)
+        return b"".join(iter(lambda: conn.recv(65536), b""))
+
+
+def test_every_member_of_a_batch_gets_the_bad_id(served):
+    body = [payload(to="fault+bad-id@example.org"), payload()]
+    headers = HEADERS | {"idempotency-key": "k"}
+    answer = httpx.post(f"{served.url}/emails/batch", json=body, headers=headers, trust_env=False)
+    assert answer.json() == {"data": [{"id": "em_42"}, {"id": "em_42"}]}
+
+
+def test_odd_delays_come_in_turn(clock):
+    provider = Provider(SinkOptions(rate_limit=None), clock=clock)
+    body = payload(to="fault+429-odd@example.org")
+    told = [ask(provider, body, key=f"k{n}").headers["retry-after"] for n in range(len(ODD_DELAYS))]
+    assert sorted(told) == sorted(ODD_DELAYS)
+
+
+def test_a_short_life_of_keys_can_be_asked_for(clock):
+    provider = Provider(SinkOptions(key_ttl=60), clock=clock)
+    first = ask(provider, payload())
+    clock.now += 59
+    assert ask(provider, payload()).body == first.body
+    clock.now += 2
+    assert ask(provider, payload()).body != first.body
 
 
 def test_the_ledger_has_a_request_before_its_client_hears_of_it(served):
@@ -206,9 +273,6 @@ def test_an_unknown_fault_is_refused_by_name():
 
 
 def test_half_a_request_is_no_request(served):
-    import socket
-    from urllib.parse import urlsplit
-
     body = json.dumps(payload()).encode()
     head = f"POST /emails HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nauthorization: Bearer re_t\r\nidempotency-key: k\r\ncontent-length: {len(body)}\r\n\r\n"
     where = urlsplit(served.url)
