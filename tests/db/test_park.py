@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from factories import insert, payload, slot
+from factories import insert, insert_many, payload, slot
 
 from outboxd.db import lease, parking, pause
 
@@ -96,3 +96,18 @@ def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
 
 def test_nothing_behind_the_watermark_is_nothing_seen(conn):
     assert parking.park(conn, slot(), "shop.example", 7, limit=10) == (0, slot().after_at, 0)
+
+
+def test_whose_a_domain_is_is_asked_once_for_all_its_emails(conn):
+    conn.execute("set track_functions = 'all'")
+    insert_many(conn, 1000, type="newsletter", to="u@shop.example")
+    lane = pause.lane(conn, "provider", "shop.example")
+    conn.execute("select pg_stat_reset()")
+    (waiting,) = lease.slots(conn, "default")
+    seen, *_ = parking.park(conn, waiting.slot(), "shop.example", lane, limit=1000)
+    assert seen == 1000
+    conn.execute("select pg_stat_force_next_flush()")
+    calls = conn.execute(
+        "select funcname, calls from pg_stat_user_functions where funcname in ('provider_of', 'is_exempt')"
+    ).fetchall()
+    assert dict(calls) == {"provider_of": 1, "is_exempt": 1}

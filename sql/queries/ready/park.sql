@@ -17,9 +17,11 @@ with seen as materialized (
     when 'queue' then email.queue else split_part(email.recipients[1], '@', 2) end as mine
   from seen
   join outboxd.email on email.id = seen.id
+), met as materialized (  -- so that functions are called for each, not for each email
+  select distinct known.mine, known.type from known
 ), theirs as materialized (
   select met.mine, met.type
-  from (select distinct known.mine, known.type from known) as met
+  from met
   where case %(kind)s::text when 'provider' then coalesce(outboxd.provider_of(met.mine), met.mine) else met.mine end
       = %(key)s
     and not outboxd.is_exempt(%(kind)s::text, %(key)s::text, met.type)
