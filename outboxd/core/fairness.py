@@ -36,12 +36,12 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
     shares: list[tuple[int, int]] = []
     for _, group in groupby(ordered, key=lambda one: lifted[one.priority]):
         shares += _divided(list(group), limit, turn)
-    first = {one.slot for one in candidates if one.priority == min(other.priority for other in candidates)}
+    first = min(lifted)  # the priority, which is not the lowest number it counts as
     top = min(lifted.values())  # who is lifted as high as the first shares with them already
     behind = [
         one
         for one in candidates
-        if one.slot not in first and one.waited >= AGEING and lifted[one.priority] > top
+        if one.priority != first and one.waited >= AGEING and lifted[one.priority] > top
     ]
     part = int(limit * LIFTED * (turn + 1)) - int(limit * LIFTED * turn)  # of a small claim: one now and then
     if behind and part > 0:
