@@ -21,7 +21,7 @@ from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
 """
-CONNECTIONS = 10  # of one daemon, with those that a restart leaves behind for a moment
+CONNECTIONS = 9  # of one daemon, at most; one more daemon's are those that restarts leave behind for a moment
 
 
 def history(world: World) -> History:
@@ -48,7 +48,7 @@ def history(world: World) -> History:
         tails=world.tails,
         holds=world.plan.holds,
         steps=world.clocks.steps if world.clocks else (),
-        most_connections=CONNECTIONS * len(world.fleet.slots) * 2,
+        most_connections=CONNECTIONS * (len(world.fleet.slots) + 1),
     )
 
 
