@@ -59,7 +59,7 @@ faults: ## The same in full: a thousand kills over fifty thousand emails, fifty 
 	@scripts/bootstrap dev
 	for profile in full standby tail held; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
 
-faults-all: ## Every fault at three intensities, then all of `faults`, zombies, a pooler, disks, clocks, an upgrade; takes an hour
+faults-all: ## Every fault at three intensities, then all of `faults`, zombies, a pooler, disks, clocks, an upgrade; takes more than an hour
 	@scripts/bootstrap dev
 	for level in 1 2 3; do $(BIN)/python -m tests.faults --profile short --level $$level $(if $(SEED),--seed $(SEED)) || exit 1; done
 	$(MAKE) faults

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 4dec592a87fb7473';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 65940631d1e6da44';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2399,7 +2399,8 @@ begin
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
   perform outboxd.setting_known(settings, array['priority', 'weight', 'max_attempts', 'backoff',
-    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
+    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed',
+    'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';

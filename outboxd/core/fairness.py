@@ -36,7 +36,7 @@ def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[
     shares: list[tuple[int, int]] = []
     for _, group in groupby(ordered, key=lambda one: lifted[one.priority]):
         shares += _divided(list(group), limit, turn)
-    first = min(lifted)  # the priority, which is not the lowest number it counts as
+    first = min(lifted)  # of the priorities themselves; `top` is the least that any of them counts as
     top = min(lifted.values())  # who is lifted as high as the first shares with them already
     behind = [
         one

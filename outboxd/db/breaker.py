@@ -48,11 +48,9 @@ def probe_due_in(conn: Connection, account: str, *, now: datetime | None = None)
 def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
     """The probe that is due, if this daemon is the first to take it."""
     before, after = change(conn, account, lambda known, at: with_probe(known, now=at), now=now)
-    return (
-        Probe("breaker", account, "provider_ill", number=after.probes)
-        if after.probes > before.probes
-        else None
-    )
+    if after.probes == before.probes:
+        return None
+    return Probe("breaker", account, "provider_ill", number=after.probes)
 
 
 def release_probe(conn: Connection, probe: Probe, *, now: datetime | None = None) -> None:

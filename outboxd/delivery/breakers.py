@@ -15,6 +15,7 @@ from outboxd.core.breaker import Breaker, after, after_probe, gathered
 from outboxd.core.outcome import Ambiguous, Failed
 from outboxd.db import breaker, hold
 from outboxd.db.hold import Waiter
+from outboxd.db.pause import Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.sender import UNTIL_PAUSED, Result
 
@@ -37,8 +38,8 @@ class Breakers:
         """Tell what these answers say. Run once they are settled, so that no failure is told twice."""
         asked = [result for result in results if result.asked_at is not None]
         for result in results:
-            if result.held.probe is not None and result.held.probe.kind == "breaker":
-                self._probed(conn, result)
+            if (probe := result.held.probe) is not None and probe.kind == "breaker":
+                self._probed(conn, probe, result)
         news = gathered(result.outcome for result in asked)
         if news.failed or (news.healed and self._held_against):
             before, now = breaker.change(conn, self.account, lambda known, at: after(known, news, now=at))
@@ -68,10 +69,9 @@ class Breakers:
             forgiven[place] = _failed_first_at(result, since + held) if held else result
         return forgiven
 
-    def _probed(self, conn: Connection, result: Result) -> None:
+    def _probed(self, conn: Connection, probe: Probe, result: Result) -> None:
         if result.asked_at is None:
-            if (probe := result.held.probe) is not None:
-                breaker.release_probe(conn, probe)
+            breaker.release_probe(conn, probe)
             return
         _, now = breaker.change(
             conn, self.account, lambda known, at: after_probe(known, result.outcome, now=at)

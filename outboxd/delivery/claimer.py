@@ -47,8 +47,7 @@ class Claimer:
     """The thread's parts and what it remembers between two claims. `progress_at` feeds the watchdogs.
 
     `probe_soon` is set where what paused the account may have been mended; `paused` is what the last look found closed, and
-    `pauses` the same for people;
-    `on_ill` hears of an open breaker.
+    `pauses` the same for people; `fresh_next`: the last claim was of batches; `on_ill` hears of an open breaker.
     """
 
     session: Session
@@ -118,15 +117,15 @@ def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
     if time.monotonic() >= claimer.head_due:
         _scan_from_head(claimer, conn)
     most = min(room, BATCH)
+    parcels = max(1, most // 100)
     if _probe(claimer, conn):
         return True
-    if not claimer.fresh_next and _claim_batches(claimer, conn, max(1, most // 100), HEALTHY):
+    if not claimer.fresh_next and _claim_batches(claimer, conn, parcels, HEALTHY):
         claimer.fresh_next = True
         return True
     claimer.fresh_next = False
-    return _claim(claimer, conn, _fair(claimer, _whole(most)), _whole(most)) or _claim_batches(
-        claimer, conn, max(1, most // 100), HEALTHY
-    )
+    fresh = _claim(claimer, conn, _fair(claimer, _whole(most)), _whole(most))
+    return fresh or _claim_batches(claimer, conn, parcels, HEALTHY)
 
 
 def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:

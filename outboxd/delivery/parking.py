@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Limited, Parked
+from outboxd.core.outcome import Limited
 from outboxd.core.retry import LANE_OF_LIMIT
 from outboxd.db import parking, pause
 from outboxd.db.lease import Slot
@@ -23,27 +23,23 @@ CHUNK: Final = (
 )
 CHUNKS: Final = 10  # between two claims
 FEW: Final = 10  # emails of a claim that are no crowd
-IN_BULK: Final = ("campaign", "provider", "type")  # pauses whose emails can be told in bulk
 
 Place = tuple[str, str, Slot]
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What a slot is crowded by, and how far its emails there have been looked for.
-
-    `until` is when what closed it opens; None where nobody knows.
-    """
+    """What a slot is crowded by, until when that is closed, and how far its emails there have been looked for."""
 
     kind: str
     key: str
-    until: datetime | None
+    until: datetime
     slot: Slot
 
 
 def crowd(held: Iterable[tuple[Parcel, Stopped]], of: int) -> Crowd | None:
     """What at least half of `of` parcels of one slot were refused for."""
-    found: dict[Place, datetime | None] = {}
+    found: dict[Place, datetime] = {}
     sizes: Counter[Place] = Counter()
     for parcel, stopped in held:
         closed, email = _closed(stopped), parcel.first
@@ -51,19 +47,17 @@ def crowd(held: Iterable[tuple[Parcel, Stopped]], of: int) -> Crowd | None:
             kind, key, until = closed
             place = (kind, key, Slot(email.queue_id, email.lane, email.priority))
             sizes[place] += 1
-            found[place] = max(filter(None, (until, found.get(place))), default=None)
+            found[place] = max(until, found.get(place, until))
     for (kind, key, slot), size in sizes.most_common(1):
         if size >= FEW and 2 * size >= of:
             return Crowd(kind, key, found[kind, key, slot], slot)
     return None
 
 
-def _closed(stopped: Stopped) -> tuple[str, str, datetime | None] | None:
+def _closed(stopped: Stopped) -> tuple[str, str, datetime] | None:
     match stopped.outcome:
         case Limited(kind, key, free_at) if kind in LANE_OF_LIMIT:
             return LANE_OF_LIMIT[kind], key, free_at
-        case Parked(kind, key) if kind in IN_BULK:
-            return kind, key, None
         case _:
             return None
 

@@ -1,6 +1,7 @@
 -- The lane that an email goes into when it is inserted: of those that what it belongs to has, one that is paused, else
 -- the one that is closed longest (or was, within a minute), else its tenant's, whose mail waits in turn with that of
--- others. What a type is exempt from closes nothing for it. 0: none of them. Reads without locks and creates no lane. A provider is the first recipient's.
+-- others. What a type is exempt from closes nothing for it. 0: none of them. Reads without locks and creates no lane. A
+-- provider is the first recipient's.
 create or replace function outboxd.lane_of(queue text, type text, campaign text, tenant text, recipient text)
 returns integer
 language plpgsql stable

@@ -13,7 +13,8 @@ begin
     raise exception 'name: must be 1 to 63 lower-case letters, digits, "_", "." or "-"' using errcode = '22023';
   end if;
   perform outboxd.setting_known(settings, array['priority', 'weight', 'max_attempts', 'backoff',
-    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed', 'critical']);
+    'backoff_base', 'give_up_after', 'dedupe_for', 'keep_done_for', 'keep_done', 'keep_failed_for', 'keep_failed',
+    'critical']);
   select key into empty from jsonb_each(settings) where value = 'null' order by key limit 1;
   if found then
     raise exception '%: must have a value', empty using errcode = '22023';

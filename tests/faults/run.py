@@ -144,17 +144,19 @@ def vacuous(plan: Plan, seed: int, world: World) -> list[str]:
     return missing
 
 
-def robbed(history: History, fault: Injected) -> bool:
-    """Whether a daemon that stood still lost a lease meanwhile."""
-    owner = {move.tag: move.gate for move in history.moves if move.place == "lease" and not move.gone}
-    return any(
-        move.place == "lease"
-        and move.gone
-        and move.who == "outboxd reclaimer"
-        and fault.at <= move.at <= fault.until
-        and owner.get(move.tag) in {fault.gate, None}
-        for move in history.moves
-    )
+def robbed(history: History) -> list[Injected]:
+    """The zombies that lost a lease while they stood still."""
+    leases = [move for move in history.moves if move.place == "lease"]
+    owner = {move.tag: move.gate for move in leases if not move.gone}
+    lost = [
+        (move.at, owner.get(move.tag)) for move in leases if move.gone and move.who == "outboxd reclaimer"
+    ]
+    return [
+        fault
+        for fault in history.injected
+        if fault.kind == "zombie"
+        and any(fault.at <= at <= fault.until and gate in {fault.gate, None} for at, gate in lost)
+    ]
 
 
 def small(plan: Plan, history: History) -> Iterator[str]:
@@ -163,14 +165,12 @@ def small(plan: Plan, history: History) -> Iterator[str]:
     crashes = sum(fault.what == "immediate" for fault in history.injected)
     ends = Counter(row.end for row in history.rows.values())
     committed = sum(insert.fate == "acked" and not insert.duplicate for insert in history.inserts)
-    zombies = [fault for fault in history.injected if fault.kind == "zombie"]
-    lost = sum(robbed(history, fault) for fault in zombies)
     for name, seen, planned in (
         ("emails", committed, plan.emails * ENOUGH),
         ("kills", kinds["kill"], plan.kills),
         ("crashes of Postgres", crashes, plan.immediate),
         ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
-        ("zombies that lost a lease", lost, len(zombies) // 3),
+        ("zombies that lost a lease", len(robbed(history)), kinds["zombie"] // 3),
     ):
         if seen < planned:
             yield f"{name}: {seen}, of {planned:g} at least"

@@ -214,9 +214,8 @@ class World:
 
         try:
             with self.connect() as conn:
-                until(
-                    runs, within=45, what="the daemon to run"
-                )  # a first beat that fails is repeated after 20 s
+                # A first beat that fails is repeated after 20 s.
+                until(runs, within=45, what="the daemon to run")
         except AssertionError as error:
             raise AssertionError(f"{error}: daemon {slot.number}; {self.stuck()}") from None
 

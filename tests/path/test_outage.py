@@ -33,6 +33,15 @@ def failing(kind: str = "500") -> dict:
     return {"faults": (Fault(kind),)}
 
 
+def gone_ill(conn, running, *, most: int) -> tuple[list, int]:
+    """Once the breaker has opened, after `most` asks at most: the attempts, and how many were asked for."""
+    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
+    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
+    asked = len(running.provider.entries)
+    assert asked <= most
+    return attempts(conn), asked
+
+
 @pytest.mark.parametrize(
     "batches", [pytest.param(False, marks=pytest.mark.slow), True], ids=["singly", "in batches"]
 )
@@ -45,10 +54,7 @@ def test_an_outage_costs_one_probe_per_pause_over_two_daemons_and_no_attempt(con
     running.provider.control(failing())
     for _ in range(2):
         daemon(running.url, OUTBOXD_SENDER__THREADS="8")
-    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
-    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
-    before, asked = attempts(conn), len(running.provider.entries)
-    assert asked <= 10 + 2 * 8
+    before, asked = gone_ill(conn, running, most=10 + 2 * 8)
     until(lambda: len(running.provider.entries) >= asked + 6, what="five probes")
     probes = [entry.at for entry in list(running.provider.entries)[asked:]]
     gaps = [later - earlier for earlier, later in pairwise(probes)]
@@ -76,10 +82,7 @@ def test_an_outage_as_it_ships_costs_one_probe_per_half_minute_over_four_daemons
     running.provider.control(failing())
     for _ in range(4):
         daemon(running.url, OUTBOXD_SENDER__THREADS="8")
-    until(lambda: state(conn) in {"open", "half_open"}, what="the breaker to open")
-    until(lambda: count(conn, "lease") == 0, what="what was in hand to be back")
-    before, asked = attempts(conn), len(running.provider.entries)
-    assert asked <= 10 + 4 * 8
+    before, asked = gone_ill(conn, running, most=10 + 4 * 8)
     until(lambda: len(running.provider.entries) >= asked + 3, within=100, what="three probes")
     gaps = [later.at - earlier.at for earlier, later in pairwise(list(running.provider.entries)[asked:])]
     assert min(gaps) >= 29.5, gaps

@@ -129,9 +129,11 @@ def latencies(conn: psycopg.Connection, running: Running, ids: list[int]) -> lis
         uid: entry.at for entry in running.provider.entries for uid in entry.uids if entry.verdict == "new"
     }
     rows = conn.execute(
-        "select uid::text, extract(epoch from created_at)::float8 from outboxd.email where id = any (%s)",
+        "select uid::text, extract(epoch from email.created_at)::float8 from outboxd.delivery"
+        " join outboxd.email using (id) where id = any (%s) and state = 'sent'",
         (ids,),
     ).fetchall()
+    assert len(rows) == len(ids), "a good email was not sent"
     return [arrived[uid] - inserted for uid, inserted in rows]
 
 
