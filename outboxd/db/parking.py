@@ -8,11 +8,18 @@ from outboxd.db.session import Connection, path_settings
 
 
 def park(
-    conn: Connection, slot: Slot, key: str, lane: int, *, limit: int, kind: str = "provider"
+    conn: Connection,
+    slot: Slot,
+    key: str,
+    lane: int,
+    *,
+    limit: int,
+    kind: str = "provider",
+    paused: bool = False,
 ) -> tuple[int, datetime, int]:
     """Move the emails of one thing into its lane, of the next `limit` behind the slot's watermark.
 
-    How many were looked at, whosever they were, and where the last of them stands.
+    Types that are exempt from its limit stay, unless it is `paused`. How many were looked at, whosever they were, and where the last of them stands.
     """
     values = {
         "kind": kind,
@@ -24,6 +31,7 @@ def park(
         "key": key,
         "lane": lane,
         "limit": limit,
+        "paused": paused,
     }
     with conn.transaction():
         path_settings(conn)

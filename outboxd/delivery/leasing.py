@@ -147,7 +147,7 @@ def _stop(
     leasing: Leasing, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
 ) -> list[Parcel]:
     """Settle what the gates stop; what may go."""
-    go = []
+    go, held = [], []
     for parcel in parcels:
         stopped = judge(
             parcel,
@@ -160,7 +160,8 @@ def _stop(
         if stopped is None:
             go.append(parcel)
         else:
-            _report(leasing, parcel, stopped, started, probe)
+            held.append((parcel, stopped))
+    _put_back(leasing, held, len(parcels), started, probe)
     return go
 
 
@@ -176,9 +177,7 @@ def _admitted(
     if not parcels:
         return []
     go, limited = leasing.admission.admit(conn, lease_id, parcels)
-    leasing.crowd = leasing.crowd or crowd(limited, len(parcels))
-    for parcel, stopped in limited:
-        _report(leasing, parcel, stopped, started, probe)
+    _put_back(leasing, limited, len(parcels), started, probe)
     return go
 
 
@@ -190,9 +189,18 @@ def _shut(leasing: Leasing, parcels: Sequence[Parcel], go: Sequence[Parcel]) -> 
     leasing.shut |= dict.fromkeys(refused, now + SHUT)
 
 
-def _report(leasing: Leasing, parcel: Parcel, stopped: Stopped, started: float, probe: Probe | None) -> None:
-    stopped_one = _held(leasing, parcel, started, probe)
-    leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))
+def _put_back(
+    leasing: Leasing,
+    refused: Sequence[tuple[Parcel, Stopped]],
+    of: int,
+    started: float,
+    probe: Probe | None,
+) -> None:
+    """Settle these, of so many parcels, and see whether they are a crowd."""
+    leasing.crowd = leasing.crowd or crowd(refused, of, provider_of=leasing.admission.provider_of)
+    for parcel, stopped in refused:
+        stopped_one = _held(leasing, parcel, started, probe)
+        leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))
 
 
 def _held(leasing: Leasing, parcel: Parcel, started: float, probe: Probe | None) -> Held:

@@ -62,6 +62,8 @@ def test_a_type_that_every_limit_exempts_stays_out_of_the_lane_that_they_close(c
     conn.execute("select outboxd.pause('provider', 'gmail', 'deferrals')")
     late = put(conn, "gmail.com", type="reset")
     assert lanes(conn)[late[0]] == lane
+    parking.park(conn, slot(), "gmail", lane, limit=100, paused=True)
+    assert set(lanes(conn).values()) == {lane}
 
 
 def test_a_domain_in_no_group_is_its_own(conn):

@@ -58,6 +58,13 @@ def close(conn) -> None:
     )
 
 
+def pause(conn) -> None:
+    conn.execute("select outboxd.pause('provider', 'closed0.example', 'deferrals')")
+
+
+CLOSED = pytest.mark.parametrize("close", [close, pause], ids=["suspended", "paused"])
+
+
 def writes(conn) -> tuple[int, ...]:
     """Rows inserted into, updated in and deleted from `ready`."""
     found = dict(conn.execute("select operation, sum(n)::bigint from public.touched group by 1").fetchall())
@@ -151,16 +158,20 @@ def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest
     assert percentile(claims, 0.99) <= slowest
 
 
-def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon):
-    parked_in_bulk(database, conn, sink, daemon, emails=20_000, within=30, slack=8)
+@CLOSED
+def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon, close):
+    parked_in_bulk(database, conn, sink, daemon, close, emails=20_000, within=30, slack=8)
 
 
 @pytest.mark.long
-def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(database, conn, sink, daemon):
-    parked_in_bulk(database, conn, sink, daemon, emails=1_000_000, within=60, slack=2)
+@CLOSED
+def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(
+    database, conn, sink, daemon, close
+):
+    parked_in_bulk(database, conn, sink, daemon, close, emails=1_000_000, within=60, slack=2)
 
 
-def parked_in_bulk(database, conn, sink, daemon, *, emails: int, within: float, slack: float) -> None:
+def parked_in_bulk(database, conn, sink, daemon, close, *, emails: int, within: float, slack: float) -> None:
     running = sink()
     conn.execute(WATCH)
     put(conn, "closed", emails)

@@ -1,6 +1,6 @@
 -- Move the emails of one provider, campaign, tenant, type or queue from a slot into their own lane, where they keep
 -- their place: of the next `limit` rows behind the watermark, each touched once. What somebody has locked is skipped.
--- A type that is exempt stays. Returns how many rows were looked at and where the last of them stands. No row: nothing
+-- A type that is exempt stays, unless it is a pause that closed it. Returns how many rows were looked at and where the last of them stands. No row: nothing
 -- is behind the watermark.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
@@ -24,7 +24,7 @@ with seen as materialized (
   from met
   where case %(kind)s::text when 'provider' then coalesce(outboxd.provider_of(met.mine), met.mine) else met.mine end
       = %(key)s
-    and not outboxd.is_exempt(%(kind)s::text, %(key)s::text, met.type)
+    and (%(paused)s::boolean or not outboxd.is_exempt(%(kind)s::text, %(key)s::text, met.type))
 ), parked as (
   update outboxd.ready
   set lane = %(lane)s::integer
