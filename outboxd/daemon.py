@@ -157,6 +157,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     )
     pacer = Pacer(Session(url, "pacer", stop=stop, path=True), config.resend.account, stop, hand.pace)
     who = uuid4()
+    fence = Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold")
     leasing = Leasing(
         hand=hand,
         settler=settler,
@@ -166,6 +167,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         ttl=config.sender.lease,
         bind=binder.take,
         doubtful=doubtful,
+        rise=lambda: fence.rise,
     )
     claimer = Claimer(
         session=Session(url, "claimer", stop=stop, path=True),
@@ -173,7 +175,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         leasing=leasing,
         need=(config.resend.deadline + MARGIN).total_seconds(),
         stop=stop,
-        fence=Fence(config.environment, live.api_key, hold=config.database.after_failover == "hold"),
+        fence=fence,
         on_ill=slow.start_over,
     )
     reclaimer = Reclaimer(

@@ -3523,7 +3523,10 @@ CREATE TABLE outboxd.instance (
     seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     adopted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     adopted_by text DEFAULT SESSION_USER NOT NULL,
-    CONSTRAINT instance_one_check CHECK (one)
+    risen_at timestamp with time zone,
+    risen_id bigint,
+    CONSTRAINT instance_one_check CHECK (one),
+    CONSTRAINT instance_risen_check CHECK (((risen_at IS NULL) = (risen_id IS NULL)))
 );
 
 --

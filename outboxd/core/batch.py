@@ -23,6 +23,7 @@ MOST_BYTES: Final = 4 * 1024 * 1024  # of one request for many
 SETTLED_AFTER: Final = timedelta(
     seconds=60
 )  # a rejection says that an earlier ask was not accepted only after this
+ALONE_AFTER_RISE: Final = timedelta(minutes=10)  # what was there before a failover shares no request
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,22 @@ class Parcel:
         return self.batch.ambiguous if self.batch else self.first.ambiguous
 
 
-def may_travel(email: Claimed, policy: Policy) -> bool:
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """A standby was promoted at `at`, and had emails up to `last_id`. It may have lost that some were asked for."""
+
+    at: datetime
+    last_id: int
+
+    def may_hide(self, email: Claimed) -> bool:
+        """Whether it may have been asked for alone, unseen: alone again it keeps its key, and is accepted once."""
+        return email.id <= self.last_id and email.claimed_at < self.at + ALONE_AFTER_RISE
+
+
+def may_travel(email: Claimed, policy: Policy, rise: Rise | None = None) -> bool:
     """Whether it may share a request: without attachments or the provider's own schedule, and nothing open.
 
+    Nor after a failover where it was there before it: it may have been asked for alone.
     What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged. So does
     what goes without some of its recipients: news of a member's recipients takes a batch apart.
     """
@@ -83,10 +97,14 @@ def may_travel(email: Claimed, policy: Policy) -> bool:
         return False
     if email.suppressed or email.frozen.removed:
         return False
+    if rise is not None and rise.may_hide(email):
+        return False
     return email.expires_at is None or email.expires_at > email.claimed_at + KEY_LIFE
 
 
-def groups(emails: Iterable[Claimed], policy_of: Callable[[Claimed], Policy]) -> list[list[Claimed]]:
+def groups(
+    emails: Iterable[Claimed], policy_of: Callable[[Claimed], Policy], rise: Rise | None = None
+) -> list[list[Claimed]]:
     """Emails that may share a request, in groups of 1 to 100; those that may not, alone. In the order of each first.
 
     What they share, besides policy and place: how far they got, and the sender's domain, since one that is not
@@ -96,7 +114,7 @@ def groups(emails: Iterable[Claimed], policy_of: Callable[[Claimed], Policy]) ->
     open_: dict[object, list[Claimed]] = {}
     for email in emails:
         policy = policy_of(email)
-        if not may_travel(email, policy):
+        if not may_travel(email, policy, rise):
             found.append([email])
             continue
         place = (email.queue_id, email.lane, email.priority)

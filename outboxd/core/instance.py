@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from outboxd.core.batch import Rise
+
 
 @dataclass(frozen=True, slots=True)
 class Here:
@@ -29,7 +31,7 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was recorded; `api_keys` are fingerprints under `instance`."""
+    """What was recorded; `api_keys` are fingerprints under `instance`, `risen_at` and `risen_id` the last promotion's."""
 
     instance: UUID
     environment: str
@@ -38,6 +40,15 @@ class Known:
     timeline: int | None
     api_keys: tuple[str, ...]
     seen_at: datetime
+    risen_at: datetime | None = None
+    risen_id: int | None = None
+
+    @property
+    def rise(self) -> Rise | None:
+        """The last promotion of a standby that was seen; None where none was."""
+        if self.risen_at is None or self.risen_id is None:
+            return None
+        return Rise(self.risen_at, self.risen_id)
 
 
 def fingerprint(api_key: str, instance: UUID) -> str:

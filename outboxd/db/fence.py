@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import psycopg
 
+from outboxd.core.batch import Rise
 from outboxd.core.instance import Here, Known, differences, fingerprint
 from outboxd.db.query import query
 from outboxd.db.session import Connection
@@ -35,7 +36,10 @@ STANDBY: Final = "the server is a standby"
 
 
 class Fence:
-    """Whether this daemon may send from the database it is connected to. For one thread; `problem` for all."""
+    """Whether this daemon may send from the database it is connected to. For one thread; `problem` for all.
+
+    `rise` is the last failover that was seen in it.
+    """
 
     def __init__(self, environment: str, api_key: Callable[[], str], *, hold: bool = False) -> None:
         self._environment = environment
@@ -47,6 +51,7 @@ class Fence:
         self._sent_with: str | None = None
         self._highest = 0
         self.problem: str | None = None
+        self.rise: Rise | None = None
 
     def admits(self, conn: Connection) -> bool:
         """Whether to claim through this connection. Looks at most once a second, or where the connection is new."""
@@ -93,6 +98,8 @@ class Fence:
     def _pass(self, conn: Connection, known: Known, here: Here) -> None:
         if known.timeline is not None and here.timeline is not None and here.timeline > known.timeline:
             self._rise(conn, here.timeline)
+            known = recorded(conn) or known
+        self.rise = known.rise
         conn.execute(query("instance/seen"))
         self._sent_with = fingerprint(here.api_key, known.instance)
         self._highest = max(self._highest, here.timeline or 0)

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from outboxd import metrics
-from outboxd.core.batch import Parcel, groups
+from outboxd.core.batch import Parcel, Rise, groups
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import batch, lease
 from outboxd.db.lease import Slot
@@ -41,7 +41,7 @@ class Leasing:
 
     `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
     it is parked; `near` are the least and the greatest id that the next claim is likely to bring; `shut` are lanes of
-    which a claim got nothing but refusals, and until when (`time.monotonic`).
+    which a claim got nothing but refusals, and until when (`time.monotonic`); `rise` tells the last failover.
     """
 
     hand: Hand
@@ -56,6 +56,7 @@ class Leasing:
     near: tuple[int, int] = lease.ANYWHERE
     shut: dict[int, float] = field(default_factory=dict)
     turns: Turns = field(default_factory=Turns)
+    rise: Callable[[], Rise | None] = lambda: None
 
     def is_shut(self, lane: int) -> bool:
         """Whether a claim there would bring what is refused again: the last look may be older than the refusal."""
@@ -95,7 +96,9 @@ def lease_emails(
     )
     _shut(leasing, parcels, go)
     policies = leasing.admission.policies
-    together = groups([parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type))
+    together = groups(
+        [parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type), leasing.rise()
+    )
     leasing.doubtful.remove(lease_id)
     if any(len(group) > 1 for group in together):
         leasing.bind(Load(lease_id, together, started, probe))

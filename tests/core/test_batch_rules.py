@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from outboxd.core.batch import (
     SETTLED_AFTER,
     Batch,
     Parcel,
+    Rise,
     decide_together,
     groups,
     halves,
@@ -93,6 +95,13 @@ class TestGroups:
             if len(group) > 1:
                 assert all(may_travel(one, policy_of(one)) for one in group)
                 assert len({(one.lane, one.priority, one.attempts, one.sender.rstrip(">").rpartition("@")[2].lower()) for one in group}) == 1  # fmt: skip
+
+    @pytest.mark.parametrize(("after", "alone"), [(0, 3), (599, 3), (600, 0), (-30, 3)])
+    def test_what_was_there_before_a_failover_goes_alone_for_ten_minutes(self, after, alone):
+        given_emails = [email(id_) for id_ in range(1, 11)]
+        rise = Rise(given_emails[0].claimed_at - timedelta(seconds=after), last_id=3)
+        sizes = [len(group) for group in groups(given_emails, policy_of, rise)]
+        assert sizes == [1] * alone + [10 - alone]
 
     @given(st.integers(0, 450))
     def test_equal_emails_fill_batches(self, n):

@@ -1,7 +1,7 @@
 """The clone fence: what is compared, what passes, and what becomes of the mail that waits."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -164,6 +164,23 @@ class TestFailover:
         assert recorded(conn).timeline == 1
         assert [line.message for line in caplog.records] == ["failover: the timeline rose"]
         assert held(conn) == 0
+
+    def test_every_daemon_hears_when_it_rose_and_which_emails_there_were(self, conn, connect):
+        early = fence()
+        assert early.admits(conn)
+        assert early.rise is None
+        last = max(insert(conn), insert(conn))
+        self.old_timeline(conn)
+        first, second = fence(), fence()
+        assert first.admits(connect())
+        insert(conn)
+        assert second.admits(connect())
+        assert early.admits(connect())
+        assert first.rise == second.rise == early.rise
+        assert first.rise.last_id == last
+        assert abs(conn.execute("select clock_timestamp()").fetchone()[0] - first.rise.at) < timedelta(
+            minutes=1
+        )
 
     def test_hold_keeps_what_fell_due_since_ten_minutes_before_the_primary_was_last_seen(self, conn, connect):
         fence().admits(conn)

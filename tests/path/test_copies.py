@@ -191,6 +191,22 @@ class TestPromotion:
         assert only_once(running)["accepted"] == WAITING + 5
         assert "failover: the timeline rose" in one.log.read_text()
 
+    @pytest.mark.usefixtures("original")
+    def test_what_the_standby_had_goes_alone_under_its_own_key_and_new_mail_in_batches(
+        self, copier, standby, sink, daemon
+    ):
+        """Any of it may have been asked for alone, in seconds that the standby lost."""
+        promoted(copier, standby)
+        running = sink()
+        daemon(running.url, url=standby.url)
+        with psycopg.connect(standby.url, autocommit=True) as conn:
+            until(lambda: count(conn, "delivery") == 1 + WAITING, what="the old mail to be sent")
+            insert_many(conn, WAITING)
+            until(lambda: count(conn, "delivery") == 1 + 2 * WAITING, what="the new mail to be sent")
+        sizes = [len(entry.uids) for entry in running.provider.entries]
+        assert sizes[:WAITING] == [1] * WAITING
+        assert min(sizes[WAITING:]) > 1
+
     def test_hold_keeps_what_had_fallen_due_until_adopted(self, copier, standby, sink, daemon):
         promoted(copier, standby)
         running = sink()
