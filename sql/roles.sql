@@ -106,6 +106,7 @@ begin
       ('outboxd_daemon', 'select, insert, update, delete', 'domain_mx'),
       ('outboxd_daemon', 'select, update, delete', 'recipient_count'),
       ('outboxd_daemon', 'select, update, delete', 'window_count'),
+      ('outboxd_daemon', 'select, insert', 'clock_step'),
       ('outboxd_daemon', 'execute', 'unwanted'),
       ('outboxd_daemon', 'execute', 'provider_of'),
       ('outboxd_daemon', 'execute', 'is_exempt'),

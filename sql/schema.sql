@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 65940631d1e6da44';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 10e82955791d3e65';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3390,6 +3390,16 @@ CREATE VIEW outboxd.breaker_status AS
                   ORDER BY hold.until DESC
                  LIMIT 20) past), '[]'::jsonb) AS history
    FROM outboxd.breaker;
+
+--
+-- Name: clock_step; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.clock_step (
+    at timestamp with time zone NOT NULL,
+    ahead interval NOT NULL,
+    CONSTRAINT clock_step_ahead_check CHECK ((ahead > '00:00:00'::interval))
+);
 
 --
 -- Name: dead_letters; Type: VIEW; Schema: outboxd; Owner: -

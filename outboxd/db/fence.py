@@ -20,6 +20,7 @@ import psycopg
 
 from outboxd.core.batch import Rise
 from outboxd.core.instance import Here, Known, differences, fingerprint
+from outboxd.db import lease
 from outboxd.db.query import query
 from outboxd.db.session import Connection
 
@@ -112,6 +113,7 @@ class Fence:
             if before >= timeline:
                 return
             if self._hold:
+                _end_leases(conn)
                 held = hold(conn, due_from=seen_at - BEFORE_RISE)
             conn.execute(query("instance/rise"), {"timeline": timeline})
         log.warning(
@@ -171,6 +173,13 @@ def hold(conn: Connection, *, due_from: datetime | None = None, last_id: int | N
     while lot := conn.execute(query("instance/hold"), chosen).rowcount:
         held += lot
     return held
+
+
+def _end_leases(conn: Connection) -> None:
+    """Put back what was in hand: in seconds that the standby lost it may have gone another way, alone or in a batch."""
+    conn.execute(query("instance/end_leases"))
+    while lease.reclaim(conn, crash_limit=0):
+        pass
 
 
 def _register(conn: Connection, here: Here) -> Known:

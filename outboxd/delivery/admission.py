@@ -7,7 +7,7 @@ nothing; what they grant and is not used is given back by the settler.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from outboxd.core.batch import Parcel
@@ -21,14 +21,19 @@ from outboxd.db.limit import Verdict
 from outboxd.db.policy import Policies
 from outboxd.db.session import Connection, path_settings
 from outboxd.delivery.gates import Stopped
+from outboxd.delivery.watch import SteppedError, Watch
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the gates go by: the limits in force, and which mailbox provider a domain belongs to."""
+    """What the gates go by: the limits in force, and which mailbox provider a domain belongs to.
+
+    `watch` is over the server's clock, for the thread that claims.
+    """
 
     policies: Policies
     provider_of: Callable[[str], Provider]
+    watch: Watch = field(default_factory=Watch)
 
     def admit(
         self, conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]
@@ -47,9 +52,7 @@ class Admission:
         wanted = self._ask(email for parcel in parcels for email in parcel.emails)
         if not wanted.mailbox_of and not wanted.share_of:
             return list(parcels), []
-        with conn.transaction():
-            path_settings(conn)
-            verdicts = {verdict.id: verdict for verdict in limit.grant(conn, wanted)}
+        verdicts = self._verdicts(conn, wanted)
         go: list[Parcel] = []
         stopped: list[tuple[Parcel, Stopped]] = []
         for parcel in parcels:
@@ -63,6 +66,19 @@ class Admission:
             until = last.free_at or last.granted_at
             stopped.append((granted, Stopped(Limited(last.kind or "", last.key or "", until))))
         return go, stopped
+
+    def _verdicts(self, conn: Connection, wanted: Ask) -> dict[int, Verdict]:
+        """One for each email; asked again where the server's clock has stepped ahead of what was counted."""
+        asked = self.watch.clock()
+        try:
+            with conn.transaction():
+                path_settings(conn)
+                verdicts = limit.grant(conn, wanted)
+                self.watch.saw(verdicts[0].granted_at, asked)
+        except SteppedError as stepped:
+            self.watch.follow(conn, stepped.step)
+            return self._verdicts(conn, wanted)
+        return {verdict.id: verdict for verdict in verdicts}
 
     def give_back(self, conn: Connection, unused: Iterable[Parcel]) -> None:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from factories import claim, insert, insert_many, settle, state_of, uid_of
+from factories import batched, claim, claim_batches, insert, insert_many, settle, state_of, uid_of
 from psycopg import errors
 
 from outboxd.core.instance import Here, Known, differences, fingerprint
@@ -195,6 +195,19 @@ class TestFailover:
         assert first.admits(conn)
         assert second.admits(connect())
         assert [state_of(conn, id_) for id_ in (early, late, future)] == ["ready", "blocked", "scheduled"]
+
+    def test_hold_keeps_what_was_in_hand_too_alone_or_in_a_batch(self, conn, connect):
+        """Its lease came over, and not what became of it."""
+        fence().admits(conn)
+        batched(conn, connect(), 2)
+        insert(conn)
+        claim(conn)
+        self.old_timeline(conn)
+        assert fence(hold=True).admits(connect())
+        assert conn.execute("select count(*) from outboxd.lease").fetchone() == (0,)
+        assert held(conn) == 1
+        assert claim_batches(conn) == []
+        assert claim(conn) == []
 
     def test_what_is_held_goes_when_it_is_released(self, database, conn):
         fence().admits(conn)

@@ -1,0 +1,31 @@
+"""Following the server's clock where it steps ahead: what limits counted moves with it, once for all daemons."""
+
+from datetime import timedelta
+from typing import Final
+
+from outboxd.core.clock import Step
+from outboxd.db.query import query
+from outboxd.db.session import Connection, path_settings
+
+SLACK: Final = timedelta(minutes=1)  # that windows are longer by, at least
+
+
+def follow(conn: Connection, step: Step) -> timedelta | None:
+    """Move the counts by what nobody moved them by yet; by how much, or None. All counts are locked meanwhile."""
+    values = {
+        "seen_at": step.seen_at,
+        "expected": step.expected,
+        "at": step.at,
+        "tolerance": step.tolerance,
+        "slack": SLACK,
+    }
+    with conn.transaction():
+        path_settings(conn)
+        conn.execute(query("clock/lock"))
+        row = conn.execute(query("clock/note"), values).fetchone()
+        if row is None:
+            return None
+        values["ahead"] = row[0]
+        conn.execute(query("clock/move_mailboxes"), values)
+        conn.execute(query("clock/move_windows"), values)
+    return timedelta(seconds=row[0].total_seconds())

@@ -1,0 +1,50 @@
+"""The watch over the server's clock: each grant of limits is a look at it, and none is kept that was made after a step."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from outboxd.core.clock import Look, Step, step
+from outboxd.db.clock import follow
+from outboxd.db.session import Connection
+
+log = logging.getLogger(__name__)
+
+
+def steady() -> float:
+    """Seconds of a clock that never steps, and goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class SteppedError(Exception):
+    """The server's clock has gone ahead since the last look: what was granted just now does not hold."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(f"the server's clock is at {step.at}, and should be at {step.expected}")
+        self.step = step
+
+
+class Watch:
+    """What the server's clock said last. For one thread."""
+
+    def __init__(self, clock: Callable[[], float] = steady) -> None:
+        self.clock = clock
+        self.last: Look | None = None
+
+    def saw(self, at: datetime, asked: float) -> None:
+        """Compare with the last look, and remember this one. Raises `SteppedError` where the clock has gone ahead."""
+        found = step(self.last, at, self.clock()) if self.last else None
+        if found is not None:
+            raise SteppedError(found)
+        self.last = Look(at, asked)
+
+    def follow(self, conn: Connection, found: Step) -> None:
+        """Take the step out of what limits counted, and look anew from here."""
+        moved = follow(conn, found)
+        self.last = None
+        if moved is not None:
+            log.warning(
+                "the server's clock went ahead; limits count on",
+                extra={"seconds": round(moved.total_seconds(), 3)},
+            )

@@ -1,0 +1,2 @@
+-- One daemon at a time follows a step of the clock; moving many counts may take longer than a statement of the path.
+select pg_advisory_xact_lock(7101, 5), set_config('statement_timeout', '5min', true), set_config('lock_timeout', '30s', true)

@@ -1,0 +1,137 @@
+"""The server's clock steps ahead: what it skipped has not passed, so nothing is granted for it."""
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+from factories import claim, insert
+from limiting import DAY, HOUR, MINUTE, NOON, SLACK, THREE_AN_HOUR, columns, grant, itself, subject
+from waiting import until
+
+from outboxd.core.batch import Parcel
+from outboxd.core.clock import Step
+from outboxd.core.limits import Limit
+from outboxd.db import limit
+from outboxd.db.clock import follow
+from outboxd.db.policy import Policies
+from outboxd.delivery.admission import Admission
+
+TWO_A_MINUTE = Limit("provider_minute", None, 2, MINUTE)
+FIVE_A_DAY = Limit("queue", "transactional", 5, DAY)
+AHEAD = timedelta(hours=2)
+A_BIT = timedelta(milliseconds=100)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def stepped(after: float = 10, ahead: timedelta = AHEAD) -> Step:
+    """Seen at noon, and that many seconds later it was ahead."""
+    return Step(NOON, at(after), at(after) + ahead, timedelta(seconds=1))
+
+
+def test_a_mailbox_counts_on_through_a_step(conn):
+    for n in range(3):
+        assert grant(conn, [subject(n)], THREE_AN_HOUR, now=at(n))[0].granted
+    assert follow(conn, stepped()) == AHEAD
+    (held,) = grant(conn, [subject(9)], THREE_AN_HOUR, now=at(10) + AHEAD)
+    assert not held.granted
+    assert held.free_at - (at(0) + AHEAD + HOUR + SLACK) < A_BIT
+    assert grant(conn, [subject(9)], THREE_AN_HOUR, now=held.free_at + A_BIT)[0].granted
+
+
+def test_windows_count_on_through_a_step(conn):
+    for n in range(2):
+        assert grant(conn, [subject(n, f"u{n}@shop.example")], TWO_A_MINUTE, FIVE_A_DAY, now=at(n))[0].granted
+    follow(conn, stepped(ahead=DAY + DAY))
+    late = at(10) + DAY + DAY
+    (held,) = grant(conn, [subject(9, "u9@shop.example")], TWO_A_MINUTE, FIVE_A_DAY, now=late)
+    assert (held.granted, held.kind) == (False, "provider_minute")
+    free = [
+        grant(conn, [subject(n, f"u{n}@other.example")], FIVE_A_DAY, now=late)[0].granted
+        for n in range(10, 16)
+    ]
+    assert free == [True] * 3 + [False] * 3
+
+
+def test_what_was_granted_after_the_step_by_somebody_who_did_not_notice_stays_where_it_is(conn):
+    ahead = timedelta(minutes=30)
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(5))
+    grant(conn, [subject(2)], THREE_AN_HOUR, now=at(9) + ahead)
+    follow(conn, stepped(ahead=ahead))
+    emails, instants = conn.execute("select emails, at from outboxd.recipient_count").fetchone()
+    assert emails == [1, 2]
+    assert instants == [at(5) + ahead, at(9) + ahead]
+
+
+def test_daemons_that_saw_the_same_step_move_the_counts_once(conn, connect):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(1))
+    assert follow(conn, stepped()) == AHEAD
+    assert follow(connect(), stepped(after=12)) is None
+    again = Step(at(20) + AHEAD, at(30) + AHEAD, at(30) + AHEAD + AHEAD, timedelta(seconds=1))
+    assert follow(conn, again) == AHEAD
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(1) + 2 * AHEAD],)
+
+
+def test_a_step_waits_for_a_grant_that_is_under_way_and_moves_it_too(conn, connect):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(1))
+    granting, following = connect(), connect()
+    thread = threading.Thread(target=follow, args=(following, stepped()))
+    with granting.transaction():
+        limit.grant(granting, columns([subject(2)], [THREE_AN_HOUR]), slack=SLACK, now=at(2))
+        thread.start()
+        until(lambda: waits_for_lock(conn), what="the step to wait")
+    thread.join()
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == (
+        [at(1) + AHEAD, at(2) + AHEAD],
+    )
+
+
+def waits_for_lock(conn: psycopg.Connection) -> bool:
+    found = conn.execute(
+        "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database())"
+    )
+    return found.fetchone() == (True,)
+
+
+class TestAdmission:
+    """Grants of a daemon, whose every look at the clock is compared with time that never steps."""
+
+    @pytest.fixture
+    def admission(self, conn) -> Admission:
+        policies = Policies()
+        policies.refresh(conn)
+        return Admission(policies, itself)
+
+    def admitted(self, conn: psycopg.Connection, admission: Admission) -> bool:
+        insert(conn)
+        (email,) = claim(conn, limit=1)
+        go, _ = admission.admit(conn, email.lease_id, [Parcel((email,))])
+        return bool(go)
+
+    def go_ahead(self, conn: psycopg.Connection, admission: Admission) -> None:
+        """As if the clock went two hours ahead: all that it said before was two hours less."""
+        conn.execute(
+            "update outboxd.recipient_count set at = array(select one - %s from unnest(at) as one)", (AHEAD,)
+        )
+        admission.watch.last = replace(admission.watch.last, at=admission.watch.last.at - AHEAD)
+
+    def test_the_fourth_mail_in_an_hour_waits_through_a_step(self, conn, admission, caplog):
+        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
+        self.go_ahead(conn, admission)
+        assert not self.admitted(conn, admission)
+        assert [line.message for line in caplog.records] == ["the server's clock went ahead; limits count on"]
+        assert not self.admitted(conn, admission)
+        assert conn.execute("select count(*) from outboxd.clock_step").fetchone() == (1,)
+
+    def test_a_step_that_cannot_be_followed_is_seen_again(self, conn, admission, monkeypatch):
+        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
+        self.go_ahead(conn, admission)
+        with monkeypatch.context() as patched:
+            patched.setattr("outboxd.delivery.watch.follow", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                self.admitted(conn, admission)
+        assert not self.admitted(conn, admission)
