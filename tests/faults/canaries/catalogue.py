@@ -14,9 +14,13 @@ KEY = "wire.key(email.uid, email.generation)"
 LEASED_UNTIL = "lease.lease_until < (select coalesce(%(now)s::timestamptz, clock_timestamp()))"
 LOCK = '        conn.execute(query("lease/lock"), {"lease_ids": values["leases"]}, prepare=True)\n'
 HOLD = '        conn.execute(query("word/hold_leases"), {"ids": ids})\n'
+EXHAUSTED = (
+    "    if attempts < policy.max_attempts:\n        return False\n    return not transient or next_at"
+)
 ASKED_AT = "    asked_at = time.monotonic()\n    return Result(held, _ask("
 BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
 PROTOCOL = "tests/db/test_protocol.py::"
+BURNS = "tests/core/test_retry.py::test_each_outcome_has_its_step_and_burns_what_it_should"
 EVIDENCE = "TestRule2LateAcceptance::test_"
 
 CANARIES = (
@@ -177,5 +181,46 @@ CANARIES = (
             ),
         ),
         storm="calm", rules=frozenset({"S17"}),
+    ),
+    Canary(
+        "ids-reversed", "each member of a batch has the id that the answer names in its place",
+        (
+            Edit(
+                "outboxd/core/batch.py",
+                "for provider_id in outcome.provider_ids]", "for provider_id in reversed(outcome.provider_ids)]",
+            ),
+        ),
+        storm="calm", rules=frozenset({"S5"}),
+    ),
+    Canary(
+        "one-attempt", "an outage kills no email",
+        (Edit("outboxd/core/retry.py", EXHAUSTED, "    return attempts >= 1 or next_at"),),
+        test=BURNS,
+    ),
+    Canary(
+        "limits-not-held", "what a limit does not grant is not asked for",
+        (
+            Edit(
+                "outboxd/delivery/admission.py",
+                "held = [verdict for verdict in asked if not verdict.granted]", "held = asked[:0]",
+            ),
+        ),
+        test="tests/path/test_gates.py::test_a_recipient_gets_three_an_hour_and_a_reset_is_never_the_fourth",
+    ),
+    Canary(
+        "nothing-reclaimed", "what a dead daemon held is asked for by another",
+        (Edit("sql/queries/lease/expired.sql", f"where {LEASED_UNTIL}", f"where false and {LEASED_UNTIL}"),),
+        storm="calm", rules=frozenset({"L1"}),
+    ),
+    Canary(
+        "throttle-burns", "a throttle burns no attempt",
+        (
+            Edit(
+                "outboxd/core/retry.py",
+                "return _unburned(email, failure, after + timedelta(seconds=draw() * 0.1))",
+                'return Step("again", email.attempts + 1, email.ambiguous, email.transient, after, failure=failure)',
+            ),
+        ),
+        test=BURNS,
     ),
 )  # fmt: skip
