@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ class Report:
     seed: int
     level: int = 1
     share: float = 1.0
+    tree: Path = ROOT
+    before: Path | None = None
     violations: list[Violation] = field(default_factory=list)
     excused: list[Violation] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
@@ -59,7 +62,7 @@ def run(name: str, seed: int, *, tree: Path = ROOT, say=print) -> Report:
 
 
 def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = None, say=print) -> Report:
-    report, began = Report(plan.name, seed, plan.level, plan.share), time.monotonic()
+    report, began = Report(plan.name, seed, plan.level, plan.share, tree, before), time.monotonic()
     options = SinkOptions(port=0, rate_limit=plan.limit, think_time=plan.think, seed=seed, keep=1000)
     with running_sink(options) as running, World(plan, seed, tree.resolve(), running, before=before) as world:
         try:
@@ -213,9 +216,18 @@ def tell(report: Report, say=print) -> None:
     verdict = "green" if report.green else "RED"
     say(f"{verdict}: plan {report.plan}, seed {report.seed}, {report.seconds:.0f} s")
     if not report.green:
-        say(
-            f"again: python -m tests.faults --seed {report.seed} --profile {report.plan} --level {report.level} --share {report.share:g}"
-        )
+        say(f"again: {again(report)}")
+
+
+def again(report: Report) -> str:
+    """The command that repeats a run, with the trees where they are not this one and what history says."""
+    command = ["python", "-m", "tests.faults", "--seed", str(report.seed), "--profile", report.plan]
+    command += ["--level", str(report.level), "--share", f"{report.share:g}"]
+    if report.tree.resolve() != ROOT.resolve():
+        command += ["--tree", str(report.tree.resolve())]
+    if report.before is not None:
+        command += ["--previous", str(report.before.resolve())]
+    return shlex.join(command)
 
 
 __all__ = ["POINTS", "Report", "run", "run_plan", "tell"]
