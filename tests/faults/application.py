@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from .history import Cancel, Fate, Insert
+from .history import Cancel, Fate, Insert, Suppression
 
 SECRET = "https://shop.example/reset?token=planted-7c1e"
 BAD = (
@@ -30,15 +30,6 @@ ENQUEUE = (
     "select uid, duplicate from outboxd.enqueue(payload => %s::jsonb, type => %s, dedupe_key => %s, on_duplicate => %s,"
     " scheduled_at => clock_timestamp() + %s * interval '1 s')"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """An address that nothing may be sent to any more, for ever; what was asked for before may arrive."""
-
-    marker: str
-    fate: Fate
-    at: float
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from . import rules_ledger, rules_moves, rules_rows
+from . import rules_ends, rules_ledger, rules_moves, rules_rows
 from .history import History, Violation
 
 RULES = [
@@ -28,11 +28,14 @@ def check(history: History) -> list[Violation]:
         *rules_moves.drained(history, tracks),
         *rules_ledger.leased(history, tracks),
         *rules_ledger.taken_back(history),
+        *rules_ends.suppressed(history, tracks),
+        *rules_ends.expired(history, tracks),
         *rules_ledger.old_keys(history, tracks),
         *rules_ledger.limits(history, tracks),
         *rules_ledger.together(history),
         *rules_rows.attempts(history, tracks),
         *rules_rows.crash_limit(history),
+        *rules_ends.unexplained(history),
         *rules_rows.sessions(history),
         *rules_rows.leaks(history),
     ]
@@ -68,6 +71,9 @@ def timeline(history: History, violation: Violation) -> Iterator[str]:
         if marker and insert.marker == marker:
             relaxed = ", relaxed" if insert.relaxed else ""
             told.append((insert.at, f"application: insert {insert.fate}{relaxed} {insert.dedupe_key or ''}"))
+    for one in history.suppressions:
+        if marker and one.marker == marker:
+            told.append((one.at, f"application: suppress {one.fate}"))
     for cancel in history.cancels:
         if uid and cancel.uid == uid:
             told.append((cancel.at, f"application: cancel {cancel.fate}, certain: {cancel.certain}"))

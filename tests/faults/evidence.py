@@ -16,7 +16,8 @@ from faults.move order by n
 ROWS = """
 select email.id, email.uid::text, email.recipients[1], email.type, email.dedupe_key,
   coalesce(delivery.state, case dead_letter.certainty when 'not_accepted' then 'dead' when 'maybe_accepted' then 'unknown' end),
-  delivery.provider_id, coalesce(delivery.attempts, dead_letter.attempts, 0), dead_letter.error_class
+  delivery.provider_id, coalesce(delivery.attempts, dead_letter.attempts, 0), dead_letter.error_class,
+  extract(epoch from email.expires_at)::float8, email.max_attempts
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -40,6 +41,7 @@ def history(world: World) -> History:
         asks=asks,
         inserts=[insert for app in world.applications for insert in app.record.inserts],
         cancels=[cancel for app in world.applications for cancel in app.record.cancels],
+        suppressions=[one for app in world.applications for one in app.record.suppressions],
         injected=sorted(world.injected, key=lambda fault: fault.at),
         limits=[limit for limit in LIMITS if any(row.type == limit.type for row in rows.values())],
         samples=world.samples,

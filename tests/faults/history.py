@@ -43,6 +43,8 @@ class Row:
     provider_id: str | None = None
     attempts: int = 0
     error_class: str | None = None
+    expires_at: float | None = None
+    max_attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,15 @@ class Cancel:
     fate: Fate
     at: float
     certain: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """An address that nothing may be sent to any more, for ever; what was asked for before may arrive."""
+
+    marker: str
+    fate: Fate
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,7 @@ class History:
     asks: Sequence[Ask] = ()
     inserts: Sequence[Insert] = ()
     cancels: Sequence[Cancel] = ()
+    suppressions: Sequence[Suppression] = ()
     injected: Sequence[Injected] = ()
     limits: Sequence[Limit] = ()
     samples: Sequence[Sample] = ()

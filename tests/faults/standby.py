@@ -16,7 +16,7 @@ from outboxd.db.fence import HELD
 from outboxd.localpg import LocalPostgres
 
 from .daemons import KEY
-from .history import Tail
+from .history import Cancel, Tail
 
 if TYPE_CHECKING:
     from .injectors import Injector
@@ -94,6 +94,7 @@ def _decide(world: "World") -> None:
         world.held += len(conn.execute(HELD_ONES, {"held": HELD, "went": None}).fetchall())
         for (uid,) in found:
             conn.execute("select outboxd.cancel(%s)", (uid,))
+            world.applications[0].record.cancels.append(Cancel(str(uid), "acked", time.time()))
     adopt(world.postgres.url, "send", environment="production", api_key=KEY, note=str)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from .checker import check, timeline
-from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Tail
+from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Suppression, Tail
 from .plan import PLANS, POINTS, steps
 from .tails import split
 
@@ -35,8 +35,8 @@ def ask(
     uid: str, n: int = 1, *, at: float = 100.35, verdict: str = "new", key: str | None = None, **more
 ) -> Ask:
     ids = (f"p-{uid}",) if verdict in {"new", "replay"} else ()
-    values = {"sha256": f"body of {uid}", "to": (f"m-{uid}",), "provider_ids": ids} | more
-    return Ask(n, at, key or f"obx1.{uid}.1", uids=(uid,), verdict=verdict, **values)
+    values = {"sha256": f"body of {uid}", "to": (f"m-{uid}",), "provider_ids": ids, "uids": (uid,)} | more
+    return Ask(n, at, key or f"obx1.{uid}.1", verdict=verdict, **values)
 
 
 def row(id_: int, uid: str, **more) -> Row:
@@ -61,6 +61,16 @@ TWICE = [
     move(4, "lease", gone=True, xid=4, tag="A"),
     move(5, "ready", xid=4),
 ]
+
+
+def buried(end: str, *asks: Ask, more: dict | None = None, **fields) -> History:
+    """The good history, but for an email that ended so after these asks."""
+    rows = GOOD.rows | {ONE: row(ONE, "u", end=end, provider_id=None, **(more or {}))}
+    return changed(moves=[*way(ONE, 1, end=end), *GOOD.moves[5:]], rows=rows, asks=list(asks), **fields)
+
+
+def failed(fault: str, *, uids: tuple[str, ...] = ("u",)) -> Ask:
+    return ask("u", verdict="fault", fault=fault, uids=uids)
 
 
 def rules(history: History) -> set[str]:
@@ -137,6 +147,10 @@ BAD = {
     "asked without a lease": ("S8", changed(asks=[ask("u", at=90.0)])),
     "asked after its lease": ("S8", changed(asks=[ask("u", at=120.0)])),
     "cancelled for certain, and sent": ("S9", changed(cancels=[Cancel("u", "acked", 100.0, certain=True)])),
+    "asked for after it was suppressed": ("S9", changed(suppressions=[Suppression("m-u", "acked", 97.0)])),
+    "asked for the first time after it expired": (
+        "S9", changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=98.0)}),
+    ),
     "asked again after a day": ("S10", changed(aged={"u": 98.0})),
     "an open answer was forgotten": (
         "S10", changed(moves=[*TWICE, move(6, "open", xid=4), move(7, "open", gone=True, xid=7)]),
@@ -158,6 +172,10 @@ BAD = {
     "dead, but accepted": (
         "S13", changed(rows=GOOD.rows | {ONE: row(ONE, "u", end="dead")}, moves=[*way(ONE, 1, end="dead"), *GOOD.moves[5:]]),
     ),
+    "dead after an outage": ("S13", buried("dead", failed("500"), more={"error_class": "transient"})),
+    "unknown after an outage": ("S13", buried("unknown", failed("reset"), more={"error_class": "ambiguous"})),
+    "dead for another member's fault": ("S13", buried("dead", failed("422", uids=("u", "v")))),
+    "dead because nobody wanted it": ("S13", buried("dead", failed("500"), suppressions=[Suppression("m-u", "acked", 100.3)])),
     "quarantined for a stranger's crash": (
         "S13", changed(rows=GOOD.rows | {ONE: row(ONE, "u", end="unknown", error_class="crash_limit")}),
     ),
@@ -214,6 +232,58 @@ def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
     slow = [Injected(102.0, 112.0, "proxy esp", "latency")]
     assert rules(replace(late, injected=slow)) == set()
     assert rules(changed(asks=[ask("u", at=112.0)], injected=slow)) == {"S8"}
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        buried("dead", failed("422")),
+        buried("dead", ask("u", verdict="refused")),
+        buried("dead", failed("redirect", uids=("u", "v"))),
+        buried("dead", failed("500"), more={"max_attempts": 2}),
+        buried("unknown", failed("conflict", uids=("u", "v"))),
+        buried("unknown", failed("reset"), aged={"u": 104.0}),
+        buried("unknown", failed("reset"), more={"expires_at": 104.0}),
+        buried("unknown", failed("reset"), suppressions=[Suppression("m-u", "ambiguous", 104.0)]),
+        buried("unknown", failed("reset"), cancels=[*GOOD.cancels, Cancel("u", "acked", 104.0, certain=False)]),
+    ],
+    ids=[
+        "refused", "refused by the provider", "strange answers", "its own count", "other bytes", "aged", "expired",
+        "suppressed", "cancelled",
+    ],
+)  # fmt: skip
+def test_what_was_buried_for_a_reason_is_no_offence(history):
+    assert "S13" not in rules(history)
+
+
+def test_who_was_suppressed_may_be_in_a_request_that_was_on_its_way_or_asked_before():
+    def said(fate: str = "acked", at: float = 98.0, **fields) -> set[str]:
+        return rules(changed(suppressions=[Suppression("m-u", fate, at)], **fields))
+
+    zombie = [Injected(98.5, 100.3, "zombie", "daemon 0")]
+    again = [ask("u"), ask("u", 2, at=103.0, verdict="replay")]
+    assert said(at=97.3) == {"S9"}
+    assert said(at=97.4) == set()
+    assert said("ambiguous", at=90.0) == set()
+    assert said(at=97.0, injected=zombie) == set()
+    assert said(at=90.0, injected=[Injected(80.0, 85.0, "zombie", "daemon 0")]) == {"S9"}
+    assert said(at=99.9, asks=again) == set()
+    other = [again[0], replace(again[1], key="obxb1.b.1", verdict="fault")]
+    assert said(at=99.9, asks=other) == {"S9"}
+
+
+def test_what_has_expired_may_be_asked_for_again_and_late_where_a_fault_made_it_late():
+    def until(at: float, **fields) -> set[str]:
+        return rules(changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=at)}, **fields))
+
+    again = [ask("u"), ask("u", 2, at=103.0, verdict="replay")]
+    slow = [Injected(98.0, 101.0, "proxy esp", "latency")]
+    assert until(98.3) == {"S9"}
+    assert until(98.4) == set()
+    assert until(100.4, asks=again) == set()
+    assert until(97.0, injected=slow) == set()
+    assert until(94.0, injected=slow) == {"S9"}
+    assert until(90.0, steps=[(95.0, 600.0)]) == set()
 
 
 def test_a_seed_gives_the_same_faults_and_every_point_its_turn():

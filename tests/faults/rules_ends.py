@@ -1,0 +1,93 @@
+"""What must not become of an email: an end without a reason, and an ask that nobody wants any more. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from .history import BURIED, Ask, History, Row, Violation
+from .rules_ledger import LATE, excused
+from .rules_moves import Track
+
+FRESH = 1.0  # seconds that an answer of the gates is good for
+OF_THE_EMAIL = {"400", "422"}  # asked for alone: a whole batch is refused for one member
+OF_STRANGERS = {"407", "redirect"}  # answers in words that nobody knows: they use attempts up
+
+
+def unexplained(history: History) -> Iterator[Violation]:
+    """S13: nothing is buried without a fault that explains it, which an outage does not."""
+    asks: dict[str, list[Ask]] = defaultdict(list)
+    for ask in history.asks:
+        for uid in ask.uids:
+            asks[uid].append(ask)
+    unwanted = {cancel.uid for cancel in history.cancels} | {one.marker for one in history.suppressions}
+    for row in history.rows.values():
+        if row.end not in BURIED or row.error_class == "crash_limit" or _may_die(row, asks[row.uid]):
+            continue
+        if row.end == "unknown" and _may_stay_open(history, row, asks[row.uid], unwanted):
+            continue
+        text = f"{row.end} ({row.error_class}) after {row.attempts} attempts, and no fault explains it"
+        yield Violation("S13", text, uid=row.uid, id=row.id)
+
+
+def _may_die(row: Row, asks: list[Ask]) -> bool:
+    """It was refused for what it is, or its attempts were used up."""
+    return row.max_attempts is not None or any(
+        ask.fault in OF_STRANGERS
+        or (len(ask.uids) == 1 and (ask.fault in OF_THE_EMAIL or ask.verdict == "refused"))
+        for ask in asks
+    )
+
+
+def _may_stay_open(history: History, row: Row, asks: list[Ask], unwanted: set[str]) -> bool:
+    """Its answer grew old, or nobody wanted to ask again, or the provider said that other bytes have its key."""
+    return (
+        row.uid in history.aged
+        or row.expires_at is not None
+        or not unwanted.isdisjoint((row.uid, row.marker))
+        or any(ask.fault == "conflict" for ask in asks)
+    )
+
+
+def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S9: who certainly wants no more is in no new request, but for what a fault made late."""
+    said: dict[str, float] = {}
+    for one in history.suppressions:
+        if one.fate == "acked":
+            said[one.marker] = min(one.at, said.get(one.marker, one.at))
+    rows = {row.marker: row for row in history.rows.values()}
+    for ask in _first_of_each_key(history):
+        for marker in said.keys() & set(ask.to):
+            row, late = rows.get(marker), ask.at - said[marker] - FRESH
+            if late > LATE and not _delayed(history, tracks, row, ask, late):
+                text = f"in a new request {late + FRESH:.3f} s after it was suppressed"
+                yield Violation("S9", text, uid=row and row.uid, marker=marker, at=said[marker])
+
+
+def expired(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S9: nothing is asked for the first time after its time, but for what a fault made late."""
+    if history.steps:
+        return  # its time is the server's
+    rows = {row.uid: row for row in history.rows.values() if row.expires_at is not None}
+    for ask in history.asks:
+        for uid in ask.uids:
+            row = rows.pop(uid, None)
+            if row is None or row.expires_at is None:
+                continue
+            late = ask.at - row.expires_at
+            if late > LATE and not _delayed(history, tracks, row, ask, late):
+                yield Violation(
+                    "S9", f"asked for the first time {late:.3f} s after it expired", uid=uid, id=row.id
+                )
+
+
+def _first_of_each_key(history: History) -> list[Ask]:
+    firsts: dict[str, Ask] = {}
+    for ask in history.asks:
+        firsts.setdefault(ask.key, ask)
+    return list(firsts.values())
+
+
+def _delayed(history: History, tracks: Mapping[int, Track], row: Row | None, ask: Ask, late: float) -> bool:
+    """Whether a fault kept the ask on its way since it was still wanted."""
+    track = tracks.get(row.id) if row else None
+    gates = {lease.gate for lease in track.leases} if track else {None}
+    return excused(history.injected, ask.at - late - history.deadline, ask.at, late, gates)
