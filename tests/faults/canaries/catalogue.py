@@ -195,7 +195,7 @@ CANARIES = (
     Canary(
         "one-attempt", "an outage kills no email",
         (Edit("outboxd/core/retry.py", EXHAUSTED, "    return attempts >= 1 or next_at"),),
-        test=BURNS,
+        storm="answers", rules=frozenset({"S13"}),
     ),
     Canary(
         "limits-not-held", "what a limit does not grant is not asked for",
