@@ -23,7 +23,7 @@ def check(history: History) -> list[Violation]:
         *rules_ledger.same_bytes(history),
         *rules_ledger.agreement(history),
         *rules_moves.early_reclaims(history, tracks),
-        *rules_moves.strangers(tracks),
+        *rules_moves.strangers(history, tracks),
         *rules_moves.batches(history),
         *rules_moves.drained(history, tracks),
         *rules_ledger.leased(history, tracks),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .history import BURIED, ENDS, History, Move, Violation
 
 TOLERANCE = 0.05  # seconds between reading the clock and writing the move
+RISE_SEEN = 20.0  # seconds in which a daemon finds a promotion
 STRADDLES = 2.0  # seconds that a statement may have been under way when the server's clock stepped
 LEGAL = {
     None: {"ready"},
@@ -135,14 +136,27 @@ def _at_a_step(history: History, at: float) -> bool:
     return any(when - TOLERANCE <= at <= when + STRADDLES for when, _ in history.steps)
 
 
-def strangers(found: Mapping[int, Track]) -> Iterator[Violation]:
-    """S6: an email leaves a lease by the daemon that has it; by another one only as reclaimed."""
+def strangers(history: History, found: Mapping[int, Track]) -> Iterator[Violation]:
+    """S6: an email leaves a lease by the daemon that has it; by another one only as reclaimed.
+
+    A claimer that finds a promotion reclaims what was in hand before it, where such mail is to be held.
+    """
     for id_, track in found.items():
         for lease in track.leases:
             known = lease.gate is not None and lease.ended_at_gate is not None
-            if known and lease.gate != lease.ended_at_gate and lease.ended_by != "outboxd reclaimer":
+            if known and lease.gate != lease.ended_at_gate and not _reclaimed(history, lease):
                 text = f"left lease {lease.tag} by another daemon's {lease.ended_by!r} at {lease.ended:.3f}"
                 yield Violation("S6", text, id=id_)
+
+
+def _reclaimed(history: History, lease: Lease) -> bool:
+    assert lease.ended is not None
+    if lease.ended_by != "outboxd claimer":
+        return lease.ended_by == "outboxd reclaimer"
+    risen = [fault for fault in history.injected if fault.kind == "promotion"]
+    return any(
+        lease.began <= fault.until and fault.at <= lease.ended <= fault.until + RISE_SEEN for fault in risen
+    )
 
 
 def batches(history: History) -> Iterator[Violation]:

@@ -128,6 +128,12 @@ BAD = {
             *GOOD.moves[:2], GOOD.moves[2]._replace(gate="1"), GOOD.moves[3]._replace(gate="2"), *GOOD.moves[4:],
         ]),
     ),
+    "taken from another daemon by a claimer that saw no promotion": (
+        "S6", changed(moves=[
+            *GOOD.moves[:2], GOOD.moves[2]._replace(gate="1"), GOOD.moves[3]._replace(gate="2", who=CLAIMER),
+            *GOOD.moves[4:],
+        ]),
+    ),
     "queued and leased at once": ("S6", changed(moves=without(1))),
     "settled twice: queued again, and in another's lease": (
         "S6",
