@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest_path import count, drained
+from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload, state_of, uid_of
 from ledger import asked
 from waiting import until
@@ -14,15 +14,22 @@ pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 
 @pytest.fixture
-def in_hand(conn, sink, daemon):
-    """Five emails that a daemon has claimed and may not ask for: the provider said to wait. Their ids, and the sink."""
+def held_back(conn, sink, daemon):
+    """The sink, and a daemon that may not ask it for anything: it said to wait for four seconds."""
     running = sink()
     running.provider.control({"faults": (Fault("429", argument=4),)})
-    conn.execute("update outboxd.queue set batch = false")
     daemon(running.url, OUTBOXD_SENDER__THREADS="1", OUTBOXD_SENDER__LEASE="60s")
     insert_many(conn, 1, to="first@example.org")
     until(lambda: running.provider.verdicts["fault"] == 1, what="the provider to hold everything back")
-    ids = [insert(conn, body=payload(to=f"r{n}@example.org")) for n in range(5)]
+    return running
+
+
+@pytest.fixture
+def in_hand(conn, held_back):
+    """Five emails that a daemon has claimed and may not ask for. Those of them, all their ids, and the sink."""
+    running = held_back
+    conn.execute("update outboxd.queue set batch = false")
+    ids = [insert(conn, body=payload(to=f"r{n}@example.org"), campaign="spring") for n in range(5)]
     until(lambda: count(conn, "lease", f"ids && '{{{','.join(map(str, ids))}}}'") > 0, what="emails in hand")
     running.provider.control({"faults": ()})
     held = [id_ for (id_,) in conn.execute("select unnest(ids) from outboxd.lease").fetchall() if id_ in ids]
@@ -59,9 +66,33 @@ def test_what_is_cancelled_after_the_claim_is_not_asked_for(conn, in_hand):
     assert asked_late(conn, running, held, said_at) == []
 
 
+@pytest.mark.parametrize(("word", "state"), [("suppress", "suppressed"), ("cancel", "cancelled")])
+def test_a_member_of_a_batch_that_is_taken_back_after_the_claim_is_not_asked_for_and_the_others_are_sent(
+    conn, held_back, word, state
+):
+    with conn.transaction():
+        ids = [insert(conn, body=payload(to=f"r{n}@example.org")) for n in range(5)]
+    until(lambda: count(conn, "batch_member") == 5, what="a batch in hand")
+    held_back.provider.control({"faults": ()})
+    assert count(conn, "batch") == 1
+    if word == "suppress":
+        conn.execute("select outboxd.suppress('r2@example.org', 'spam_complaint', 'all', 'test')")
+    else:
+        conn.execute("select outboxd.cancel(%s)", (uid_of(conn, ids[2]),))
+    said_at = time.time()
+    until(lambda: drained(conn), within=30, what="all to end")
+    assert [state_of(conn, id_) for id_ in ids] == ["sent", "sent", state, "sent", "sent"]
+    assert asked_late(conn, held_back, [ids[2]], said_at) == []
+    assert only_once(held_back)["accepted"] == 5, "four of the batch, and the first"
+
+
 @pytest.mark.parametrize(
-    ("kind", "key"), [("queue", "transactional"), ("type", "welcome"), ("account", "default")]
-)
+    ("kind", "key"),
+    [
+        ("queue", "transactional"), ("type", "welcome"), ("campaign", "spring"), ("provider", "example.org"),
+        ("domain", "shop.example"), ("account", "default"),
+    ],
+)  # fmt: skip
 def test_what_is_paused_after_the_claim_waits_until_it_is_resumed(conn, in_hand, kind, key):
     _, ids, running = in_hand
     conn.execute("select outboxd.pause(%s, %s, 'a test')", (kind, key))
