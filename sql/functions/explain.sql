@@ -68,9 +68,11 @@ begin
     from outboxd.explain_limits(
       fact.id, fact.queue, fact.type, fact.campaign, fact.tenant, fact.recipients, instant) as ours
     union all
-    select 1000, 'account pace', case when min(account.next_at) > instant then 'hold' end, min(account.next_at),
+    select 1000, 'account pace', case when min(paced.next_at) > instant then 'hold' end, min(paced.next_at),
       'the next request of the account may leave then'
-    from outboxd.account
+    from (
+      select case when least(account.rate, account.adapted) is null then instant else account.next_at end as next_at
+      from outboxd.account) as paced
   ), judged as materialized (
     select row_number() over (order by given.step) as step, given.gate, coalesce(given.verdict, 'pass') as verdict,
       case when given.verdict = 'hold' then given.free_at end as free_at,
@@ -82,7 +84,7 @@ begin
     from judged
     where judged.verdict <> 'pass'
     order by judged.limits and judged.step > (select min(one.step) from judged as one where one.verdict <> 'pass'
-        and not one.limits), case when judged.limits then 1000 else judged.step end, judged.free_at desc, judged.step
+        and not one.limits), case when judged.limits then 0 else judged.step end, judged.free_at desc, judged.step
     limit 1
   ), answer as (
     select max(judged.step) as step, bool_or(judged.verdict = 'end') as ends,

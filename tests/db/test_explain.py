@@ -41,7 +41,8 @@ from outboxd.core.outcome import (
     Suppressed,
     Unresolvable,
 )
-from outboxd.db import lease
+from outboxd.db import account, breaker, lease
+from outboxd.db.pause import Probe
 from outboxd.db.session import connect
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
@@ -251,8 +252,52 @@ def fill(world: World, each: int) -> None:
     for gate in LIMITS:
         for _ in range(each):
             world.make(gate, [])
+    for _ in range(2 * each):
+        world.make(*two_limits(world))
     for _ in range(each):
         world.make("", [])
+
+
+def two_limits(world: World) -> tuple[str, list[str]]:
+    """Two limits that one email can be held by: its one recipient is at one provider."""
+    first, second = world.draw.sample(LIMITS, 2)
+    alike = first.startswith("provider_") and second.startswith("provider_")
+    return two_limits(world) if alike else (first, [second])
+
+
+def hold_account(world: World, holds: tuple[str, ...]) -> None:
+    """Pause the account, open its breaker, or both; until some time, or until somebody resumes."""
+    later = world.now + timedelta(seconds=world.draw.randint(100, 3000))
+    if "account pause" in holds:
+        until = world.draw.choice([None, world.now + timedelta(seconds=world.draw.randint(100, 9000))])
+        world.conn.execute("select outboxd.pause('account', %s, 'key', %s)", (HOME.account, until))
+    if "breaker" in holds:
+        world.conn.execute(
+            "insert into outboxd.breaker (account, state, opened_at, probe_at, open_for, cause)"
+            " values (%s, 'open', clock_timestamp(), %s, '1 h', '500')",
+            (HOME.account, later),
+        )
+
+
+def free_account(world: World) -> None:
+    world.conn.execute("select outboxd.resume('account', %s)", (HOME.account,))
+    world.conn.execute("delete from outboxd.breaker")
+
+
+def empty_bucket(world: World, rate: float | None) -> datetime:
+    """Permits of the account are taken until then: when that is."""
+    until = datetime.now(UTC) + timedelta(seconds=world.draw.uniform(60, 120))
+    world.conn.execute(
+        "update outboxd.account set rate = %s, adapted = null, next_at = %s, drawn_at = clock_timestamp()",
+        (rate, until),
+    )
+    return until
+
+
+def permit_at(conn: psycopg.Connection) -> datetime:
+    """When the next request may leave, as a daemon that asks for its permit is told."""
+    _, _, due_in = account.reserve(conn, HOME.account, 1, share=1.0)
+    return datetime.now(UTC) + timedelta(seconds=due_in)
 
 
 def providers(conn: psycopg.Connection) -> Providers:
@@ -319,6 +364,10 @@ class Told:
     answer: str
     verdicts: dict[str, str]
 
+    def limits(self) -> list[str]:
+        """The limits that hold it."""
+        return [gate for gate, said in self.verdicts.items() if gate in LIMITS and said == "hold"]
+
 
 def explain(conn: psycopg.Connection, id_: int, at: datetime | None = None) -> Told:
     rows = conn.execute(
@@ -338,13 +387,23 @@ def explain(conn: psycopg.Connection, id_: int, at: datetime | None = None) -> T
 
 
 def claimable(conn: psycopg.Connection, id_: int, now: datetime) -> bool:
-    """Whether the daemon would claim it at an instant, if nothing changed until then."""
+    """Whether the daemon would claim it at an instant, if nothing changed until then; perhaps as the breaker's probe."""
     row = conn.execute("select queue, lane, priority, scheduled_at from outboxd.ready where id = %s", (id_,))
     *place, due_at = row.fetchone()
+    probe_in = breaker.probe_due_in(conn, HOME.account, now=now)
+    probe = Probe("breaker", HOME.account, "provider_ill") if probe_in is not None and probe_in <= 0 else None
     return due_at <= now and any(
         [one.queue, one.lane, one.priority] == place and one.due_in <= 0 and not one.closed
-        for one in lease.slots(conn, HOME.account, now=now)
+        for one in lease.slots(conn, HOME.account, probe=probe, now=now)
     )
+
+
+def claimed_when_told(world: World, id_: int, said: Told) -> bool:
+    """Whether it is held before the claim, and claimable from the told instant on and not before."""
+    if (at := said.claimable_at) is None:
+        return said.holder in BEFORE_CLAIM and not claimable(world.conn, id_, world.now + FAR)
+    before, after = (claimable(world.conn, id_, at + step) for step in (-A_BIT, A_BIT))
+    return said.holder in BEFORE_CLAIM and after and not before
 
 
 @pytest.mark.parametrize(
@@ -374,16 +433,76 @@ def test_explain_says_of_random_emails_what_the_path_then_does(conn, each, at_le
                 )
             elif not isinstance(outcome, Parked):
                 right = right and (said.verdict, said.earliest) == ("end", None)
-        elif (at := said.claimable_at) is None:
-            right = said.holder in BEFORE_CLAIM and not claimable(conn, id_, world.now + FAR)
         else:
-            before, after = (claimable(conn, id_, at + step) for step in (-A_BIT, A_BIT))
-            right = said.holder in BEFORE_CLAIM and after and not before
+            right = claimed_when_told(world, id_, said)
         if not right:
             wrong.append((id_, world.ids[id_], said, stopped.get(id_), id_ in going))
     assert wrong == [], Counter(one[1] for one in wrong)
     held = Counter(said.holder for said in told.values())
     assert {gate: held[gate] for gate in [*GATES, *LIMITS, ""] if held[gate] < at_least} == {}
+    assert sum(len(said.limits()) > 1 for id_, said in told.items() if id_ in stopped) >= at_least
+
+
+@pytest.mark.parametrize(
+    ("each", "at_least"), [(3, 16), pytest.param(20, 100, marks=pytest.mark.long)], ids=["70", "460"]
+)
+@pytest.mark.parametrize(
+    "holds",
+    [("account pause",), ("breaker",), ("account pause", "breaker")],
+    ids=["paused", "breaker open", "both"],
+)
+def test_explain_says_of_random_emails_how_an_account_that_may_not_ask_holds_them(
+    conn, each, at_least, holds
+):
+    """The same emails, held by their account as well: an earlier gate comes first, and nothing is claimed."""
+    world = World(conn, random.Random(20260603), datetime.now(UTC))
+    furnish(world)
+    with conn.transaction():
+        fill(world, each)
+    free = {id_: explain(conn, id_).holder for id_ in world.ids}
+    held = Counter()
+    for _ in range(3):
+        hold_account(world, holds)
+        told = {id_: explain(conn, id_) for id_ in world.ids}
+        assert sent_away(conn) == ({}, set())
+        assert [
+            (id_, said, free[id_])
+            for id_, said in told.items()
+            if said.holder != (free[id_] if free[id_] in {"held back", "due time"} else holds[0])
+            or not claimed_when_told(world, id_, said)
+        ] == []
+        held.update(said.holder for said in told.values())
+        free_account(world)
+    assert held[holds[0]] >= at_least
+    assert {id_: explain(conn, id_).holder for id_ in world.ids} == free
+
+
+@pytest.mark.parametrize("rate", [10.0, None], ids=["a bucket that is empty", "no rate"])
+@pytest.mark.parametrize("each", [16, pytest.param(100, marks=pytest.mark.long)], ids=["16", "100"])
+def test_explain_says_of_emails_that_may_be_claimed_when_their_account_has_a_permit(conn, each, rate):
+    """Each is otherwise free; beside them one for each gate, which holds it before the pace does."""
+    world = World(conn, random.Random(20260604), datetime.now(UTC))
+    furnish(world)
+    with conn.transaction():
+        fill(world, 1)
+        for _ in range(each):
+            world.make("", [])
+    free = {id_: explain(conn, id_).holder for id_ in world.ids}
+    until = empty_bucket(world, rate)
+    told = {id_: explain(conn, id_) for id_ in world.ids}
+    _, going = sent_away(conn)
+    assert len(going) >= each
+    if rate is None:
+        assert permit_at(conn) < until - A_BIT
+        assert {id_: said.holder for id_, said in told.items()} == free
+        return
+    assert abs(permit_at(conn) - until) < A_BIT
+    assert {(told[id_].holder, told[id_].free_at, told[id_].earliest) for id_ in going} == {
+        ("account pace", until, until)
+    }
+    assert {id_: told[id_].holder for id_ in world.ids if id_ not in going} == {
+        id_: holder for id_, holder in free.items() if id_ not in going
+    }
 
 
 def test_a_paused_account_holds_everything_until_the_pause_ends(conn):
