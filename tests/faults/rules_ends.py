@@ -48,15 +48,23 @@ def _may_stay_open(history: History, row: Row, asks: list[Ask], unwanted: set[st
 
 
 def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
-    """S9: who certainly wants no more is in no new request, but for what a fault made late."""
+    """S9: who certainly wants no more is in no new request, but for what a fault made late.
+
+    A batch that was stored before is finished all the same once it may have been asked: a daemon that died with it may
+    have died before its request.
+    """
     said: dict[str, float] = {}
     for one in history.suppressions:
         if one.fate == "acked":
             said[one.marker] = min(one.at, said.get(one.marker, one.at))
     rows = {row.marker: row for row in history.rows.values()}
+    stored, opened = _since(history, "batch"), _since(history, "batch_open")
     for ask in _first_of_each_key(history):
         for marker in said.keys() & set(ask.to):
             row, late = rows.get(marker), ask.at - said[marker] - FRESH
+            batch = ask.key.split(".")[1] if ask.key.startswith("obxb1.") else ""
+            if stored.get(batch, ask.at) <= said[marker] + FRESH and opened.get(batch, ask.at) < ask.at:
+                continue
             if late > LATE and not _delayed(history, tracks, row, ask, late):
                 text = f"in a new request {late + FRESH:.3f} s after it was suppressed"
                 yield Violation("S9", text, uid=row and row.uid, marker=marker, at=said[marker])
@@ -77,6 +85,15 @@ def expired(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation
                 yield Violation(
                     "S9", f"asked for the first time {late:.3f} s after it expired", uid=uid, id=row.id
                 )
+
+
+def _since(history: History, place: str) -> dict[str | None, float]:
+    """By batch, when it came to this place first."""
+    found: dict[str | None, float] = {}
+    for move in history.moves:
+        if move.place == place and not move.gone:
+            found.setdefault(move.tag, move.at)
+    return found
 
 
 def _first_of_each_key(history: History) -> list[Ask]:

@@ -278,6 +278,17 @@ def test_who_was_suppressed_may_be_in_a_request_that_was_on_its_way_or_asked_bef
     assert said(at=99.9, asks=other) == {"S9"}
 
 
+def test_a_batch_that_may_have_been_asked_before_a_suppression_is_finished_but_no_other_is():
+    def said(*moves: Move) -> set[str]:
+        one = changed(moves=[*GOOD.moves, *moves], asks=[ask("u", key="obxb1.b.1")])
+        return rules(replace(one, suppressions=[Suppression("m-u", "acked", 97.0)]))
+
+    stored, late = (move(n, "batch", ids=(), tag="b") for n in (-30, -10))
+    opened, after = (move(n, "batch_open", ids=(), tag="b") for n in (-5, 10))
+    assert said(stored, opened) == set()
+    assert said(stored) == said(late, opened) == said(stored, after) == said(opened) == {"S9"}
+
+
 def test_what_has_expired_may_be_asked_for_again_and_late_where_a_fault_made_it_late():
     def until(at: float, **fields) -> set[str]:
         return rules(changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=at)}, **fields))
