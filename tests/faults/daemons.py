@@ -41,7 +41,8 @@ class Zygote:
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
             raise RuntimeError(f"the daemon's tree does not start: {log.read_text()[-2000:]}")
-        threading.Thread(target=self._read, name="zygote", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="zygote", daemon=True)
+        self._reader.start()
 
     def fork(self, env: dict[str, str], log: Path) -> int:
         """A new daemon's process id."""
@@ -55,6 +56,12 @@ class Zygote:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._reader.join(5)  # daemons that it forked have the other end of its pipe until they are gone
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        if not self._reader.is_alive():
+            self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
