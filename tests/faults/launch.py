@@ -57,6 +57,8 @@ def tune(tree: str, lease: float) -> None:
         if not hasattr(module, name):
             sys.exit(f"{module.__name__}.{name} is gone: the harness must learn its new place")
         setattr(module, name, value)
+    if hasattr(batch, "ALONE_AFTER_RISE"):  # a release that an upgrade begins with may have none
+        batch.ALONE_AFTER_RISE = timedelta(seconds=10 * lease)
 
 
 def nap_on_a_faked_clock() -> None:
