@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 1866f941700a4501';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract ff76230010d916ea';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1528,26 +1528,37 @@ CREATE FUNCTION outboxd.gravity(reason text) RETURNS integer
 --
 
 CREATE FUNCTION outboxd.is_exempt(kind text, key text, type text) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-select coalesce(bool_and(coalesce(rule.options -> 'exempt_types' ? is_exempt.type, false)), false)
-  and not exists (
-    select from outboxd.pause
-    where pause.kind = is_exempt.kind and pause.key = is_exempt.key
-      and (pause.until is null or pause.until > clock_timestamp()))
-  and not (is_exempt.kind = 'provider' and exists (
-    select from outboxd.provider_override
-    where provider_override.provider = is_exempt.key and provider_override.suspended_until > clock_timestamp()))
-from unnest(case is_exempt.kind
-  when 'provider' then array['provider_minute', 'provider_day'] else array[is_exempt.kind] end) as limited (kind)
-cross join lateral (
-  select limit_rule.most, limit_rule.options
-  from outboxd.limit_rule
-  where limit_rule.kind = limited.kind and (limit_rule.key is null or limit_rule.key = is_exempt.key)
-  order by limit_rule.key is null
-  limit 1) as rule
-where rule.most is not null
+declare
+  kinds text[] := case is_exempt.kind
+    when 'provider' then array['provider_minute', 'provider_day'] else array[is_exempt.kind] end;
+begin
+  if not exists (
+    select from outboxd.limit_rule
+    where limit_rule.kind = any (kinds) and limit_rule.options -> 'exempt_types' ? is_exempt.type)
+  then
+    return false;
+  end if;
+  return (
+    select coalesce(bool_and(coalesce(rule.options -> 'exempt_types' ? is_exempt.type, false)), false)
+      and not exists (
+        select from outboxd.pause
+        where pause.kind = is_exempt.kind and pause.key = is_exempt.key
+          and (pause.until is null or pause.until > clock_timestamp()))
+      and not (is_exempt.kind = 'provider' and exists (
+        select from outboxd.provider_override
+        where provider_override.provider = is_exempt.key and provider_override.suspended_until > clock_timestamp()))
+    from unnest(kinds) as limited (kind)
+    cross join lateral (
+      select limit_rule.most, limit_rule.options
+      from outboxd.limit_rule
+      where limit_rule.kind = limited.kind and (limit_rule.key is null or limit_rule.key = is_exempt.key)
+      order by limit_rule.key is null
+      limit 1) as rule
+    where rule.most is not null);
+end
 $$;
 
 --

@@ -7,7 +7,8 @@ from . import rules_ends, rules_ledger, rules_moves, rules_rows
 from .history import History, Violation
 
 RULES = [
-    "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1",
+    "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1", "L2",
+    "L3", "L5", "L6",
 ]  # fmt: skip
 
 

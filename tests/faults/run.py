@@ -14,7 +14,7 @@ import psycopg
 from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import running_sink
 
-from . import evidence
+from . import calm, evidence
 from .checker import check, summary, timeline
 from .history import History, Injected, Violation
 from .injectors import Injector
@@ -42,6 +42,7 @@ class Report:
     tree: Path = ROOT
     before: Path | None = None
     violations: list[Violation] = field(default_factory=list)
+    unhealed: list[Violation] = field(default_factory=list)
     excused: list[Violation] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
     failure: str = ""
@@ -81,6 +82,7 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
             {f"struck {side} {kind}": n for (side, kind), n in world.proxies.network.struck.items()}
         )
         report.violations, report.excused = split(report.history, check(report.history))
+        report.violations += report.unhealed
         report.vacuous = list(vacuous(plan, seed, world))
         report.vacuous += small(plan, report.history)
         if world.tails and not report.excused:
@@ -115,8 +117,10 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
             _finish_inserting(world, injector)
         injector.heal()
         if number == len(planned):
+            healed_at = time.monotonic()
             took = world.drain(DRAIN_WITHIN + 2 * plan.lease)
             report.drains.append(took)
+            report.unhealed = calm.judge(world, healed_at, bell=not plan.pooler)
             say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s, drained in {took:.1f} s")
         else:
             say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s")

@@ -1,0 +1,79 @@
+"""After a storm: whether the daemons have healed, beside the mail that has drained (L2 to L6)."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from waiting import until
+
+from .history import Violation
+
+if TYPE_CHECKING:
+    from .daemons import Slot
+    from .world import World
+
+HEALED_WITHIN = 10.0  # seconds after healing: L3 and L6
+CLAIMED_WITHIN = 2.0  # seconds: L2, and L4, since no thread of a daemon that asks and settles stands still
+OLDEST = 5.0  # seconds that anything may be overdue: L5
+LISTENERS = "select count(*) from pg_stat_activity where application_name = 'outboxd listener'"
+OVERDUE = """
+select coalesce(extract(epoch from clock_timestamp() - min(scheduled_at))::float8, 0) from outboxd.ready
+where lane >= 0 and not exists (select from outboxd.lane where lane.id = ready.lane and lane.closed_until > clock_timestamp())
+"""
+
+
+def judge(world: "World", healed_at: float, *, bell: bool) -> list[Violation]:
+    """What is not healed. `healed_at` is monotonic; without `bell` the daemons poll, behind a pooler."""
+    until(lambda: time.monotonic() >= healed_at + HEALED_WITHIN, within=HEALED_WITHIN + 1, what="calm")
+    said = {slot.log: slot.log.stat().st_size for slot in world.fleet.slots}
+    found = [*_deaf(world)] if bell else []
+    for slot in world.fleet.slots:
+        found += _alone(world, slot)
+    world.drain(CLAIMED_WITHIN)
+    with world.connect() as conn:
+        overdue = conn.execute(OVERDUE).fetchone()[0]
+    if overdue >= OLDEST:
+        found.append(Violation("L5", f"something is overdue by {overdue:.1f} s after all had healed"))
+    for log, size in said.items():
+        found += cries(log.read_bytes()[size:].decode("utf-8", "replace"))
+    return found
+
+
+def _deaf(world: "World") -> Iterator[Violation]:
+    with world.connect() as conn:
+        listening = conn.execute(LISTENERS).fetchone()[0]
+    if listening < len(world.fleet.slots):
+        yield Violation(
+            "L3", f"{listening} of {len(world.fleet.slots)} daemons listen after {HEALED_WITHIN} s"
+        )
+
+
+def _alone(world: "World", slot: "Slot") -> Iterator[Violation]:
+    """The others stand still, so that it is this one that asks."""
+    others = [other for other in world.fleet.slots if other is not slot]
+    for other in others:
+        other.signal(signal.SIGSTOP)
+    try:
+        wanted = world.insert_now(1)
+        until(lambda: wanted <= world.asked_for(), within=CLAIMED_WITHIN, what="one email")
+    except AssertionError:
+        yield Violation(
+            "L2", f"daemon {slot.number} did not ask within {CLAIMED_WITHIN} s", marker=min(wanted)
+        )
+    finally:
+        for other in others:
+            other.signal(signal.SIGCONT)
+
+
+def cries(log: str) -> Iterator[Violation]:
+    """Errors of daemons that have had time to heal."""
+    for line in log.splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            yield Violation("L6", f"a daemon wrote what is no line of its log: {line[:200]}")
+            continue
+        if said.get("level") in {"error", "critical"}:
+            yield Violation("L6", f"a daemon complained after all had healed: {line[:300]}")
