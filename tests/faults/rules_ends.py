@@ -38,12 +38,19 @@ def _may_die(row: Row, asks: list[Ask]) -> bool:
 
 
 def _may_stay_open(history: History, row: Row, asks: list[Ask], unwanted: set[str]) -> bool:
-    """Its answer grew old, or nobody wanted to ask again, or the provider said that other bytes have its key."""
+    """Its answer grew old, or nobody wanted to ask again, or the provider said that other bytes have its key.
+
+    Or its batch was refused, after an ask that may have been accepted.
+    """
     return (
         row.uid in history.aged
         or row.expires_at is not None
         or not unwanted.isdisjoint((row.uid, row.marker))
         or any(ask.fault == "conflict" for ask in asks)
+        or any(
+            ask.fault in OF_THE_EMAIL and any(one.key == ask.key and one.at < ask.at for one in asks)
+            for ask in asks
+        )
     )
 
 

@@ -180,6 +180,9 @@ BAD = {
     ),
     "dead after an outage": ("S13", buried("dead", failed("500"), more={"error_class": "transient"})),
     "unknown after an outage": ("S13", buried("unknown", failed("reset"), more={"error_class": "ambiguous"})),
+    "unknown for another member's fault, though nothing was open": (
+        "S13", buried("unknown", failed("422", uids=("u", "v")), more={"error_class": "unexpected"}),
+    ),
     "dead for another member's fault": ("S13", buried("dead", failed("422", uids=("u", "v")))),
     "dead because nobody wanted it": ("S13", buried("dead", failed("500"), suppressions=[Suppression("m-u", "acked", 100.3)])),
     "quarantined for a stranger's crash": (
@@ -248,14 +251,15 @@ def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
         buried("dead", failed("redirect", uids=("u", "v"))),
         buried("dead", failed("500"), more={"max_attempts": 2}),
         buried("unknown", failed("conflict", uids=("u", "v"))),
+        buried("unknown", failed("reset", uids=("u", "v")), replace(failed("422", uids=("u", "v")), at=101.0)),
         buried("unknown", failed("reset"), aged={"u": 104.0}),
         buried("unknown", failed("reset"), more={"expires_at": 104.0}),
         buried("unknown", failed("reset"), suppressions=[Suppression("m-u", "ambiguous", 104.0)]),
         buried("unknown", failed("reset"), cancels=[*GOOD.cancels, Cancel("u", "acked", 104.0, certain=False)]),
     ],
     ids=[
-        "refused", "refused by the provider", "strange answers", "its own count", "other bytes", "aged", "expired",
-        "suppressed", "cancelled",
+        "refused", "refused by the provider", "strange answers", "its own count", "other bytes",
+        "a batch refused after an open answer", "aged", "expired", "suppressed", "cancelled",
     ],
 )  # fmt: skip
 def test_what_was_buried_for_a_reason_is_no_offence(history):
