@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract ff76230010d916ea';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract b4864e3f62fd3e33';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1268,6 +1268,7 @@ declare
   made integer := 0;
   wanted bigint;
   strays bigint;
+  patience constant text := current_setting('lock_timeout');  -- the caller's: a migration goes on in this transaction
 begin
   if not pg_try_advisory_xact_lock(7101, 2) then
     return 0;
@@ -1287,6 +1288,7 @@ begin
       perform set_config('lock_timeout', '50ms', true);
       execute format('alter table outboxd.%I attach partition outboxd.%I for values from (%s) to (%s)',
         parent, part, low * size, (low + 1) * size);
+      perform set_config('lock_timeout', patience, true);
       execute format('alter table outboxd.%I drop constraint %I', part, part || '_bounds');
       made := made + 1;
     end loop;

@@ -14,6 +14,7 @@ declare
   made integer := 0;
   wanted bigint;
   strays bigint;
+  patience constant text := current_setting('lock_timeout');  -- the caller's: a migration goes on in this transaction
 begin
   if not pg_try_advisory_xact_lock(7101, 2) then
     return 0;
@@ -33,6 +34,7 @@ begin
       perform set_config('lock_timeout', '50ms', true);
       execute format('alter table outboxd.%I attach partition outboxd.%I for values from (%s) to (%s)',
         parent, part, low * size, (low + 1) * size);
+      perform set_config('lock_timeout', patience, true);
       execute format('alter table outboxd.%I drop constraint %I', part, part || '_bounds');
       made := made + 1;
     end loop;

@@ -50,6 +50,15 @@ def test_four_at_once_on_one_database_all_succeed(empty_database):
     check(empty_database)
 
 
+def test_making_partitions_leaves_the_patience_of_its_caller_as_it_was(conn):
+    """A migration makes roles in the same transaction, and waits for another database's that makes them too."""
+    with conn.transaction():
+        conn.execute("set local lock_timeout = '7s'")
+        conn.execute("select setval('outboxd.email_id_seq', 30000000)")
+        assert conn.execute("select outboxd.extend_partitions()").fetchone()[0] > 0
+        assert conn.execute("show lock_timeout").fetchone() == ("7s",)
+
+
 @pytest.mark.slow
 def test_four_at_once_on_four_databases_of_one_server_make_its_roles_together(local_server):
     names = [f"shop_{uuid.uuid4().hex[:8]}" for _ in range(4)]
