@@ -232,9 +232,9 @@ def _as_whom() -> tuple[list[str], pwd.struct_passwd | None]:
     )
 
 
-def die_with_parent() -> None:
-    """For `preexec_fn`, on Linux: the kernel interrupts the child when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+def die_with_parent(by: int = signal.SIGINT) -> None:
+    """For `preexec_fn`, on Linux: the kernel sends the child this signal when the thread that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
 def _watch(pid: int) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from outboxd.config import environment
@@ -32,7 +33,8 @@ def daemon_process(
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if quiet else None,
         start_new_session=True,
-        preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one prctl
+        # Not by SIGINT, which an interpreter that is still importing may swallow.
+        preexec_fn=partial(die_with_parent, signal.SIGTERM) if sys.platform == "linux" else None,  # noqa: PLW1509
     )
     try:
         yield process
