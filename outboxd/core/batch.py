@@ -89,9 +89,9 @@ class Rise:
 def may_travel(email: Claimed, policy: Policy, rise: Rise | None = None) -> bool:
     """Whether it may share a request: without attachments or the provider's own schedule, and nothing open.
 
-    Nor after a failover where it was there before it: it may have been asked for alone.
     What expires within the life of a key goes alone, since a batch with an open answer is finished unchanged. So does
-    what goes without some of its recipients: news of a member's recipients takes a batch apart.
+    what goes without some of its recipients: news of a member's recipients takes a batch apart. What was there before
+    a failover goes alone for a while, since it may have been asked for alone.
     """
     if not policy.batch or email.alone or email.ambiguous or email.lane < 0 or email.crash_streak:
         return False

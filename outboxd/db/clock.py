@@ -7,7 +7,7 @@ from outboxd.core.clock import Step
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
-SLACK: Final = timedelta(minutes=1)  # that windows are longer by, at least
+SLACK: Final = timedelta(minutes=1)  # more than any window is longer by
 
 
 def follow(conn: Connection, step: Step) -> timedelta | None:

@@ -1,7 +1,7 @@
 -- Move the emails of one provider, campaign, tenant, type or queue from a slot into their own lane, where they keep
 -- their place: of the next `limit` rows behind the watermark, each touched once. What somebody has locked is skipped.
--- A type that is exempt stays, unless it is a pause that closed it. Returns how many rows were looked at and where the last of them stands. No row: nothing
--- is behind the watermark.
+-- A type that is exempt stays, unless it is a pause that closed it. Returns how many rows were looked at and where the
+-- last of them stands. No row: nothing is behind the watermark.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
