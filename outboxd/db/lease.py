@@ -49,7 +49,7 @@ class Waiting:
     """A slot that has rows; `due_in` is in seconds, negative where its first row is overdue; `closed` by a pause.
 
     `oldest_in` is the same without regard to the lane's own closing; `weight` is its queue's; `most` bounds a claim;
-    `first_at` is where its first row stands.
+    `first_at` and `first_id` are where its first row stands.
     """
 
     queue: int
@@ -61,6 +61,7 @@ class Waiting:
     weight: int = 1
     most: int | None = None
     first_at: datetime = EPOCH
+    first_id: int = 1
 
     def slot(self) -> Slot:
         """The slot, from its head."""
@@ -68,7 +69,7 @@ class Waiting:
 
     def from_first(self) -> Slot:
         """The slot, from where its first row stands: what is dead before it was walked over by who looked."""
-        return Slot(self.queue, self.lane, self.priority, self.first_at)
+        return Slot(self.queue, self.lane, self.priority, self.first_at, self.first_id - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,21 @@
 """Moving what waits from a slot into lanes, many rows at a time, each touched once."""
 
-from datetime import datetime
+from dataclasses import dataclass, replace
+
+from psycopg.rows import TupleRow
 
 from outboxd.db.lease import Slot
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection, path_settings, transaction_of_path
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one statement did: how many rows it looked at, how many of them it moved, and the slot behind them."""
+
+    seen: int
+    moved: int
+    after: Slot
 
 
 def park(
@@ -16,10 +27,11 @@ def park(
     limit: int,
     kind: str = "provider",
     paused: bool = False,
-) -> tuple[int, datetime, int]:
-    """Move the emails of one thing into its lane, of the next `limit` behind the slot's watermark.
+    others: bool = False,
+) -> Moved:
+    """Move the emails of one thing, or all `others`, into a lane, of the next `limit` behind the slot's watermark.
 
-    Types that are exempt from its limit stay, unless it is `paused`. How many were looked at, whosever they were, and where the last of them stands.
+    Types that are exempt from its limit are others, unless it is `paused`.
     """
     values = {
         "kind": kind,
@@ -32,15 +44,15 @@ def park(
         "lane": lane,
         "limit": limit,
         "paused": paused,
+        "others": others,
     }
-    with conn.transaction():
-        path_settings(conn)
-        row = conn.execute(query("ready/park"), values).fetchone()
-    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
+    with conn.pipeline(), transaction_of_path(conn):
+        cursor = conn.execute(query("ready/park"), values, prepare=True)
+    return _moved(slot, cursor.fetchone())
 
 
-def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> tuple[int, datetime, int]:
-    """Move the emails of tenants that have at least `few`, or a lane, into their lanes; the answer is `park`'s."""
+def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> Moved:
+    """Move the emails of tenants that have at least `few`, or a lane, into their lanes."""
     values = {
         "queue": slot.queue,
         "priority": slot.priority,
@@ -52,4 +64,11 @@ def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> tuple[int, da
     with conn.transaction():
         path_settings(conn)
         row = conn.execute(query("ready/part"), values).fetchone()
-    return (row[0], row[1], row[2]) if row else (0, slot.after_at, slot.after_id)
+    return _moved(slot, row)
+
+
+def _moved(slot: Slot, row: TupleRow | None) -> Moved:
+    if row is None:
+        return Moved(0, 0, slot)
+    seen, moved, after_at, after_id = row
+    return Moved(seen, moved, replace(slot, after_at=after_at, after_id=after_id))

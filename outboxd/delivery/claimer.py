@@ -21,7 +21,6 @@ from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
-from outboxd.delivery.parking import park
 from outboxd.delivery.recheck import recheck
 
 log = logging.getLogger(__name__)
@@ -95,9 +94,7 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
         return
     hand_back_doubtful(claimer.leasing, conn)
     recheck(claimer.leasing, conn, claimer.need)
-    if claimer.leasing.crowd is not None:
-        claimer.leasing.crowd = park(conn, claimer.leasing.crowd)
-    if claimer.leasing.turns.part(conn):
+    if claimer.leasing.move(conn):
         claimer.head_due = 0.0
     room = claimer.leasing.hand.room()
     if room == 0:
@@ -105,8 +102,10 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
             _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
         if not _claim_urgent(claimer, conn):
             claimer.leasing.hand.wait_for_room(URGENT)
-    elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room) and not claimer.leasing.parts():
-        _sleep(claimer, conn)
+    elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
+        rest = claimer.leasing.rest()
+        if rest != 0:
+            (_doze if rest else _sleep)(claimer, conn)
 
 
 def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
@@ -141,7 +140,7 @@ def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
 def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
     """Whether something may be due there: no suspects, and nothing that was closed at the last scan."""
     found = claimer.waiting.get(slot)
-    if slot.lane < 0 or claimer.leasing.turns.keep_waiting(slot) or claimer.leasing.is_shut(slot.lane):
+    if slot.lane < 0 or not claimer.leasing.may_claim(slot):
         return False
     return found is None or (not found.closed and (slot.lane == 0 or found.due_in <= 0))
 
@@ -162,16 +161,15 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     claimer.paused, claimer.pauses = seen.paused, seen.pauses
     due = [one for one in seen.waiting if one.due_in <= 0 and not one.closed]
     claimer.waiting = {one.slot(): one for one in seen.waiting}
-    claimer.slots = [one.from_first() for one in due]
+    claimer.slots = [claimer.leasing.past_crowd(one.from_first()) for one in due]
     claimer.seen = dict.fromkeys([*(one.slot() for one in due), *seen.usual, *claimer.seen][:SEEN])
     claimer.batches = [one for one in seen.batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*seen.waiting, *seen.batches]
     probe_in: list[float] = []
     if claimer.probe is None and any(one.closed and one.due_in <= 0 for one in both):
         probe_in = _take_probe(claimer, conn)
-    cost = time.monotonic() - started
     least, most = HEAD_EVERY
-    claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * cost))
+    claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * (time.monotonic() - started)))
     return [one.due_in for one in both if not one.closed] + probe_in + seen.ends_in
 
 
@@ -193,8 +191,7 @@ def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:
 
 def _fair(claimer: Claimer, limit: int) -> list[Slot]:
     """The slots of the next claim in serving order, each with the most to take of it."""
-    wait, shut = claimer.leasing.turns.keep_waiting, claimer.leasing.is_shut
-    healthy = [slot for slot in claimer.slots if slot.lane >= 0 and not wait(slot) and not shut(slot.lane)]
+    healthy = [slot for slot in claimer.slots if slot.lane >= 0 and claimer.leasing.may_claim(slot)]
     candidates = []
     for place, slot in enumerate(healthy):
         found = claimer.waiting.get(Slot(slot.queue, slot.lane, slot.priority))
@@ -209,10 +206,9 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     probe, claimer.probe = claimer.probe, None
     if probe is None:
         return False
-    account = claimer.leasing.home.account
     whole = probe.kind in {"account", "breaker"}
     lane = None if whole else pause.lane(conn, probe.kind, probe.key)
-    open_ = lease.slots(conn, account, probe=probe)
+    open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
     wanted = [
         slot.from_first()
         for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
@@ -320,6 +316,22 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
         claimer.bell.disarm()
 
 
+def _doze(claimer: Claimer, conn: Connection) -> None:
+    """Move a crowd, and sleep while it rests, until it rings. The look is not `_sleep`'s: that walks over what has moved."""
+    ends = min(time.monotonic() + DEAF_POLL, claimer.head_due)
+    claimer.bell.arm()
+    try:
+        if _claim_where_it_was(claimer, conn):
+            return
+        while (rest := claimer.leasing.rest()) is not None and (now := time.monotonic()) < ends:
+            if claimer.bell.wait(min(rest, ends - now)):
+                claimer.head_due = 0.0
+                return
+            claimer.leasing.move(conn)
+    finally:
+        claimer.bell.disarm()
+
+
 def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
     """After the ring, look first where the last emails were: that saves a round trip. False where nothing was.
 
@@ -327,7 +339,7 @@ def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
     again. What else is due is found by the scan from the head, at the latest before the next sleep.
     """
     usual = [slot for slot in claimer.last if slot.lane == 0 or slot in claimer.waiting]
-    wanted = [slot for slot in usual if _may_have_news(claimer, slot)]
+    wanted = [claimer.leasing.past_crowd(slot) for slot in usual if _may_have_news(claimer, slot)]
     return _claim(claimer, conn, wanted, max(1, min(claimer.leasing.hand.room(), BATCH)))
 
 

@@ -24,7 +24,7 @@ from outboxd.delivery.binder import Load, held
 from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import repack
-from outboxd.delivery.parking import Crowd, crowd
+from outboxd.delivery.parking import Crowd, crowd, park
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
 from outboxd.delivery.turns import Turns
@@ -62,9 +62,30 @@ class Leasing:
         """Whether a claim there would bring what is refused again: the last look may be older than the refusal."""
         return self.shut.get(lane, 0.0) > time.monotonic()
 
-    def parts(self) -> bool:
-        """Whether what waits is being moved into lanes: no time to sleep."""
-        return self.crowd is not None or self.turns.crowded is not None
+    def may_claim(self, slot: Slot) -> bool:
+        """Whether something may be claimed there for the moment: not where others are looked for in a crowd."""
+        crowd = self.crowd
+        looks = crowd is not None and crowd.behind is None and crowd.slot.lane == 0 and crowd.is_at(slot)
+        return not looks and not self.turns.keep_waiting(slot) and not self.is_shut(slot.lane)
+
+    def past_crowd(self, slot: Slot) -> Slot:
+        """The slot, from behind the crowd that others were pulled out of, where it is crowded."""
+        crowd = self.crowd
+        return crowd.behind if crowd and crowd.behind and crowd.is_at(slot) else slot
+
+    def move(self, conn: Connection) -> bool:
+        """The next step of what is being moved into lanes, where it is due; True where a lane may have got something."""
+        was = self.crowd
+        if was is not None and was.due <= time.monotonic():
+            self.crowd = park(conn, was)
+        out = was is not None and was.behind is None and (self.crowd is None or self.crowd.behind is not None)
+        return self.turns.part(conn) or out
+
+    def rest(self) -> float | None:
+        """Seconds until the next step is due; None where nothing is being moved."""
+        if self.turns.crowded is not None:
+            return 0.0
+        return max(0.0, self.crowd.due - time.monotonic()) if self.crowd else None
 
 
 def lease_emails(

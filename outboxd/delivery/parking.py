@@ -1,9 +1,11 @@
 """A crowd: most of a claim was refused for one thing that is closed, so what waits behind it is parked in bulk.
 
 Settling parks what was claimed and refused. That is a few hundred emails at a time, each leased and put back, while
-others wait behind a million of them; here thousands move into a lane between two claims, each row touched once.
+others wait behind a million of them. Here the others are pulled out first, then the crowd moves into its lane at leisure,
+each row touched once.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,27 +20,44 @@ from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import ProviderOf, Stopped
 
+LOOK: Final = 10_000  # rows that one transaction looks through for others
+MIXED: Final = 0.25  # of those: where that many are others it is no crowd to pull them out of
 CHUNK: Final = (
-    1_000  # rows that one transaction looks at: another daemon's claim skips those that it has locked
+    100  # rows that one transaction moves at leisure: another daemon's claim beside it hardly feels them
 )
-CHUNKS: Final = 10  # between two claims
+HASTE: Final = 1_000  # and where others wait in the crowd: a claim skips those that it has locked
+REST: Final = 3.0  # times as long as a chunk took, where nobody does
 FEW: Final = 10  # emails of a claim that are no crowd
 IN_BULK: Final = ("campaign", "provider", "type")  # pauses whose emails can be told in SQL
+OTHERS: Final = ("others", "")  # kind and key of the lane of what stood in a crowd and is not of it
 
 Place = tuple[str, str, Slot]
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What a slot is crowded by, and how far its emails there have been looked for.
+    """What a slot is crowded by, and how far it has been looked through.
 
-    `until`: when the limit that closed it opens; None where it is paused, which exempts no type.
+    `until`: when the limit that closed it opens; None where it is paused, which exempts no type. `behind` is where
+    claims go on meanwhile: past the crowd once the others are out of it, from its head where they stay in it; None
+    until that is known. The next step is due at `due`, by `time.monotonic`; `lane` is the crowd's, once it is known.
     """
 
     kind: str
     key: str
     until: datetime | None
     slot: Slot
+    behind: Slot | None = None
+    due: float = 0.0
+    lane: int = 0
+
+    def head(self) -> Slot:
+        """The slot, from its first row."""
+        return Slot(self.slot.queue, self.slot.lane, self.slot.priority)
+
+    def is_at(self, slot: Slot) -> bool:
+        """Whether this is the slot that is crowded."""
+        return (slot.queue, slot.lane, slot.priority) == (self.slot.queue, self.slot.lane, self.slot.priority)
 
 
 def crowd(refused: Iterable[tuple[Parcel, Stopped]], of: int, *, provider_of: ProviderOf) -> Crowd | None:
@@ -78,17 +97,42 @@ def _first_domain(parcel: Parcel) -> str:
 
 
 def park(conn: Connection, found: Crowd) -> Crowd | None:
-    """Park the next of them; where to go on, or None where the slot has been looked through."""
-    lane = pause.lane(conn, found.kind, found.key, closed_until=found.until)
-    slot = found.slot
-    if lane == slot.lane:
+    """The next step; what is left to do, or None where the slot has been looked through.
+
+    First the others are pulled out of the crowd: they are few, and somebody waits for them. Then the crowd is moved into
+    its lane, at leisure; at once, where the others could not be pulled out.
+    """
+    if found.slot.lane == 0 and found.behind is None:
+        return _pull(conn, found)
+    started = time.monotonic()
+    lane = found.lane or pause.lane(conn, found.kind, found.key, closed_until=found.until)
+    if lane == found.slot.lane:
         return None
+    at_leisure = found.behind not in {None, found.head()}
+    limit = CHUNK if at_leisure else HASTE
+    moved = _move(conn, found, lane, limit=limit)
+    if at_leisure and moved.moved < moved.seen:
+        _move(
+            conn, found, pause.lane(conn, *OTHERS), limit=limit, others=True
+        )  # who came late into the crowd
+    if moved.seen < limit:
+        return None
+    rest = REST * (time.monotonic() - started) if at_leisure else 0.0
+    return replace(found, slot=moved.after, lane=lane, due=time.monotonic() + rest)
+
+
+def _pull(conn: Connection, found: Crowd) -> Crowd:
+    """Look through the next of the slot for others, and put them into a lane where they are claimed as ever."""
+    pulled = _move(conn, found, pause.lane(conn, *OTHERS), limit=LOOK, others=True)
+    if pulled.moved > MIXED * LOOK:
+        return replace(found, slot=found.head(), behind=found.head())
+    if pulled.seen < LOOK:
+        return replace(found, slot=found.head(), behind=pulled.after)
+    return replace(found, slot=pulled.after)
+
+
+def _move(conn: Connection, found: Crowd, lane: int, *, limit: int, others: bool = False) -> parking.Moved:
     paused = found.until is None
-    for _ in range(CHUNKS):
-        seen, after_at, after_id = parking.park(
-            conn, slot, found.key, lane, limit=CHUNK, kind=found.kind, paused=paused
-        )
-        if seen < CHUNK:
-            return None
-        slot = replace(slot, after_at=after_at, after_id=after_id)
-    return replace(found, slot=slot)
+    return parking.park(
+        conn, found.slot, found.key, lane, limit=limit, kind=found.kind, paused=paused, others=others
+    )

@@ -9,7 +9,7 @@ claim that showed the crowd; but no longer than `PATIENCE`. Where nobody uses te
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from outboxd.core.email import Claimed
@@ -62,11 +62,11 @@ class Turns:
         crowded = self.crowded
         if crowded is None:
             return False
-        seen, after_at, after_id = parking.part(conn, crowded, few=FEW, limit=MOST)
-        if seen < MOST:
+        found = parking.part(conn, crowded, few=FEW, limit=MOST)
+        if found.seen < MOST:
             self.crowded = None
             self._recent.clear()
             self._sizes.clear()
             return True
-        self.crowded = replace(crowded, after_at=after_at, after_id=after_id)
+        self.crowded = found.after
         return False

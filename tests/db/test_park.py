@@ -19,7 +19,7 @@ def lanes(conn) -> dict[int, int]:
 def test_all_domains_of_a_group_move_and_no_others_do(conn):
     ids = put(conn, "gmail.com", "googlemail.com", "gmail.com.evil.example", "yahoo.fr", "shop.example")
     lane = pause.lane(conn, "provider", "gmail")
-    seen, *_ = parking.park(conn, slot(), "gmail", lane, limit=100)
+    seen = parking.park(conn, slot(), "gmail", lane, limit=100).seen
     assert seen == 5
     assert [lanes(conn)[id_] for id_ in ids] == [lane, lane, 0, 0, 0]
 
@@ -78,12 +78,32 @@ def test_it_goes_on_where_it_was_and_keeps_every_place(conn):
     places = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
     lane, at, seen = pause.lane(conn, "provider", "shop.example"), slot(), []
     while not seen or seen[-1] == 10:
-        count, after_at, after_id = parking.park(conn, at, "shop.example", lane, limit=10)
-        seen.append(count)
-        at = lease.Slot(1, 0, 1, after_at, after_id)
+        found = parking.park(conn, at, "shop.example", lane, limit=10)
+        assert found.moved == found.seen
+        seen.append(found.seen)
+        at = found.after
     assert seen == [10, 10, 5]
     assert set(lanes(conn).values()) == {lane}
     assert conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall() == places
+
+
+def test_the_others_are_all_that_would_stay(conn):
+    ids = put(conn, "gmail.com", "shop.example", "googlemail.com", "yahoo.fr")
+    lane = pause.lane(conn, "others", "")
+    found = parking.park(conn, slot(), "gmail", lane, limit=100, others=True)
+    assert (found.seen, found.moved) == (4, 2)
+    assert [lanes(conn)[id_] for id_ in ids] == [0, lane, 0, lane]
+
+
+def test_an_exempt_type_is_one_of_the_others_unless_people_paused_all(conn):
+    for name in ("provider_minute", "provider_day", "gmail_day"):
+        conn.execute('select outboxd.set_limit(%s, \'{"exempt_types": ["reset"]}\')', (name,))
+    ids = put(conn, "gmail.com", type="reset") + put(conn, "gmail.com", type="welcome")
+    lane = pause.lane(conn, "others", "")
+    parking.park(conn, slot(), "gmail", lane, limit=100, others=True, paused=True)
+    assert [lanes(conn)[id_] for id_ in ids] == [0, 0]
+    parking.park(conn, slot(), "gmail", lane, limit=100, others=True)
+    assert [lanes(conn)[id_] for id_ in ids] == [lane, 0]
 
 
 def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
@@ -97,7 +117,7 @@ def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
 
 
 def test_nothing_behind_the_watermark_is_nothing_seen(conn):
-    assert parking.park(conn, slot(), "shop.example", 7, limit=10) == (0, slot().after_at, 0)
+    assert parking.park(conn, slot(), "shop.example", 7, limit=10) == parking.Moved(0, 0, slot())
 
 
 def test_whose_a_domain_is_is_asked_once_for_all_its_emails(conn):
@@ -106,8 +126,8 @@ def test_whose_a_domain_is_is_asked_once_for_all_its_emails(conn):
     lane = pause.lane(conn, "provider", "shop.example")
     conn.execute("select pg_stat_reset()")
     (waiting,) = lease.slots(conn, "default")
-    seen, *_ = parking.park(conn, waiting.slot(), "shop.example", lane, limit=1000)
-    assert seen == 1000
+    found = parking.park(conn, waiting.slot(), "shop.example", lane, limit=1000)
+    assert (found.seen, found.moved) == (1000, 1000)
     conn.execute("select pg_stat_force_next_flush()")
     calls = conn.execute(
         "select funcname, calls from pg_stat_user_functions where funcname in ('provider_of', 'is_exempt')"

@@ -148,10 +148,11 @@ def test_all_crowds_of_a_queue_are_parted_in_one_pass_that_touches_each_row_once
         " for each statement execute function public.note()"
     )
     queue, priority = conn.execute("select queue, priority from outboxd.ready limit 1").fetchone()
-    at, seen = Slot(queue, 0, priority), 400
+    at, seen, moved = Slot(queue, 0, priority), 400, 0
     while seen == 400:
-        seen, after_at, after_id = parking.part(conn, at, few=20, limit=400)
-        at = Slot(queue, 0, priority, after_at, after_id)
+        found = parking.part(conn, at, few=20, limit=400)
+        at, seen, moved = found.after, found.seen, moved + found.moved
+    assert moved == 900
     assert conn.execute("select sum(n) from public.touched").fetchone() == (900,)
     rows = conn.execute("select id, lane from outboxd.ready").fetchall()
     assert {lane for id_, lane in rows if id_ in few} == {0}

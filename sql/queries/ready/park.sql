@@ -1,7 +1,7 @@
--- Move the emails of one provider, campaign, tenant, type or queue from a slot into their own lane, where they keep
--- their place: of the next `limit` rows behind the watermark, each touched once. What somebody has locked is skipped.
--- A type that is exempt stays, unless it is a pause that closed it. Returns how many rows were looked at and where the
--- last of them stands. No row: nothing is behind the watermark.
+-- Of the next `limit` rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
+-- type or queue, or (`others`) all but those. They keep their place; each is touched once; what somebody has locked is
+-- skipped. A type that is exempt is not theirs, unless it is a pause that closed it. Returns how many rows were looked at
+-- and were moved, and where the last of them stands. No row: nothing is behind the watermark.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
@@ -10,7 +10,6 @@ with seen as materialized (
     and (ready.scheduled_at, ready.id) > (%(after_at)s::timestamptz, %(after_id)s::bigint)
   order by ready.scheduled_at, ready.id
   limit %(limit)s::integer
-  for update skip locked
 ), known as materialized (
   select seen.ctid, email.type, case %(kind)s::text
     when 'campaign' then email.campaign when 'tenant' then email.tenant when 'type' then email.type
@@ -25,13 +24,22 @@ with seen as materialized (
   where case %(kind)s::text when 'provider' then coalesce(outboxd.provider_of(met.mine), met.mine) else met.mine end
       = %(key)s
     and (%(paused)s::boolean or not outboxd.is_exempt(%(kind)s::text, %(key)s::text, met.type))
+), free as materialized (
+  select ready.ctid
+  from outboxd.ready
+  where ready.ctid = any (array(
+      select known.ctid
+      from known
+      left join theirs on theirs.mine = known.mine and theirs.type = known.type
+      where (theirs.mine is null) = %(others)s::boolean))
+    and ready.lane + 0 = %(from_lane)s::integer  -- another daemon may have moved it; `+ 0` keeps this from being a scan
+  for update skip locked
 ), parked as (
   update outboxd.ready
   set lane = %(lane)s::integer
-  where ready.ctid = any (array(
-    select known.ctid from known join theirs on theirs.mine = known.mine and theirs.type = known.type))
+  where ready.ctid = any (array(select free.ctid from free))
 )
-select (select count(*) from seen), seen.scheduled_at, seen.id
+select (select count(*) from seen), (select count(*) from free), seen.scheduled_at, seen.id
 from seen
 order by seen.scheduled_at desc, seen.id desc
 limit 1

@@ -1,6 +1,6 @@
 -- Of the next `limit` emails of a slot behind the watermark, move those of a tenant that has a lane, or more than a few
 -- of them and gets one now, into that lane, where they keep their place. What somebody has locked is skipped.
--- Returns how many rows were looked at and where the last of them stands. No row: nothing is behind the watermark.
+-- Returns how many rows were looked at and were moved, and where the last of them stands. No row: nothing is behind it.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
@@ -32,8 +32,9 @@ with seen as materialized (
   set lane = place.lane
   from (select known.ctid, theirs.id as lane from known join theirs on theirs.key = known.tenant) as place
   where ready.ctid = place.ctid
+  returning 1
 )
-select (select count(*) from seen), seen.scheduled_at, seen.id
+select (select count(*) from seen), (select count(*) from parted), seen.scheduled_at, seen.id
 from seen
 order by seen.scheduled_at desc, seen.id desc
 limit 1

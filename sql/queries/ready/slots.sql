@@ -1,20 +1,21 @@
 -- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause or the
 -- breaker, but for what is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel
--- holds is seen too. Lane -1000 is held back. `first_at` spares the claim that follows the walk over what is dead before it.
+-- holds is seen too. Lane -1000 is held back. `first_at` and `first_id` spare the claim that follows the walk over what is
+-- dead before it.
 -- No row: nothing waits at all.
 with recursive slot as (
-  (select ready.queue, ready.lane, ready.priority, ready.scheduled_at
+  (select ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
    from outboxd.ready
-   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at
+   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
    limit 1)
   union all
-  select following.queue, following.lane, following.priority, following.scheduled_at
+  select following.queue, following.lane, following.priority, following.scheduled_at, following.id
   from slot
   cross join lateral (
-    select ready.queue, ready.lane, ready.priority, ready.scheduled_at
+    select ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
     from outboxd.ready
     where (ready.queue, ready.lane, ready.priority) > (slot.queue, slot.lane, slot.priority)
-    order by ready.queue, ready.lane, ready.priority, ready.scheduled_at
+    order by ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
     limit 1) as following
 )
 select
@@ -36,7 +37,7 @@ select
   coalesce(queue.weight, 1) as weight,
   case when lane.closed_until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end
     as most,
-  slot.scheduled_at as first_at
+  slot.scheduled_at as first_at, slot.id as first_id
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane
