@@ -4,7 +4,7 @@ JOBS ?= 4
 ARGS ?= # of the demo, such as ARGS="--port 0" where 8025 is taken
 export PYTHONDONTWRITEBYTECODE := # where it is set, every daemon of a test would compile the program anew
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-oldest test-others test-pooled test-host fuzz soak faults faults-once faults-short faults-seeds faults-all canaries canaries-once check bench bench-once schema docs clean
+.PHONY: help demo test test-long test-oldest test-others test-pooled test-host fuzz soak faults faults-short faults-seeds faults-all canaries canaries-once check bench bench-once schema docs clean
 
 help: ## List what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,11 +47,7 @@ soak: ## Run a daemon at half load for twenty minutes, and watch what it holds
 	@scripts/bootstrap dev
 	$(BIN)/python -m pytest -m long -s tests/path/test_soak.py --pg-version 18
 
-faults-once: ## A storm of half a minute over a thousand emails, so that the harness cannot rot; SEED=N repeats one
-	@scripts/bootstrap dev
-	$(BIN)/python -m tests.faults --profile quick $(if $(SEED),--seed $(SEED))
-
-faults-short: ## Kills, crashes and every kind of fault for a few minutes, then judge the history; SEED=N repeats one
+faults-short: ## Kills, crashes and every kind of fault for two minutes, then judge the history; SEED=N repeats one
 	@scripts/bootstrap dev
 	$(BIN)/python -m tests.faults --profile short $(if $(SEED),--seed $(SEED))
 

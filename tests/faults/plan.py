@@ -73,8 +73,8 @@ PLANS = {
         proxies=(("pg", "mid_commit_cut"), ("esp", "half_close"), ("pg", "mid_commit_cut")), specials=("aged",), lasts=1.0,
     ),
     "short": Plan(
-        "short", emails=5000, daemons=4, rounds=3, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),
-        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.5,
+        "short", emails=4000, daemons=4, rounds=2, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),
+        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.0,
     ),
     "full": Plan(
         "full", emails=50_500, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
