@@ -47,6 +47,12 @@ class NoAnswerError(OutboxdError):
     """What went wrong on the network; the message begins with the error's own name."""
 
 
+def _told(error: BaseException) -> str:
+    """The error's words; where a certificate is said to be of tomorrow, mostly a clock is of yesterday."""
+    words = f"{type(error).__name__}: {error}"
+    return words.replace("is not yet valid", "is not yet valid (is this machine's clock right?)")
+
+
 class Transport:
     """One thread's way to the provider. Raises `NoAnswerError` for whatever goes wrong on the network."""
 
@@ -99,7 +105,7 @@ class Transport:
                 answer.close()
             kept = self._exchange.ends_with(received)
         except _NETWORK_ERRORS as error:
-            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
+            raise NoAnswerError(_told(error)) from error
         finally:
             self._asking_since = None
             if not kept:

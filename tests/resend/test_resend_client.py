@@ -5,12 +5,14 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpcore
 import httpx
 import pytest
+import trustme
 from certificates import SELF_SIGNED
 
 from outboxd.resend.answer import Answer, TransportFailure
@@ -419,6 +421,34 @@ def test_a_self_signed_certificate_is_not_sent(peer, client_for):
     assert isinstance(result, TransportFailure)
     assert (result.kind, "certificate" in result.message) == ("not_sent", True)
     assert server.requests == []
+
+
+NOW = datetime.now(UTC)
+BAD_TLS = {
+    "expired": ({"not_after": NOW - timedelta(days=1)}, ssl.TLSVersion.TLSv1_3, "certificate has expired"),
+    "of tomorrow": ({"not_before": NOW + timedelta(days=1)}, ssl.TLSVersion.TLSv1_3, "is this machine's clock right?"),
+    "of another host": ({"identities": ("elsewhere.example",)}, ssl.TLSVersion.TLSv1_3, "IP address mismatch"),
+    "TLS 1.1 at most": ({}, ssl.TLSVersion.TLSv1_1, "protocol version"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("issued", "newest", "words"), BAD_TLS.values(), ids=list(BAD_TLS))
+def test_a_handshake_that_proves_nothing_is_not_sent_and_says_why(peer, client_for, issued, newest, words):
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if newest is ssl.TLSVersion.TLSv1_1:
+        server.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is old is what is tried
+            server.minimum_version, server.maximum_version = ssl.TLSVersion.TLSv1, newest
+    dates = {name: value for name, value in issued.items() if name != "identities"}
+    authority.issue_cert(*issued.get("identities", ("127.0.0.1",)), **dates).configure_cert(server)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    reached = peer(answering(http(ID)), tls=server)
+    result = client_for(reached.url, tls=trusting).send(BODY, KEY)
+    assert isinstance(result, TransportFailure)
+    assert (result.kind, reached.requests) == ("not_sent", [])
+    assert words in result.message
 
 
 def test_a_peer_without_tls_is_not_sent(peer, client_for):
