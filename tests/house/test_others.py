@@ -56,9 +56,18 @@ def test_each_other_one_runs_the_tests_in_a_venv_of_its_own(checkout):
     done = run(checkout)
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
-    assert first.startswith(".venv-3.12 with python3.12: -m pytest -q -n 2 ")
-    assert second.startswith(f".venv-3.14 with {checkout}/.pyenv/versions/3.14.2/bin/python: -m pytest ")
-    assert done.stderr.endswith("outboxd: tested on Python 3.11, the quick layers on 3.12 3.14 too\n")
+    assert first.startswith(f".venv-3.14 with {checkout}/.pyenv/versions/3.14.2/bin/python: -m pytest -q -n 2 ")
+    assert second.startswith(".venv-3.12 with python3.12: -m pytest ")
+    assert done.stderr.endswith("outboxd: tested on Python 3.11, the quick layers on 3.14 3.12 too\n")
+
+
+def test_ci_runs_them_on_the_newest(checkout):
+    program(checkout / "bin" / "python3.12", python(12))
+    program(checkout / "bin" / "python3.13", python(13))
+    done = run(checkout, CI="true")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [".venv-3.13"]
+    assert done.stderr.endswith("outboxd: tested on Python 3.11, the quick layers on 3.13 too\n")
 
 
 def test_a_shim_that_leads_nowhere_is_passed_over(checkout):
