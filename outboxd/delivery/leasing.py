@@ -39,8 +39,8 @@ NEAR: Final = 1_000_000  # ids below and above the last claim's, among which the
 class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
-    `bind` takes what may share requests on to the hand; `crowd` is what most of a claim was refused for, until all of
-    it is parked; `near` are the least and the greatest id that the next claim is likely to bring; `shut` are lanes of
+    `bind` takes what may share requests on to the hand; `crowds` are what most of a claim was refused for, until all of
+    it is parked, one in a slot at a time; `near` are the least and the greatest id that the next claim is likely to bring; `shut` are lanes of
     which a claim got nothing but refusals, and until when (`time.monotonic`); `rise` tells the last failover.
     """
 
@@ -52,7 +52,7 @@ class Leasing:
     ttl: timedelta
     bind: Callable[[Load], None]
     doubtful: list[UUID] = field(default_factory=list)
-    crowd: Crowd | None = None
+    crowds: list[Crowd] = field(default_factory=list)
     near: tuple[int, int] = lease.ANYWHERE
     shut: dict[int, float] = field(default_factory=dict)
     turns: Turns = field(default_factory=Turns)
@@ -64,28 +64,30 @@ class Leasing:
 
     def may_claim(self, slot: Slot) -> bool:
         """Whether something may be claimed there for the moment: not where others are looked for in a crowd."""
-        crowd = self.crowd
-        looks = crowd is not None and crowd.behind is None and crowd.slot.lane == 0 and crowd.is_at(slot)
+        looks = any(crowd.is_at(slot) and not crowd.is_open() for crowd in self.crowds)
         return not looks and not self.turns.keep_waiting(slot) and not self.is_shut(slot.lane)
 
     def past_crowd(self, slot: Slot) -> Slot:
         """The slot, from behind the crowd that others were pulled out of, where it is crowded."""
-        crowd = self.crowd
-        return crowd.behind if crowd and crowd.behind and crowd.is_at(slot) else slot
+        return next((crowd.behind for crowd in self.crowds if crowd.behind and crowd.is_at(slot)), slot)
 
     def move(self, conn: Connection) -> bool:
         """The next step of what is being moved into lanes, where it is due; True where a lane may have got something."""
-        was = self.crowd
-        if was is not None and was.due <= time.monotonic():
-            self.crowd = park(conn, was)
-        out = was is not None and was.behind is None and (self.crowd is None or self.crowd.behind is not None)
+        out = False
+        crowd = min(self.crowds, key=lambda crowd: crowd.due, default=None)
+        if crowd is not None and crowd.due <= time.monotonic():
+            found = park(conn, crowd)
+            self.crowds.remove(crowd)
+            self.crowds += [found] if found else []
+            out = not crowd.is_open() and (found is None or found.is_open())
         return self.turns.part(conn) or out
 
     def rest(self) -> float | None:
         """Seconds until the next step is due; None where nothing is being moved."""
         if self.turns.crowded is not None:
             return 0.0
-        return max(0.0, self.crowd.due - time.monotonic()) if self.crowd else None
+        due = min((crowd.due for crowd in self.crowds), default=None)
+        return None if due is None else max(0.0, due - time.monotonic())
 
 
 def lease_emails(
@@ -221,7 +223,9 @@ def _put_back(
     probe: Probe | None,
 ) -> None:
     """Settle these, of so many parcels, and see whether they are a crowd."""
-    leasing.crowd = leasing.crowd or crowd(refused, of, provider_of=leasing.admission.provider_of)
+    found = crowd(refused, of, provider_of=leasing.admission.provider_of)
+    if found is not None and not any(known.is_at(found.slot) for known in leasing.crowds):
+        leasing.crowds.append(found)
     for parcel, stopped in refused:
         stopped_one = _held(leasing, parcel, started, probe)
         leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))

@@ -59,6 +59,10 @@ class Crowd:
         """Whether this is the slot that is crowded."""
         return (slot.queue, slot.lane, slot.priority) == (self.slot.queue, self.slot.lane, self.slot.priority)
 
+    def is_open(self) -> bool:
+        """Whether claims go on there: the others are out of it, or cannot be pulled out."""
+        return self.behind is not None or self.slot.lane != 0
+
 
 def crowd(refused: Iterable[tuple[Parcel, Stopped]], of: int, *, provider_of: ProviderOf) -> Crowd | None:
     """What at least half of `of` parcels of one slot were refused for."""
@@ -102,7 +106,7 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     First the others are pulled out of the crowd: they are few, and somebody waits for them. Then the crowd is moved into
     its lane, at leisure; at once, where the others could not be pulled out.
     """
-    if found.slot.lane == 0 and found.behind is None:
+    if not found.is_open():
         return _pull(conn, found)
     started = time.monotonic()
     lane = found.lane or pause.lane(conn, found.kind, found.key, closed_until=found.until)

@@ -56,7 +56,9 @@ def test_each_other_one_runs_the_tests_in_a_venv_of_its_own(checkout):
     done = run(checkout)
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
-    assert first.startswith(f".venv-3.14 with {checkout}/.pyenv/versions/3.14.2/bin/python: -m pytest -q -n 2 ")
+    assert first.startswith(
+        f".venv-3.14 with {checkout}/.pyenv/versions/3.14.2/bin/python: -m pytest -q -n 2 "
+    )
     assert second.startswith(".venv-3.12 with python3.12: -m pytest ")
     assert done.stderr.endswith("outboxd: tested on Python 3.11, the quick layers on 3.14 3.12 too\n")
 

@@ -28,7 +28,7 @@ OTHERS, WARM_UP = 1000, 5
 BETWEEN = 0.02  # seconds between two timed claims
 BULK = """
 insert into outboxd.email (type, payload)
-select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('u' || n || '@' || %s::text || n %% %s || '.example'))
+select %s, jsonb_set(%s::jsonb, '{to}', to_jsonb('u' || n || '@' || %s::text || n %% %s || '.example'))
 from generate_series(1, %s) as n
 """
 WATCH = """
@@ -47,8 +47,8 @@ for each statement execute function public.note_touched();
 """
 
 
-def put(conn, domain: str, emails: int, *, domains: int = 1) -> None:
-    conn.execute(BULK, (json.dumps(payload()), domain, domains, emails))
+def put(conn, domain: str, emails: int, *, domains: int = 1, type: str = "newsletter") -> None:
+    conn.execute(BULK, (type, json.dumps(payload()), domain, domains, emails))
 
 
 def close(conn) -> None:
@@ -232,3 +232,20 @@ def test_what_comes_while_a_crowd_is_moved_does_not_wait_for_it(conn, sink, daem
     assert count(conn, "ready", "lane = 0") > 0, "the crowd is being moved still"
     print(f"\nasked after {', '.join(f'{seconds * 1000:.0f}' for seconds in waits)} ms")
     assert percentile(waits, 0.5) <= 0.5
+
+
+def test_a_second_crowd_does_not_wait_until_the_first_is_moved(conn, sink, daemon):
+    running = sink()
+    conn.execute(WATCH)
+    put(conn, "closed", 60_000, type="welcome")
+    (last,) = conn.execute("select max(id) from outboxd.ready").fetchone()
+    put(conn, "open", OTHERS // 2, domains=100, type="welcome")
+    put(conn, "closed", 20_000)
+    put(conn, "open", OTHERS // 2, domains=100)
+    assert conn.execute("select count(distinct queue) from outboxd.ready").fetchone() == (2,)
+    pause(conn)
+    daemon(running.url, limits=True)
+    others_leave(running, within=30)
+    assert not is_parked(conn, last), "the first crowd is being moved still"
+    _, _, deleted = writes(conn)
+    assert deleted - OTHERS <= 5_000, "nor is the second claimed through and put back"

@@ -208,6 +208,16 @@ CANARIES = (
         test="tests/path/test_gates.py::test_a_recipient_gets_three_an_hour_and_a_reset_is_never_the_fourth",
     ),
     Canary(
+        "suppression-not-asked", "who said no gets nothing",
+        (Edit("outboxd/delivery/gates.py", "if email.suppressed and (", "if False and ("),),
+        storm="aged", rules=frozenset({"S9"}),
+    ),
+    Canary(
+        "expiry-not-asked", "what is too late to send is not sent",
+        (Edit("outboxd/delivery/gates.py", "and email.expires_at <= now:", "and email.expires_at <= now and False:"),),
+        storm="aged", rules=frozenset({"S9"}),
+    ),
+    Canary(
         "nothing-reclaimed", "what a dead daemon held is asked for by another",
         (Edit("sql/queries/lease/expired.sql", f"where {LEASED_UNTIL}", f"where false and {LEASED_UNTIL}"),),
         storm="calm", rules=frozenset({"L1"}),
