@@ -89,7 +89,9 @@ def full(name: str) -> Callable[["Injector"], None]:
     def strike(injector: "Injector") -> None:
         world, began = injector.world, time.time()
         assert world.disks is not None, "this plan has no small disks"
-        injector.wait_free("")  # faults end between steps: one that goes on meanwhile would keep acceptances away
+        injector.wait_free(
+            ""
+        )  # faults end between steps: one that goes on meanwhile would keep acceptances away
         before = _told(world)
         world.disks.fill(name)
         met = _panicked if name == "wal" else _refused

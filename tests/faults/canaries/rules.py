@@ -133,8 +133,8 @@ RULES = (
         (
             Edit(
                 "sql/queries/ready/slots.sql",
-                "   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at\n   limit 1)\n  union all",
-                "   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at\n   limit 1\n"
+                "   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id\n   limit 1)\n  union all",
+                "   order by ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id\n   limit 1\n"
                 "   for update skip locked)\n  union all",
             ),
         ),
