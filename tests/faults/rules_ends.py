@@ -55,7 +55,8 @@ def _may_stay_open(history: History, row: Row, asks: list[Ask], unwanted: set[st
 
 
 def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
-    """S9: who certainly wants no more is in no new request, but for what a fault made late.
+    """S9: who certainly wants no more is in no new request: of a claim that came after, at all; of one that was in hand
+    already, but for what a fault made late.
 
     A batch that was stored before is finished all the same once it may have been asked: a daemon that died with it may
     have died before its request.
@@ -72,7 +73,9 @@ def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violat
             batch = ask.key.split(".")[1] if ask.key.startswith("obxb1.") else ""
             if stored.get(batch, ask.at) <= said[marker] + FRESH and opened.get(batch, ask.at) < ask.at:
                 continue
-            if late > LATE and not _delayed(history, tracks, row, ask, late):
+            if _claimed(tracks, row, ask) > said[marker] or (
+                late > LATE and not _delayed(history, tracks, row, ask, late)
+            ):
                 text = f"in a new request {late + FRESH:.3f} s after it was suppressed"
                 yield Violation("S9", text, uid=row and row.uid, marker=marker, at=said[marker])
 
@@ -92,6 +95,14 @@ def expired(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation
                 yield Violation(
                     "S9", f"asked for the first time {late:.3f} s after it expired", uid=uid, id=row.id
                 )
+
+
+def _claimed(tracks: Mapping[int, Track], row: Row | None, ask: Ask) -> float:
+    """When the email was claimed last before it was asked for."""
+    track = tracks.get(row.id) if row else None
+    return (
+        max((lease.began for lease in track.leases if lease.began <= ask.at), default=0.0) if track else 0.0
+    )
 
 
 def _since(history: History, place: str) -> dict[str | None, float]:

@@ -1,5 +1,6 @@
 """The checker finds each planted fault in a history, finds none in a good one, and does not take an empty one for good."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -154,6 +155,9 @@ BAD = {
     "asked after its lease": ("S8", changed(asks=[ask("u", at=120.0)])),
     "cancelled for certain, and sent": ("S9", changed(cancels=[Cancel("u", "acked", 100.0, certain=True)])),
     "asked for after it was suppressed": ("S9", changed(suppressions=[Suppression("m-u", "acked", 97.0)])),
+    "claimed after it was suppressed, and asked for at once": (
+        "S9", changed(suppressions=[Suppression("m-u", "acked", 100.25)]),
+    ),
     "asked for the first time after it expired": (
         "S9", changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=98.0)}),
     ),
@@ -267,19 +271,19 @@ def test_what_was_buried_for_a_reason_is_no_offence(history):
 
 
 def test_who_was_suppressed_may_be_in_a_request_that_was_on_its_way_or_asked_before():
-    def said(fate: str = "acked", at: float = 98.0, **fields) -> set[str]:
-        return rules(changed(suppressions=[Suppression("m-u", fate, at)], **fields))
+    def said(at: float, fate: str = "acked", asks: Sequence[Ask] = (ask("u", at=103.5),), **fields) -> bool:
+        return "S9" in rules(changed(suppressions=[Suppression("m-u", fate, at)], asks=list(asks), **fields))
 
-    zombie = [Injected(98.5, 100.3, "zombie", "daemon 0")]
+    zombie, other = Injected(100.5, 103.4, "zombie", "daemon 0"), Injected(80.0, 85.0, "zombie", "daemon 0")
     again = [ask("u"), ask("u", 2, at=103.0, verdict="replay")]
-    assert said(at=97.3) == {"S9"}
-    assert said(at=97.4) == set()
-    assert said("ambiguous", at=90.0) == set()
-    assert said(at=97.0, injected=zombie) == set()
-    assert said(at=90.0, injected=[Injected(80.0, 85.0, "zombie", "daemon 0")]) == {"S9"}
-    assert said(at=99.9, asks=again) == set()
-    other = [again[0], replace(again[1], key="obxb1.b.1", verdict="fault")]
-    assert said(at=99.9, asks=other) == {"S9"}
+    assert said(100.4)
+    assert not said(100.6), "it was in hand, and its gates had just answered"
+    assert not said(90.0, "ambiguous")
+    assert not said(100.35, injected=[zombie])
+    assert said(100.35, injected=[other])
+    assert said(100.25, injected=[zombie]), "it was claimed after that"
+    assert not said(100.4, asks=again)
+    assert said(100.4, asks=[again[0], replace(again[1], at=103.6, key="obxb1.b.1", verdict="fault")])
 
 
 def test_a_batch_that_may_have_been_asked_before_a_suppression_is_finished_but_no_other_is():
