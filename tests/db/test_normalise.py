@@ -102,6 +102,7 @@ def test_what_idna_would_map_to_something_else_is_refused_at_the_insert(conn, no
     assert address not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_no_code_point_in_a_label_is_converted_differently(normalising):
     points = [
         *range(0x80, 0x3100),

@@ -4,6 +4,7 @@ import itertools
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
 from factories import HOME, insert_many
 
 from outboxd.core.fairness import AGEING, Candidate, serve
@@ -13,6 +14,7 @@ from outboxd.db.lease import Slot
 LIMIT = 20
 
 
+@pytest.mark.slow
 def test_the_lowest_priority_moves_through_an_hour_of_claims_while_the_highest_is_saturated(conn):
     insert_many(conn, 4000, type="newsletter")
     low = {id_ for (id_,) in conn.execute("select id from outboxd.email").fetchall()}
