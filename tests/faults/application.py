@@ -116,7 +116,7 @@ class Application:
     def _insert(self, *, rolls_back: bool) -> None:
         made = [self._new() for _ in range(self._luck.randint(1, 25))]
         kind = self._luck.choice(
-            ("welcome", "newsletter", "newsletter", "drip" if self._luck.random() < 0.2 else "invoice")
+            ("welcome", "newsletter", "newsletter", "drip" if self._luck.random() < 0.1 else "invoice")
         )
         if self._luck.random() < OFTEN:
             kind = "often"
