@@ -100,7 +100,9 @@ class Application:
 
     def _act(self) -> None:
         draw = self._luck.random()
-        if draw < 0.6:
+        if not self.record.suppressions:
+            self._write_to_suppressed()
+        elif draw < 0.6:
             self._insert(rolls_back=False)
         elif draw < 0.7:
             self._insert(rolls_back=True)
