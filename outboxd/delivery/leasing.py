@@ -40,8 +40,9 @@ class Leasing:
     """How this daemon leases. `doubtful` are leases of which nobody here knows yet what they hold.
 
     `bind` takes what may share requests on to the hand; `crowds` are what most of a claim was refused for, until all of
-    it is parked, one in a slot at a time; `near` are the least and the greatest id that the next claim is likely to bring; `shut` are lanes of
-    which a claim got nothing but refusals, and until when (`time.monotonic`); `rise` tells the last failover.
+    it is parked, one in a slot at a time; `near` are the least and the greatest id that the next claim is likely to
+    bring; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`); `rise` tells
+    the last failover.
     """
 
     hand: Hand

@@ -22,11 +22,9 @@ from outboxd.delivery.gates import ProviderOf, Stopped
 
 LOOK: Final = 10_000  # rows that one transaction looks through for others
 MIXED: Final = 0.25  # of those: where that many are others it is no crowd to pull them out of
-CHUNK: Final = (
-    100  # rows that one transaction moves at leisure: another daemon's claim beside it hardly feels them
-)
-HASTE: Final = 1_000  # and where others wait in the crowd: a claim skips those that it has locked
-REST: Final = 3.0  # times as long as a chunk took, where nobody does
+LEISURE: Final = (1, 100)  # transactions of a step, and rows that each moves: claims hardly feel them
+HASTE: Final = (10, 1_000)  # the same where others wait in the crowd; a claim skips what is locked
+REST: Final = 3.0  # times as long as a step took, where nobody waits
 FEW: Final = 10  # emails of a claim that are no crowd
 IN_BULK: Final = ("campaign", "provider", "type")  # pauses whose emails can be told in SQL
 OTHERS: Final = ("others", "")  # kind and key of the lane of what stood in a crowd and is not of it
@@ -113,16 +111,16 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     if lane == found.slot.lane:
         return None
     at_leisure = found.behind not in {None, found.head()}
-    limit = CHUNK if at_leisure else HASTE
-    moved = _move(conn, found, lane, limit=limit)
-    if at_leisure and moved.moved < moved.seen:
-        _move(
-            conn, found, pause.lane(conn, *OTHERS), limit=limit, others=True
-        )  # who came late into the crowd
-    if moved.seen < limit:
-        return None
+    times, limit = LEISURE if at_leisure else HASTE
+    for _ in range(times):
+        moved = _move(conn, found, lane, limit=limit)
+        if at_leisure and moved.moved < moved.seen:  # somebody came late into the crowd
+            _move(conn, found, pause.lane(conn, *OTHERS), limit=limit, others=True)
+        if moved.seen < limit:
+            return None
+        found = replace(found, slot=moved.after, lane=lane)
     rest = REST * (time.monotonic() - started) if at_leisure else 0.0
-    return replace(found, slot=moved.after, lane=lane, due=time.monotonic() + rest)
+    return replace(found, due=time.monotonic() + rest)
 
 
 def _pull(conn: Connection, found: Crowd) -> Crowd:

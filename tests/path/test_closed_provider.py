@@ -249,3 +249,21 @@ def test_a_second_crowd_does_not_wait_until_the_first_is_moved(conn, sink, daemo
     assert not is_parked(conn, last), "the first crowd is being moved still"
     _, _, deleted = writes(conn)
     assert deleted - OTHERS <= 5_000, "nor is the second claimed through and put back"
+
+
+def test_two_crowds_of_one_slot_are_both_parked_in_bulk_and_the_others_leave(conn, sink, daemon):
+    running = sink()
+    conn.execute(WATCH)
+    put(conn, "closed", 20_000, domains=2)
+    put(conn, "open", OTHERS, domains=100)
+    for number in range(2):
+        conn.execute("select outboxd.pause('provider', %s, 'deferrals')", (f"closed{number}.example",))
+    daemon(running.url, limits=True)
+    others_leave(running, within=30)
+    until(lambda: count(conn, "ready", "lane = 0") == 0, within=30, what="all to be parked")
+    until(lambda: count(conn, "lease") == 0, what="what was claimed to be back")
+    parked = conn.execute("select count(*) from outboxd.ready join outboxd.lane on lane.id = ready.lane "
+        "where lane.kind = 'provider' group by lane.key").fetchall()  # fmt: skip
+    assert parked == [(10_000,)] * 2
+    _, _, deleted = writes(conn)
+    assert deleted - OTHERS <= 10_000, "most of them in bulk"
