@@ -43,6 +43,10 @@ class Slot:
     after_id: int = 0
     most: int | None = None
 
+    def watermark(self) -> tuple[datetime, int]:
+        """Where a claim goes on, as rows are ordered."""
+        return self.after_at, self.after_id
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

@@ -29,7 +29,7 @@ def park(
     paused: bool = False,
     others: bool = False,
 ) -> Moved:
-    """Move the emails of one thing, or all `others`, into a lane, of the next `limit` behind the slot's watermark.
+    """Move the emails of one thing, or all `others`, into a lane, of the next `limit` due behind the slot's watermark.
 
     Types that are exempt from its limit are others, unless it is `paused`.
     """

@@ -2,7 +2,7 @@
 
 Emails are claimed slot by slot from a watermark, because the head of the index may be a graveyard while some
 transaction pins vacuum. A scan from the head finds late commits, retries and new slots: every max(0.5 s, 20 × its
-cost), at most every 2 s, and always before sleeping. Polling carries correctness; the bell only saves time.
+cost), at most every 2 s, and before sleeping for long. Polling carries correctness; the bell only saves time.
 """
 
 import logging
@@ -134,7 +134,8 @@ def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
         (slot for slot in claimer.seen if slot.priority < least and _may_have_news(claimer, slot)),
         key=lambda slot: slot.priority,
     )[:SLOTS]
-    return bool(urgent) and bool(lease_emails(claimer.leasing, conn, urgent, URGENT_MOST))
+    wanted = [claimer.leasing.past_crowd(slot) for slot in urgent]
+    return bool(wanted) and bool(lease_emails(claimer.leasing, conn, wanted, URGENT_MOST))
 
 
 def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
@@ -210,7 +211,7 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     lane = None if whole else pause.lane(conn, probe.kind, probe.key)
     open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
     wanted = [
-        slot.from_first()
+        claimer.leasing.past_crowd(slot.from_first())
         for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
         if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]
@@ -306,7 +307,7 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
             if not claimer.bell.wait(_nap(due_in, quiet=quiet)) and quiet:
                 continue
             claimer.bell.hush()
-            if not _claim_where_it_was(claimer, conn):
+            if not _claim_where(claimer, conn, claimer.last):
                 claimer.head_due = 0.0
                 return
             if time.monotonic() > ends or time.monotonic() - slept_at < STREAM:
@@ -318,27 +319,26 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
 
 def _doze(claimer: Claimer, conn: Connection) -> None:
     """Move a crowd, and sleep while it rests, until it rings. The look is not `_sleep`'s: that walks over what has moved."""
-    ends = min(time.monotonic() + DEAF_POLL, claimer.head_due)
     claimer.bell.arm()
+    ends = min(time.monotonic() + DEAF_POLL, claimer.head_due)
     try:
-        if _claim_where_it_was(claimer, conn):
+        if _claim_where(claimer, conn, [*claimer.last, *claimer.seen][: 2 * SLOTS]):
             return
         while (rest := claimer.leasing.rest()) is not None and (now := time.monotonic()) < ends:
             if claimer.bell.wait(min(rest, ends - now)):
-                claimer.head_due = 0.0
-                return
+                claimer.head_due = ends = 0.0
             claimer.leasing.move(conn)
     finally:
         claimer.bell.disarm()
 
 
-def _claim_where_it_was(claimer: Claimer, conn: Connection) -> bool:
+def _claim_where(claimer: Claimer, conn: Connection, slots: list[Slot]) -> bool:
     """After the ring, look first where the last emails were: that saves a round trip. False where nothing was.
 
     Not in a lane that the last look found closed or empty: what waits there would only be put back, and that rings
-    again. What else is due is found by the scan from the head, at the latest before the next sleep.
+    again. What else is due is found by the next scan from the head.
     """
-    usual = [slot for slot in claimer.last if slot.lane == 0 or slot in claimer.waiting]
+    usual = [slot for slot in dict.fromkeys(slots) if slot.lane == 0 or slot in claimer.waiting]
     wanted = [claimer.leasing.past_crowd(slot) for slot in usual if _may_have_news(claimer, slot)]
     return _claim(claimer, conn, wanted, max(1, min(claimer.leasing.hand.room(), BATCH)))
 

@@ -70,7 +70,8 @@ class Leasing:
 
     def past_crowd(self, slot: Slot) -> Slot:
         """The slot, from behind the crowd that others were pulled out of, where it is crowded."""
-        return next((crowd.behind for crowd in self.crowds if crowd.behind and crowd.is_at(slot)), slot)
+        crowd = next((crowd for crowd in self.crowds if crowd.is_at(slot)), None)
+        return crowd.behind if crowd and crowd.behind and crowd.behind != crowd.head() else slot
 
     def move(self, conn: Connection) -> bool:
         """The next step of what is being moved into lanes, where it is due; True where a lane may have got something."""

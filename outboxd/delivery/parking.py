@@ -9,14 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Limited, Parked
 from outboxd.core.retry import LANE_OF_LIMIT
 from outboxd.db import parking, pause
-from outboxd.db.lease import Slot
+from outboxd.db.lease import EPOCH, Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import ProviderOf, Stopped
 
@@ -24,6 +24,8 @@ LOOK: Final = 10_000  # rows that one transaction looks through for others
 MIXED: Final = 0.25  # of those: where that many are others it is no crowd to pull them out of
 LEISURE: Final = (1, 100)  # transactions of a step, and rows that each moves: claims hardly feel them
 HASTE: Final = (10, 1_000)  # the same where others wait in the crowd; a claim skips what is locked
+COMMITTED: Final = timedelta(seconds=10)  # how long ago what is committed now may have been inserted
+SETTLED: Final = 2.0  # seconds until most of that is
 REST: Final = 3.0  # times as long as a step took, where nobody waits
 FEW: Final = 10  # emails of a claim that are no crowd
 IN_BULK: Final = ("campaign", "provider", "type")  # pauses whose emails can be told in SQL
@@ -38,7 +40,8 @@ class Crowd:
 
     `until`: when the limit that closed it opens; None where it is paused, which exempts no type. `behind` is where
     claims go on meanwhile: past the crowd once the others are out of it, from its head where they stay in it; None
-    until that is known. The next step is due at `due`, by `time.monotonic`; `lane` is the crowd's, once it is known.
+    until that is known. The next step is due at `due`, by `time.monotonic`; `lane` is the crowd's, once it is known;
+    `looks_again`: for who was committed meanwhile.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Crowd:
     behind: Slot | None = None
     due: float = 0.0
     lane: int = 0
+    looks_again: bool = False
 
     def head(self) -> Slot:
         """The slot, from its first row."""
@@ -56,6 +60,10 @@ class Crowd:
     def is_at(self, slot: Slot) -> bool:
         """Whether this is the slot that is crowded."""
         return (slot.queue, slot.lane, slot.priority) == (self.slot.queue, self.slot.lane, self.slot.priority)
+
+    def passes(self, slot: Slot) -> bool:
+        """Whether that is where claims go on, or beyond."""
+        return self.behind is not None and slot.watermark() >= self.behind.watermark()
 
     def is_open(self) -> bool:
         """Whether claims go on there: the others are out of it, or cannot be pulled out."""
@@ -83,15 +91,16 @@ def _closed(
     parcel: Parcel, stopped: Stopped, provider_of: ProviderOf
 ) -> tuple[str, str, datetime | None] | None:
     """What holds it and others like it; a provider only where the first recipient's domain tells, as in `park.sql`."""
+    closed: tuple[str, str, datetime | None]
     match stopped.outcome:
         case Limited(kind, key, free_at) if kind in LANE_OF_LIMIT:
-            return LANE_OF_LIMIT[kind], key, free_at
-        case Parked("provider", key) if key != provider_of(_first_domain(parcel)).name:
-            return None
+            closed = LANE_OF_LIMIT[kind], key, free_at
         case Parked(kind, key) if kind in IN_BULK:
-            return kind, key, None
+            closed = kind, key, None
         case _:
             return None
+    elsewhere = closed[0] == "provider" and closed[1] != provider_of(_first_domain(parcel)).name
+    return None if elsewhere else closed
 
 
 def _first_domain(parcel: Parcel) -> str:
@@ -104,32 +113,41 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     First the others are pulled out of the crowd: they are few, and somebody waits for them. Then the crowd is moved into
     its lane, at leisure; at once, where the others could not be pulled out.
     """
-    if not found.is_open():
+    if not found.lane:
+        found = replace(found, lane=pause.lane(conn, found.kind, found.key, closed_until=found.until))
+    if found.lane == found.slot.lane:
+        return None
+    if not found.is_open() or found.looks_again:
         return _pull(conn, found)
     started = time.monotonic()
-    lane = found.lane or pause.lane(conn, found.kind, found.key, closed_until=found.until)
-    if lane == found.slot.lane:
-        return None
-    at_leisure = found.behind not in {None, found.head()}
+    at_leisure = found.behind is not None and found.behind != found.head()
     times, limit = LEISURE if at_leisure else HASTE
     for _ in range(times):
-        moved = _move(conn, found, lane, limit=limit)
+        moved = _move(conn, found, found.lane, limit=limit)
         if at_leisure and moved.moved < moved.seen:  # somebody came late into the crowd
             _move(conn, found, pause.lane(conn, *OTHERS), limit=limit, others=True)
-        if moved.seen < limit:
+        if moved.seen < limit or (at_leisure and found.passes(moved.after)):
             return None
-        found = replace(found, slot=moved.after, lane=lane)
+        found = replace(found, slot=moved.after)
     rest = REST * (time.monotonic() - started) if at_leisure else 0.0
     return replace(found, due=time.monotonic() + rest)
 
 
 def _pull(conn: Connection, found: Crowd) -> Crowd:
-    """Look through the next of the slot for others, and put them into a lane where they are claimed as ever."""
+    """Look through the next of the slot for others, and put them into a lane where they are claimed as ever.
+
+    At the end of what is due look once more, a moment later, for what was being committed then.
+    """
     pulled = _move(conn, found, pause.lane(conn, *OTHERS), limit=LOOK, others=True)
+    if found.looks_again:
+        done = pulled.seen < LOOK or found.passes(pulled.after)
+        return replace(found, slot=found.head() if done else pulled.after, looks_again=not done)
+    if pulled.seen < LOOK:
+        again = replace(found.head(), after_at=max(pulled.after.after_at, EPOCH + COMMITTED) - COMMITTED)
+        due = time.monotonic() + SETTLED
+        return replace(found, slot=again, behind=pulled.after, looks_again=True, due=due)
     if pulled.moved > MIXED * LOOK:
         return replace(found, slot=found.head(), behind=found.head())
-    if pulled.seen < LOOK:
-        return replace(found, slot=found.head(), behind=pulled.after)
     return replace(found, slot=pulled.after)
 
 

@@ -106,6 +106,17 @@ def test_an_exempt_type_is_one_of_the_others_unless_people_paused_all(conn):
     assert [lanes(conn)[id_] for id_ in ids] == [lane, 0]
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_what_is_not_due_is_not_looked_at(conn, others):
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    due = put(conn, "gmail.com", "shop.example")
+    later = put(conn, "gmail.com", "shop.example", scheduled_at=tomorrow)
+    found = parking.park(conn, slot(), "gmail", pause.lane(conn, "others", ""), limit=100, others=others)
+    assert (found.seen, found.moved) == (2, 1)
+    assert found.after.after_id == due[-1]
+    assert [lanes(conn)[id_] for id_ in later] == [0, 0]
+
+
 def test_what_somebody_has_locked_is_left_and_not_waited_for(conn, connect):
     first, second = put(conn, "shop.example", "shop.example")
     other = connect()

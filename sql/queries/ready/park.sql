@@ -1,4 +1,4 @@
--- Of the next `limit` rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
+-- Of the next `limit` due rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
 -- type or queue, or (`others`) all but those. They keep their place; each is touched once; what somebody has locked is
 -- skipped. A type that is exempt is not theirs, unless it is a pause that closed it. Returns how many rows were looked at
 -- and were moved, and where the last of them stands. No row: nothing is behind the watermark.
@@ -8,6 +8,7 @@ with seen as materialized (
   where ready.queue = %(queue)s::smallint and ready.lane = %(from_lane)s::integer
     and ready.priority = %(priority)s::smallint
     and (ready.scheduled_at, ready.id) > (%(after_at)s::timestamptz, %(after_id)s::bigint)
+    and ready.scheduled_at <= (select clock_timestamp())
   order by ready.scheduled_at, ready.id
   limit %(limit)s::integer
 ), known as materialized (
