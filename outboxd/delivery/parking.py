@@ -16,7 +16,7 @@ from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Limited, Parked
 from outboxd.core.retry import LANE_OF_LIMIT
 from outboxd.db import parking, pause
-from outboxd.db.lease import EPOCH, Slot
+from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import ProviderOf, Stopped
 
@@ -143,7 +143,7 @@ def _pull(conn: Connection, found: Crowd) -> Crowd:
         done = pulled.seen < LOOK or found.passes(pulled.after)
         return replace(found, slot=found.head() if done else pulled.after, looks_again=not done)
     if pulled.seen < LOOK:
-        again = replace(found.head(), after_at=max(pulled.after.after_at, EPOCH + COMMITTED) - COMMITTED)
+        again = replace(found.head(), after_at=pulled.after.after_at - COMMITTED)
         due = time.monotonic() + SETTLED
         return replace(found, slot=again, behind=pulled.after, looks_again=True, due=due)
     if pulled.moved > MIXED * LOOK:

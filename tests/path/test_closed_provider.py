@@ -168,7 +168,7 @@ def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest
 
 @CLOSED
 def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon, close):
-    parked_in_bulk(database, conn, sink, daemon, close, emails=20_000, within=30, slack=20)
+    parked_in_bulk(database, conn, sink, daemon, close, emails=20_000, within=30, slack=8)
 
 
 @pytest.mark.long
