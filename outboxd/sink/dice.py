@@ -30,7 +30,9 @@ class Dice:
         """
         if marked:
             for index, recipients in enumerate(ask.recipients):
-                fault = self._by_recipient(recipients, ask.uids[index] or ask.key)
+                fault = self._by_recipient(
+                    recipients, ask.uids[index] or ask.key, counted=options.counted_faults
+                )
                 if fault is not None:
                     return fault, index
         for fault in options.faults:
@@ -38,7 +40,7 @@ class Dice:
                 return fault, 0
         return None
 
-    def _by_recipient(self, recipients: Sequence[str], email: str) -> Fault | None:
+    def _by_recipient(self, recipients: Sequence[str], email: str, *, counted: bool) -> Fault | None:
         """N counts by email, whatever requests and keys it travels under."""
         for address in recipients:
             local = address.partition("@")[0]
@@ -49,7 +51,7 @@ class Dice:
                 if not times.isdecimal():
                     return Fault(kind)
                 meeting = (address, email)
-                if self._met[meeting] < int(times[:9]):
+                if counted and self._met[meeting] < int(times[:9]):
                     self._met[meeting] += 1
                     return Fault(kind)
         return None

@@ -104,6 +104,7 @@ class SinkOptions:
     keep: int = 10_000
     seed: int = 1
     faults: tuple[Fault, ...] = ()
+    counted_faults: bool = True  # whether `fault+KIND.N@…` is met; without N it always is
 
     def __post_init__(self) -> None:
         """Raises ValueError for a mode that is none."""

@@ -1,10 +1,11 @@
 """Judge a history: every broken invariant, the first offender's timeline. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from . import rules_ends, rules_ledger, rules_moves, rules_rows
-from .history import History, Violation
+from .history import BURIED, ENDS, History, Violation
 
 RULES = [
     "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1", "L2",
@@ -85,6 +86,19 @@ def timeline(history: History, violation: Violation) -> Iterator[str]:
     yield f"  email {id_}, uid {uid}, {marker}, ended as {row.end if row else 'no row'}"
     for at, text in sorted(told):
         yield f"  {at:.3f}  {text}"
+
+
+def last_to_leave(history: History, drained_at: float = math.inf) -> Violation | None:
+    """Which email kept the queue from draining longest, of those that no limit holds."""
+    limited = {limit.type for limit in history.limits}
+    free = {id_ for id_, row in history.rows.items() if row.type not in limited}
+    waiting = [id_ for id_ in free if history.rows[id_].end is None]
+    if waiting:
+        return Violation("L1", "waited when the drain was given up", id=min(waiting))
+    moves = [move for move in history.moves if move.place in ENDS + BURIED and move.at <= drained_at]
+    ends = ((move.at, id_) for move in moves for id_ in move.ids if id_ in free)
+    at, id_ = max(ends, default=(0.0, None))
+    return None if id_ is None else Violation("L1", "was the last to leave", id=id_, at=at)
 
 
 def _is_it(id_: int, uid: str, marker: str, violation: Violation) -> bool:

@@ -6,9 +6,11 @@ everything once and forks a daemon for each JSON line {"env", "log"} on its inpu
 """
 
 import dataclasses
+import faulthandler
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -80,6 +82,7 @@ def through_gate() -> None:
 def run(command: str = "run") -> int:
     if command == "run":
         through_gate()
+    faulthandler.register(signal.SIGUSR1)
     from outboxd.cli.main import main
 
     sys.argv = ["outboxd", command]

@@ -1,6 +1,7 @@
 """One run from beginning to end: faults, healing, draining, judging."""
 
 import json
+import math
 import os
 import shlex
 import time
@@ -15,7 +16,7 @@ from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import running_sink
 
 from . import calm, evidence
-from .checker import check, summary, timeline
+from .checker import check, last_to_leave, summary, timeline
 from .history import History, Injected, Violation
 from .injectors import Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
@@ -49,6 +50,7 @@ class Report:
     history: History = field(default_factory=History)
     marks: Counter[str] = field(default_factory=Counter)
     drains: list[float] = field(default_factory=list)
+    drained_at: float = math.inf
     seconds: float = 0.0
     figures: dict[str, object] = field(default_factory=dict)
 
@@ -115,11 +117,13 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
         injector.try_missed()
         if number == len(planned):
             _finish_inserting(world, injector)
+            world.running.provider.control({"counted_faults": False})  # which healing would not end
         injector.heal()
         if number == len(planned):
             healed_at = time.monotonic()
             took = world.drain(DRAIN_WITHIN + 2 * plan.lease)
             report.drains.append(took)
+            report.drained_at = time.time()
             report.unhealed = calm.judge(world, healed_at, bell=not plan.pooler)
             say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s, drained in {took:.1f} s")
         else:
@@ -215,6 +219,10 @@ def tell(report: Report, say=print) -> None:
         for violation in list(firsts.values())[:-4:-1]:
             for line in timeline(report.history, violation):
                 say(line)
+    slow = max(report.drains, default=0.0) > float(os.environ.get("FAULTS_SLOW", DRAIN_WITHIN))
+    if (slow or report.failure) and (last := last_to_leave(report.history, report.drained_at)) is not None:
+        for line in timeline(report.history, last):
+            say(line)
     if report.failure:
         say(f"failed: {report.failure}")
     verdict = "green" if report.green else "RED"

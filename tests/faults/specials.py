@@ -263,7 +263,12 @@ def sigterm(injector: "Injector") -> None:
     slot = injector.luck.choice(injector.running())
     world.wait_running(slot, injector.all_run)
     slot.signal(signal.SIGTERM)
-    code = world.fleet.wait(slot, ENDS_WITHIN + BUSY)
+    try:
+        code = world.fleet.wait(slot, ENDS_WITHIN + BUSY)
+    except AssertionError as error:
+        slot.signal(signal.SIGUSR1)  # it says where its threads are
+        threading.Event().wait(0.5)
+        raise AssertionError(f"{error} after SIGTERM: {slot.log.read_text()[-6000:]}") from None
     took, told = time.time() - began, slot.log.read_text()
     assert code == 0, f"SIGTERM ended with {code} after {took:.1f} s: {told[-600:]}"
     with world.connect() as conn:

@@ -144,6 +144,12 @@ def test_a_fault_by_recipient_happens_once_and_then_the_key_is_accepted_once(ser
     assert served.provider.summary()["accepted"] == 1
 
 
+def test_counted_faults_can_be_ended_and_the_others_stay(served):
+    served.provider.control({"counted_faults": False})
+    assert post(served.url, "fault+500.3@example.org").status_code == 200
+    assert post(served.url, "fault+500@example.org").status_code == 500
+
+
 def test_what_is_said_after_accepting_leaves_one_acceptance_and_the_rest_none(served):
     for kind in sorted(FAULTS.keys() - {"hang", "accept-hang", "drip", "slow"}):
         with contextlib.suppress(httpx.HTTPError):
