@@ -18,7 +18,7 @@ from waiting import until
 from outboxd.attend import Attendant, attend, obeying_signals, reload
 from outboxd.config import Config, Secret, load
 from outboxd.core.outcome import Ambiguous, Failure, Sent
-from outboxd.db.session import ConnectionLostError, Session
+from outboxd.db.session import ConnectionLostError, Session, connect
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.errors import ConfigError
 from outboxd.journal import Journal, is_stream
@@ -326,12 +326,14 @@ def test_an_idle_connection_is_not_taken_for_a_stalled_one(database):
     session.close()
 
 
-def test_a_client_cut_off_in_a_transaction_frees_its_locks(conn: psycopg.Connection):
-    from outboxd.db.session import path_settings
-
-    with conn.transaction():
-        path_settings(conn)
-        assert conn.execute("show idle_in_transaction_session_timeout").fetchone() == ("20s",)
+def test_the_locks_of_a_client_cut_off_in_a_transaction_are_free_before_others_give_up(database):
+    waiter, cut_off = connect(database, "waiter", path=True), connect(database, "cut off", path=True)
+    cut_off.execute("begin")
+    cut_off.execute("select from outboxd.queue for update")
+    assert len(waiter.execute("select from outboxd.queue for update").fetchall()) > 0
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        cut_off.execute("commit")
+    waiter.close()
 
 
 def test_slow_start_lets_few_in_and_more_with_each_answer():

@@ -12,5 +12,5 @@ select
   set_config('jit', 'off', %(local)s::boolean),
   set_config('statement_timeout', '15s', %(local)s::boolean),
   set_config('lock_timeout', '5s', %(local)s::boolean),
-  set_config('idle_in_transaction_session_timeout', '20s', %(local)s::boolean),
+  set_config('idle_in_transaction_session_timeout', '3s', %(local)s::boolean),
   set_config('timezone', 'UTC', %(local)s::boolean)
