@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract b4864e3f62fd3e33';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 63d3cc9541a38dac';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -650,6 +650,26 @@ begin
   end loop;
 end
 $_$;
+
+--
+-- Name: demanded(text[], boolean[], integer[], integer[], integer[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.demanded(kinds text[], passed boolean[], share_of integer[], share_key integer[], share_units integer[]) RETURNS integer[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  units integer[] := array_fill(0, array[cardinality(kinds)]);
+begin
+  for pair in 1 .. cardinality(share_of) loop
+    if passed[share_of[pair]] then
+      units[share_key[pair]] := units[share_key[pair]] + share_units[pair];
+    end if;
+  end loop;
+  return units;
+end
+$$;
 
 --
 -- Name: domain_in_lower_case(text); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1384,6 +1404,7 @@ declare
   longer constant interval := slack + interval '5 ms';
   precision constant interval := '50 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
   mailbox_longer constant interval := slack + precision;
+  patience constant interval := case when bound_now is null then slack / 4 end;  -- with the locks of windows
   hashes bytea[] := array(
     select outboxd.recipient_key(given.address)
     from unnest(addresses) with ordinality as given (address, place)
@@ -1401,8 +1422,9 @@ declare
   closed timestamptz[];
   counts_from timestamptz[];
   turns_at timestamptz[];   -- of months: when the next one grants
+  moved constant boolean := exists (select from unnest(granted_before) as given (at) where given.at is not null);
+  taken boolean := false;   -- whether take_shares has counted all windows
   roomy boolean;        -- whether each key has room even for what counts no more
-  units integer[];
   held record;
   all_passed boolean;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
@@ -1412,9 +1434,6 @@ declare
 begin
   if hashes <> '{}' then
     all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
-  end if;
-  if keys <> '{}' then
-    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
   end if;
   instant := coalesce(bound_now, clock_timestamp());
   all_fresh := all_fresh and begun_at >= instant - precision;
@@ -1445,17 +1464,32 @@ begin
     ) as found;
   end if;
 
-  select coalesce(bool_and(
-    coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
-    and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
-  into roomy
-  from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
-  left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
-  where given.most is not null;
-  roomy := roomy and not exists (
-    select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+  if mailboxes_free and not moved then
+    taken := outboxd.take_shares(
+      kinds, keys, key_most, key_per, key_day, key_provider, key_demand,
+      case when 0 < any (share_spare) then outboxd.demanded(kinds, passed, share_of, share_key, share_units) else key_demand end,
+      longer, instant, patience);
+  end if;
+  if not taken then
+    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
+    instant := coalesce(bound_now, clock_timestamp());
+    if begun_at < instant - precision then
+      all_fresh := false;
+      fresh := array_fill(false, array[cardinality(hashes)]);
+    end if;
 
-  if not (mailboxes_free and roomy) then
+    select coalesce(bool_and(
+      coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
+      and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
+    into roomy
+    from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
+    left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
+    where given.most is not null;
+    roomy := roomy and not exists (
+      select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+  end if;
+
+  if not (taken or mailboxes_free and roomy) then
     select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
       array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
       array_agg(found.turns_at order by found.place)
@@ -1497,20 +1531,16 @@ begin
     perform outboxd.write_mailboxes(
       emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
-  if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
+  if moved then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
-  if all_passed and (0 < any (share_spare)) is not true then
-    units := key_demand;
-  else
-    units := array_fill(0, array[cardinality(kinds)]);
-    for pair in 1 .. cardinality(share_of) loop
-      if passed[share_of[pair]] then
-        units[share_key[pair]] := units[share_key[pair]] + share_units[pair];
-      end if;
-    end loop;
+  if not taken then
+    perform outboxd.write_shares(
+      kinds, keys, key_most, key_per,
+      case when not all_passed or 0 < any (share_spare)
+        then outboxd.demanded(kinds, passed, share_of, share_key, share_units) else key_demand end,
+      longer, instant);
   end if;
-  perform outboxd.write_shares(kinds, keys, key_most, key_per, units, longer, instant);
   return query
     select result.email, result.granted, result.kind, result.key, result.free_at, instant
     from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);
@@ -3101,6 +3131,58 @@ begin
     order by outboxd.gravity(suppression.reason), suppression.scope
     limit 1) as found
   order by given.place;
+end
+$$;
+
+--
+-- Name: take_shares(text[], text[], integer[], interval[], integer[], text[], integer[], integer[], interval, timestamp with time zone, interval); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.take_shares(kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[], key_demand integer[], units integer[], longer interval, instant timestamp with time zone, within interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  counted integer;
+  spared constant text[] := array(  -- kinds whose keys are to keep something free
+    select given.kind from unnest(kinds, key_demand, units) as given (kind, demand, units) where given.demand > given.units);
+begin
+  insert into outboxd.window_count as known (kind, key, at, n, most, per, stale_at)
+  select given.kind, given.key, array[instant], array[given.units], given.most, given.per,
+    date_bin('10 min', instant + given.per + '20 min', 'epoch')
+  from unnest(kinds, keys, key_most, key_per, key_day, key_demand, units)
+    as given (kind, key, most, per, day, demand, units)
+  where given.demand <= given.most and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)
+  order by given.kind, given.key
+  on conflict (kind, key) do update
+  set (at, n) = (
+      select known.at[gone.upto + 1 : gone.kept] || instant,
+        known.n[gone.upto + 1 : gone.kept] || excluded.n[1]
+          + case when gone.kept < cardinality(known.at) then known.n[cardinality(known.n)] else 0 end
+      from (
+        select width_bucket(instant - excluded.per - longer, known.at) as upto,
+          cardinality(known.at) - case
+            when known.at[cardinality(known.at)] >= date_bin(excluded.per / 40, instant, timestamptz 'epoch') then 1
+            else 0 end as kept) as gone),
+    most = excluded.most, per = excluded.per, stale_at = greatest(known.stale_at, excluded.stale_at)
+  where coalesce(known.at[cardinality(known.at)] <= instant, true)
+    and coalesce((select sum(entry.n) from (select unnest(known.n) as n) as entry), 0) + case
+      when excluded.kind <> all (spared) then excluded.n[1]
+      else (
+        select given.demand
+        from unnest(kinds, keys, key_demand) as given (kind, key, demand)
+        where given.kind = excluded.kind and given.key = excluded.key) end <= excluded.most;
+  get diagnostics counted = row_count;
+  if counted < (select count(*) from unnest(key_most) as given (most) where given.most is not null)
+    or exists (select from outboxd.provider_override as slowed where slowed.provider = any (key_provider))
+    or clock_timestamp() > instant + within
+  then
+    raise sqlstate 'OB001';
+  end if;
+  return true;
+exception
+  when sqlstate 'OB001' then
+    return false;
 end
 $$;
 

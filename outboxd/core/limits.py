@@ -6,6 +6,7 @@ one, mailbox providers and the account's quotas by recipients, everything else b
 counted here. Of a quota, queues that are not critical leave a share free.
 """
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ SHAPE: Final = "provider_shape"  # of who is under no limit there, but waits whi
 BY_ACCOUNT: Final = ("account_day", "account_month")
 RECIPIENT: Final = "recipient"
 ANY_MAILBOX: Final = "*"  # limits of mailboxes are never of one by name
-REMEMBERED: Final = 10_000  # types of email by provider
+REMEMBERED: Final = 10_000  # kinds of email that are alike, and types of email by provider
 MINUTE: Final = timedelta(minutes=1)
 MONTH_KEPT: Final = timedelta(
     days=40
@@ -97,6 +98,15 @@ class Share:
     month_day: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The shares of one email, with the units and the spare of each."""
+
+    shares: list[Share]
+    units: list[int]
+    spare: list[int]
+
+
 def from_rule(
     kind: str, key: str | None, most: int | None, per: timedelta, options: Mapping[str, object]
 ) -> Limit:
@@ -130,6 +140,7 @@ class Limits:
         self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
         self._critical = critical
         self._of_providers: dict[tuple[str, str, str], list[Share]] = {}
+        self._alike: dict[tuple[str | None, ...], Needs] = {}
         self.has_quota = any(kind in BY_ACCOUNT for kind, _ in self._known)
 
     def of(self, kind: str, key: str | None, type_: str) -> Limit | None:
@@ -188,6 +199,33 @@ class Limits:
             for limit in limits
         ]
 
+    def needs(self, email: Subject, provider_of: Callable[[str], Provider]) -> Needs:
+        """All shares of an email. Remembered for emails to one recipient, which are alike where all they count under is."""
+        if len(email.recipients) != 1:
+            return self._needs(email, provider_of)
+        provider = provider_of(email.recipients[0].rpartition("@")[2])
+        alike = (
+            email.type, email.queue, email.campaign, email.tenant, email.account, provider.name, provider.shaped_by,
+        )  # fmt: skip
+        found = self._alike.get(alike)
+        if found is None:
+            if len(self._alike) >= REMEMBERED:
+                self._alike.clear()
+            found = self._alike[alike] = self._needs(email, provider_of)
+        return found
+
+    def _needs(self, email: Subject, provider_of: Callable[[str], Provider]) -> Needs:
+        found = {(share.kind, share.key): (share, 1) for share in self.of_email(email)}
+        if self.has_quota:
+            for share in self.of_quota(email):
+                found[share.kind, share.key] = (share, len(email.recipients))
+        for domain, units in _domains(email.recipients).items():
+            for share in self.of_provider(provider_of(domain), email.type):
+                _, already = found.get((share.kind, share.key), (share, 0))
+                found[share.kind, share.key] = (share, already + units)
+        shares = [share for share, _ in found.values()]
+        return Needs(shares, [units for _, units in found.values()], [share.spare for share in shares])
+
     def of_mailbox(self, type_: str) -> tuple[int, timedelta] | None:
         """How many emails of a type a mailbox may get within how long; one limit holds for all mailboxes."""
         limit = self.of(RECIPIENT, ANY_MAILBOX, type_)
@@ -203,9 +241,8 @@ def ask(
 ) -> Ask:
     """The columns for these emails, in their order: who comes first is served first. `mailboxes`: count those too."""
     columns = Ask()
-    asking = _Asking(columns, limits, provider_of)
+    asking = _Asking(columns)
     of_type: dict[str, tuple[int, timedelta] | None] = {}
-    known: dict[tuple[str, ...], _Needs] = {}
     for place, email in enumerate(emails, start=1):
         columns.emails.append(email.id)
         columns.granted_before.append(email.granted_at)
@@ -219,91 +256,57 @@ def ask(
                 columns.addresses.append(address)
                 columns.mailbox_most.append(mailbox[0])
                 columns.mailbox_per.append(mailbox[1])
-        needs = asking.needs(email, known)
-        columns.share_of.extend([place] * len(needs.keys))
-        columns.share_key.extend(needs.keys)
-        columns.share_units.extend(needs.units)
-        columns.share_spare.extend(needs.spare)
-        needs.emails += 1
-    asking.add_demand()
+        asking.add(place, limits.needs(email, provider_of))
+    asking.finish()
     return columns
 
 
 @dataclass(slots=True)
-class _Needs:
-    """The shares of emails that are alike: places of keys, units and spare of each, and how many emails need them."""
-
-    keys: list[int]
-    units: list[int]
-    spare: list[int]
-    emails: int = 0
-
-
-@dataclass(slots=True)
 class _Asking:
-    """What is remembered within one ask: where each key stands, and everything that was needed."""
+    """What is remembered within one ask: the distinct keys in their order, and which emails are alike."""
 
     columns: Ask
-    limits: Limits
-    provider_of: Callable[[str], Provider]
     place_of: dict[tuple[str, str], int] = field(default_factory=dict)
-    all: list[_Needs] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)
+    alike: dict[int, tuple[Needs, list[int]]] = field(default_factory=dict)
+    emails: Counter[int] = field(default_factory=Counter)
 
-    def needs(self, email: Subject, known: dict[tuple[str, ...], _Needs]) -> _Needs:
-        """Of one email. Emails to one recipient each at the same domain are alike where the rest is."""
-        if len(email.recipients) != 1:
-            return self._of(self._shares(email))
-        domain = email.recipients[0].rpartition("@")[2]
-        alike = (email.type, email.queue, email.campaign or "", email.tenant or "", email.account, domain)
-        if (found := known.get(alike)) is None:
-            found = known[alike] = self._of(self._shares(email))
-        return found
-
-    def _shares(self, email: Subject) -> dict[tuple[str, str], tuple[Share, int]]:
-        """Which shares an email needs, and how many of each, by kind and key."""
-        found = {(share.kind, share.key): (share, 1) for share in self.limits.of_email(email)}
-        if self.limits.has_quota:
-            for share in self.limits.of_quota(email):
-                found[share.kind, share.key] = (share, len(email.recipients))
-        for domain, units in _domains(email.recipients).items():
-            for share in self.limits.of_provider(self.provider_of(domain), email.type):
-                _, already = found.get((share.kind, share.key), (share, 0))
-                found[share.kind, share.key] = (share, already + units)
-        return found
-
-    def _of(self, shares: dict[tuple[str, str], tuple[Share, int]]) -> _Needs:
-        needs = _Needs(
-            [self._place(share) for share, _ in shares.values()],
-            [units for _, units in shares.values()],
-            [share.spare for share, _ in shares.values()],
-        )
-        self.all.append(needs)
-        return needs
+    def add(self, place: int, needs: Needs) -> None:
+        """The shares of the email at this place. Who needs the same asks for the same keys."""
+        columns, known = self.columns, self.alike.get(id(needs))
+        if known is None:  # which holds the needs, so that no other gets its id
+            known = self.alike[id(needs)] = (needs, [self._place(share) for share in needs.shares])
+        self.emails[id(needs)] += 1
+        columns.share_of.extend([place] * len(known[1]))
+        columns.share_key.extend(known[1])
+        columns.share_units.extend(needs.units)
+        columns.share_spare.extend(needs.spare)
 
     def _place(self, share: Share) -> int:
         """Where the share's key stands among the distinct ones; at the end if it is new."""
-        columns = self.columns
-        place = self.place_of.setdefault((share.kind, share.key), len(columns.kinds) + 1)
-        if place > len(columns.kinds):
-            columns.kinds.append(share.kind)
-            columns.keys.append(share.key)
-            columns.key_most.append(share.most)
-            columns.key_per.append(share.per)
-            columns.key_day.append(share.month_day)
-            columns.key_provider.append(share.provider)
-            columns.key_demand.append(0)
+        place = self.place_of.setdefault((share.kind, share.key), len(self.shares) + 1)
+        if place > len(self.shares):
+            self.shares.append(share)
         return place
 
-    def add_demand(self) -> None:
-        """Per key: all units, and what the last one that leaves a share free leaves."""
-        demand, spare = self.columns.key_demand, {}
-        for needs in self.all:
-            for key, units, left in zip(needs.keys, needs.units, needs.spare, strict=True):
-                demand[key - 1] += units * needs.emails
+    def finish(self) -> None:
+        """The columns of keys. Of each: all units, and what the last one that leaves a share free leaves."""
+        columns, shares = self.columns, self.shares
+        columns.kinds.extend([share.kind for share in shares])
+        columns.keys.extend([share.key for share in shares])
+        columns.key_most.extend([share.most for share in shares])
+        columns.key_per.extend([share.per for share in shares])
+        columns.key_day.extend([share.month_day for share in shares])
+        columns.key_provider.extend([share.provider for share in shares])
+        demand, spare = [0] * len(shares), {}
+        for needs, keys in self.alike.values():
+            for key, units, left in zip(keys, needs.units, needs.spare, strict=True):
+                demand[key - 1] += units * self.emails[id(needs)]
                 if left:
                     spare[key] = left
         for key, left in spare.items():
             demand[key - 1] += left
+        columns.key_demand.extend(demand)
 
 
 def _domains(recipients: tuple[str, ...]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Final
 from outboxd.core.batch import Parcel
 from outboxd.db.pause import Probe
 
-FRESH: Final = 1.0  # seconds that an answer of the gates is good for
+FRESH: Final = 0.9  # seconds that the gates' answer is good for: GRANT_TO_ARRIVAL, less the way there
 OLD: Final = 0.7  # seconds after which they are asked again, about all that is as old as
 OLDER: Final = 0.4  # this: few rounds
 AHEAD: Final = (0.2, 0.7)  # seconds of sending that may wait, least and most

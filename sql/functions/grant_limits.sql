@@ -1,8 +1,8 @@
 -- Ask all limits of each email, all or nothing, in the emails' order: a share that a later limit refuses is never taken.
--- Locks the counts, then reads the clock, then decides and writes, so that no stored instant lies before a lock wait.
--- An email that has a share already moves it: asking again is not a second mail. Windows are longer by `slack`, the
--- time that may pass from grant to arrival; a key with a `key_day` counts months that begin on it, and grants nothing so
--- near their turn. A share leaves `share_spare` free. Places in emails ascend. One row per email: granted, or held by what.
+-- Reads the clock after the locks, or less than a part of `slack` before them: windows are longer by `slack`, the time that
+-- may pass from grant to arrival. An email that has a share already moves it. A key with a `key_day` counts months that
+-- begin on it, and grants nothing so near their turn. A share leaves `share_spare` free. Places in emails ascend. One row
+-- per email: granted, or held by what.
 create or replace function outboxd.grant_limits(
   emails bigint[], granted_before timestamptz[],
   mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[],
@@ -18,6 +18,7 @@ declare
   longer constant interval := slack + interval '5 ms';
   precision constant interval := '50 ms';  -- between begun_at, which new mailboxes are stamped with, and the grant
   mailbox_longer constant interval := slack + precision;
+  patience constant interval := case when bound_now is null then slack / 4 end;  -- with the locks of windows
   hashes bytea[] := array(
     select outboxd.recipient_key(given.address)
     from unnest(addresses) with ordinality as given (address, place)
@@ -35,8 +36,9 @@ declare
   closed timestamptz[];
   counts_from timestamptz[];
   turns_at timestamptz[];   -- of months: when the next one grants
+  moved constant boolean := exists (select from unnest(granted_before) as given (at) where given.at is not null);
+  taken boolean := false;   -- whether take_shares has counted all windows
   roomy boolean;        -- whether each key has room even for what counts no more
-  units integer[];
   held record;
   all_passed boolean;
   passed boolean[] := array_fill(true, array[cardinality(emails)]);
@@ -46,9 +48,6 @@ declare
 begin
   if hashes <> '{}' then
     all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
-  end if;
-  if keys <> '{}' then
-    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
   end if;
   instant := coalesce(bound_now, clock_timestamp());
   all_fresh := all_fresh and begun_at >= instant - precision;
@@ -79,17 +78,32 @@ begin
     ) as found;
   end if;
 
-  select coalesce(bool_and(
-    coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
-    and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
-  into roomy
-  from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
-  left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
-  where given.most is not null;
-  roomy := roomy and not exists (
-    select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+  if mailboxes_free and not moved then
+    taken := outboxd.take_shares(
+      kinds, keys, key_most, key_per, key_day, key_provider, key_demand,
+      case when 0 < any (share_spare) then outboxd.demanded(kinds, passed, share_of, share_key, share_units) else key_demand end,
+      longer, instant, patience);
+  end if;
+  if not taken then
+    perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
+    instant := coalesce(bound_now, clock_timestamp());
+    if begun_at < instant - precision then
+      all_fresh := false;
+      fresh := array_fill(false, array[cardinality(hashes)]);
+    end if;
 
-  if not (mailboxes_free and roomy) then
+    select coalesce(bool_and(
+      coalesce((select sum(entry.n) from unnest(known.n) as entry (n)), 0) + given.demand <= given.most
+      and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)), true)
+    into roomy
+    from unnest(kinds, keys, key_most, key_day, key_demand) as given (kind, key, most, day, demand)
+    left join outboxd.window_count as known on known.kind = given.kind and known.key = given.key
+    where given.most is not null;
+    roomy := roomy and not exists (
+      select from outboxd.provider_override as slowed where slowed.provider = any (key_provider));
+  end if;
+
+  if not (taken or mailboxes_free and roomy) then
     select array_agg(found.used order by found.place), array_agg(found.most order by found.place),
       array_agg(found.closed order by found.place), array_agg(found.counts_from order by found.place),
       array_agg(found.turns_at order by found.place)
@@ -131,20 +145,16 @@ begin
     perform outboxd.write_mailboxes(
       emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
-  if exists (select from unnest(passed, granted_before) as verdict (passed, before) where passed and before is not null) then
+  if moved then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
   end if;
-  if all_passed and (0 < any (share_spare)) is not true then
-    units := key_demand;
-  else
-    units := array_fill(0, array[cardinality(kinds)]);
-    for pair in 1 .. cardinality(share_of) loop
-      if passed[share_of[pair]] then
-        units[share_key[pair]] := units[share_key[pair]] + share_units[pair];
-      end if;
-    end loop;
+  if not taken then
+    perform outboxd.write_shares(
+      kinds, keys, key_most, key_per,
+      case when not all_passed or 0 < any (share_spare)
+        then outboxd.demanded(kinds, passed, share_of, share_key, share_units) else key_demand end,
+      longer, instant);
   end if;
-  perform outboxd.write_shares(kinds, keys, key_most, key_per, units, longer, instant);
   return query
     select result.email, result.granted, result.kind, result.key, result.free_at, instant
     from unnest(emails, passed, held_kind, held_key, free) as result (email, granted, kind, key, free_at);

@@ -152,7 +152,12 @@ RULES = (
     ),
     Canary(
         "rule-20-instant-before-the-lock", "the instant of a grant is read behind the locks",
-        (Edit(GRANT, "  instant := coalesce(bound_now, clock_timestamp());\n", "  instant := begun_at;\n"),),
+        (Edit(GRANT, "    instant := coalesce(bound_now, clock_timestamp());\n", "    instant := begun_at;\n"),),
+        test="tests/db/test_limits_race.py::TestRule20",
+    ),
+    Canary(
+        "rule-20-instant-before-the-mailbox", "the instant of a grant is read behind the locks of mailboxes",
+        (Edit(GRANT, "clock_timestamp());\n  all_fresh := all_fresh and", "begun_at);\n  all_fresh := all_fresh and"),),
         test="tests/db/test_limits_race.py::TestRule20",
     ),
     Canary(
