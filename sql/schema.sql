@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 63d3cc9541a38dac';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d875b44b81420766';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -650,6 +650,37 @@ begin
   end loop;
 end
 $_$;
+
+--
+-- Name: compare_mailboxes(bigint[], integer[], bytea[], integer[], interval[], timestamp with time zone, interval, interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.compare_mailboxes(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], begun_at timestamp with time zone, fresh_for interval, longer interval, instant timestamp with time zone, OUT first_of integer[], OUT others integer[], OUT own boolean[], OUT fresh boolean[], OUT free boolean) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
+    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+    coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+  into first_of, others, own, fresh, free
+  from (
+    select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
+      case when known.emails <@ array[compare_mailboxes.emails[pair.email]] then 0 else (
+        select count(*)::integer
+        from unnest(known.emails, known.at) as entry (email, at)
+        where entry.at > instant - pair.per - longer and entry.email <> compare_mailboxes.emails[pair.email])
+      end as others,
+      coalesce(known.at[array_position(known.emails, compare_mailboxes.emails[pair.email])] > instant - pair.per - longer,
+        false) as own,
+      known.at = array[begun_at] and known.emails = array[compare_mailboxes.emails[pair.email]]
+        and begun_at >= instant - fresh_for as fresh
+    from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
+    join outboxd.recipient_count as known on known.key = pair.hash
+  ) as found;
+end
+$$;
 
 --
 -- Name: demanded(text[], boolean[], integer[], integer[], integer[]); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1444,24 +1475,10 @@ begin
     own := array_fill(true, array[cardinality(hashes)]);
     fresh := own;
   else
-    select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
-      array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
-      coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
+    select found.first_of, found.others, found.own, found.fresh, found.free
     into first_of, others, own, fresh, mailboxes_free
-    from (
-      select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
-        case when known.emails <@ array[grant_limits.emails[pair.email]] then 0 else (
-          select count(*)::integer
-          from unnest(known.emails, known.at) as entry (email, at)
-          where entry.at > instant - pair.per - mailbox_longer and entry.email <> grant_limits.emails[pair.email])
-        end as others,
-        coalesce(known.at[array_position(known.emails, grant_limits.emails[pair.email])] > instant - pair.per - mailbox_longer,
-          false) as own,
-        known.at = array[begun_at] and known.emails = array[grant_limits.emails[pair.email]]
-          and begun_at >= instant - precision as fresh
-      from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
-      join outboxd.recipient_count as known on known.key = pair.hash
-    ) as found;
+    from outboxd.compare_mailboxes(
+      emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
   end if;
 
   if mailboxes_free and not moved then
@@ -1473,9 +1490,12 @@ begin
   if not taken then
     perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
     instant := coalesce(bound_now, clock_timestamp());
-    if begun_at < instant - precision then
+    if not mailboxes_free or begun_at < instant - precision then  -- what counted then may not count now
       all_fresh := false;
-      fresh := array_fill(false, array[cardinality(hashes)]);
+      select found.first_of, found.others, found.own, found.fresh, found.free
+      into first_of, others, own, fresh, mailboxes_free
+      from outboxd.compare_mailboxes(
+        emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
     end if;
 
     select coalesce(bool_and(

@@ -175,6 +175,30 @@ class TestRule20:
         assert min(self.stored(connect(), "new@x.example")) >= waited
 
 
+def test_a_share_of_a_mailbox_that_comes_free_while_a_grant_waits_is_granted(connect):
+    """Refused as of before the wait, it would be free as of after it: a whole window later."""
+    holder, asker, look, short = connect(), connect(), connect(), timedelta(milliseconds=500)
+    limits = (Limit("recipient", None, 1, short), Limit("provider_minute", None, 10, MINUTE))
+    first = grant(look, [subject(1, "ada@x.example")], *limits, slack=timedelta(0))[0].granted_at
+    found: list[limit.Verdict] = []
+    with holder.transaction():
+        holder.execute("select from outboxd.window_count for update")
+        ask = [subject(2, "ada@x.example")]
+        thread = threading.Thread(target=lambda: found.extend(grant(asker, ask, *limits, slack=timedelta(0))))
+        thread.start()
+        until(lambda: waits(look, asker), what="the grant to wait")
+        assert look.execute("select clock_timestamp()").fetchone()[0] < first + short, (
+            "the share is not free yet"
+        )
+        free = first + short + timedelta(milliseconds=60)
+        until(
+            lambda: look.execute("select clock_timestamp() > %s", (free,)).fetchone()[0],
+            what="the share to come free",
+        )
+    thread.join()
+    assert granted(found) == [2]
+
+
 def test_two_first_asks_for_a_new_key_are_not_both_granted_the_last_share(connect):
     a, b, look = connect(), connect(), connect()
     one = Limit("provider_minute", None, 1, MINUTE)
