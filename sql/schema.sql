@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d875b44b81420766';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract daf9b9fe7fdcb3fa';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -652,19 +652,19 @@ end
 $_$;
 
 --
--- Name: compare_mailboxes(bigint[], integer[], bytea[], integer[], interval[], timestamp with time zone, interval, interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: compare_mailboxes(bigint[], integer[], bytea[], integer[], interval[], timestamp with time zone, interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.compare_mailboxes(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], begun_at timestamp with time zone, fresh_for interval, longer interval, instant timestamp with time zone, OUT first_of integer[], OUT others integer[], OUT own boolean[], OUT fresh boolean[], OUT free boolean) RETURNS record
+CREATE FUNCTION outboxd.compare_mailboxes(emails bigint[], mailbox_of integer[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], begun_at timestamp with time zone, longer interval, instant timestamp with time zone, OUT first_of integer[], OUT others integer[], OUT own boolean[], OUT made boolean[], OUT free boolean) RETURNS record
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 #variable_conflict use_column
 begin
   select array_agg(found.first_of order by found.place), array_agg(found.others order by found.place),
-    array_agg(found.own order by found.place), array_agg(found.fresh order by found.place),
+    array_agg(found.own order by found.place), array_agg(found.made order by found.place),
     coalesce(bool_and(found.own or found.others < found.most and found.first_of = found.place), true)
-  into first_of, others, own, fresh, free
+  into first_of, others, own, made, free
   from (
     select pair.place, pair.most, min(pair.place) over (partition by pair.hash) as first_of,
       case when known.emails <@ array[compare_mailboxes.emails[pair.email]] then 0 else (
@@ -674,8 +674,7 @@ begin
       end as others,
       coalesce(known.at[array_position(known.emails, compare_mailboxes.emails[pair.email])] > instant - pair.per - longer,
         false) as own,
-      known.at = array[begun_at] and known.emails = array[compare_mailboxes.emails[pair.email]]
-        and begun_at >= instant - fresh_for as fresh
+      known.at = array[begun_at] and known.emails = array[compare_mailboxes.emails[pair.email]] as made
     from unnest(hashes, mailbox_of, mailbox_most, mailbox_per) with ordinality as pair (hash, email, most, per, place)
     join outboxd.recipient_count as known on known.key = pair.hash
   ) as found;
@@ -1442,11 +1441,11 @@ declare
     order by given.place);
   begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
   instant timestamptz;
-  all_fresh boolean := true;  -- whether lock_mailboxes made every row, just now
+  all_made boolean := true;  -- whether lock_mailboxes made every row
   first_of integer[];   -- per mailbox asked: the first place with the same key
   others integer[];     -- grants to other emails that still count
   own boolean[];        -- whether this email's own grant still counts
-  fresh boolean[];      -- whether lock_mailboxes made the row for it
+  made boolean[];       -- whether lock_mailboxes made the row for it
   mailboxes_free boolean := true;
   used integer[];       -- per key
   most integer[];
@@ -1464,21 +1463,20 @@ declare
   free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
 begin
   if hashes <> '{}' then
-    all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
+    all_made := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
   end if;
   instant := coalesce(bound_now, clock_timestamp());
-  all_fresh := all_fresh and begun_at >= instant - precision;
 
-  if all_fresh then
+  if all_made then
     first_of := array(select generate_subscripts(hashes, 1));
     others := array_fill(0, array[cardinality(hashes)]);
     own := array_fill(true, array[cardinality(hashes)]);
-    fresh := own;
+    made := own;
   else
-    select found.first_of, found.others, found.own, found.fresh, found.free
-    into first_of, others, own, fresh, mailboxes_free
+    select found.first_of, found.others, found.own, found.made, found.free
+    into first_of, others, own, made, mailboxes_free
     from outboxd.compare_mailboxes(
-      emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
+      emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, mailbox_longer, instant) as found;
   end if;
 
   if mailboxes_free and not moved then
@@ -1490,12 +1488,11 @@ begin
   if not taken then
     perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
     instant := coalesce(bound_now, clock_timestamp());
-    if not mailboxes_free or begun_at < instant - precision then  -- what counted then may not count now
-      all_fresh := false;
-      select found.first_of, found.others, found.own, found.fresh, found.free
-      into first_of, others, own, fresh, mailboxes_free
+    if not mailboxes_free then  -- what counted then may not count now
+      select found.first_of, found.others, found.own, found.made, found.free
+      into first_of, others, own, made, mailboxes_free
       from outboxd.compare_mailboxes(
-        emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
+        emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, mailbox_longer, instant) as found;
     end if;
 
     select coalesce(bool_and(
@@ -1547,9 +1544,16 @@ begin
   end if;
 
   all_passed := (false = any (passed)) is not true;
-  if not (all_fresh and all_passed) then
+  if begun_at < instant - precision then  -- what passed is stamped anew; what did not is still to be emptied
+    all_made := false;
+    made := array(
+      select row_of.made and not passed[row_of.email]
+      from unnest(made, mailbox_of) with ordinality as row_of (made, email, place)
+      order by row_of.place);
+  end if;
+  if not (all_made and all_passed) then
     perform outboxd.write_mailboxes(
-      emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
+      emails, passed, made, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
   if moved then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
@@ -1806,7 +1810,7 @@ begin
   select given.kind, given.key, given.per, date_bin('10 min', begun_at + given.per + '20 min', 'epoch')
   from unnest(kinds, keys, key_most, key_per) as given (kind, key, most, per)
   where given.most is not null
-  order by given.kind, given.key
+  order by given.kind collate "C", given.key collate "C"
   on conflict (kind, key) do update set key = excluded.key where false;
 end
 $$;
@@ -3167,13 +3171,16 @@ declare
   spared constant text[] := array(  -- kinds whose keys are to keep something free
     select given.kind from unnest(kinds, key_demand, units) as given (kind, demand, units) where given.demand > given.units);
 begin
+  if exists (select from outboxd.provider_override as slowed where slowed.provider = any (key_provider)) then
+    return false;
+  end if;
   insert into outboxd.window_count as known (kind, key, at, n, most, per, stale_at)
   select given.kind, given.key, array[instant], array[given.units], given.most, given.per,
     date_bin('10 min', instant + given.per + '20 min', 'epoch')
   from unnest(kinds, keys, key_most, key_per, key_day, key_demand, units)
     as given (kind, key, most, per, day, demand, units)
   where given.demand <= given.most and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)
-  order by given.kind, given.key
+  order by given.kind collate "C", given.key collate "C"
   on conflict (kind, key) do update
   set (at, n) = (
       select known.at[gone.upto + 1 : gone.kept] || instant,

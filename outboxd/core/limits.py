@@ -211,7 +211,7 @@ class Limits:
         if found is None:
             if len(self._alike) >= REMEMBERED:
                 self._alike.clear()
-            found = self._alike[alike] = self._needs(email, provider_of)
+            found = self._alike[alike] = self._needs(email, lambda _: provider)
         return found
 
     def _needs(self, email: Subject, provider_of: Callable[[str], Provider]) -> Needs:

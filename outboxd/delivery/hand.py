@@ -1,6 +1,6 @@
 """What this process has in hand: claimed, and waiting for a sender. Bounded to about a second of sending.
 
-The claimer fills it, the senders take from it in order. A parcel whose gates answered more than a second ago is not
+The claimer fills it, the senders take from it in order. A parcel whose gates answered almost a second ago is not
 handed out until they were asked again (`stale`, `refresh`): no first ask begins later than that after a cancel.
 """
 

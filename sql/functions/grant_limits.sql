@@ -25,11 +25,11 @@ declare
     order by given.place);
   begun_at constant timestamptz := coalesce(bound_now, clock_timestamp());
   instant timestamptz;
-  all_fresh boolean := true;  -- whether lock_mailboxes made every row, just now
+  all_made boolean := true;  -- whether lock_mailboxes made every row
   first_of integer[];   -- per mailbox asked: the first place with the same key
   others integer[];     -- grants to other emails that still count
   own boolean[];        -- whether this email's own grant still counts
-  fresh boolean[];      -- whether lock_mailboxes made the row for it
+  made boolean[];       -- whether lock_mailboxes made the row for it
   mailboxes_free boolean := true;
   used integer[];       -- per key
   most integer[];
@@ -47,21 +47,20 @@ declare
   free timestamptz[] := array_fill(null::timestamptz, array[cardinality(emails)]);
 begin
   if hashes <> '{}' then
-    all_fresh := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
+    all_made := outboxd.lock_mailboxes(emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at);
   end if;
   instant := coalesce(bound_now, clock_timestamp());
-  all_fresh := all_fresh and begun_at >= instant - precision;
 
-  if all_fresh then
+  if all_made then
     first_of := array(select generate_subscripts(hashes, 1));
     others := array_fill(0, array[cardinality(hashes)]);
     own := array_fill(true, array[cardinality(hashes)]);
-    fresh := own;
+    made := own;
   else
-    select found.first_of, found.others, found.own, found.fresh, found.free
-    into first_of, others, own, fresh, mailboxes_free
+    select found.first_of, found.others, found.own, found.made, found.free
+    into first_of, others, own, made, mailboxes_free
     from outboxd.compare_mailboxes(
-      emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
+      emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, mailbox_longer, instant) as found;
   end if;
 
   if mailboxes_free and not moved then
@@ -73,12 +72,11 @@ begin
   if not taken then
     perform outboxd.lock_windows(kinds, keys, key_most, key_per, begun_at);
     instant := coalesce(bound_now, clock_timestamp());
-    if not mailboxes_free or begun_at < instant - precision then  -- what counted then may not count now
-      all_fresh := false;
-      select found.first_of, found.others, found.own, found.fresh, found.free
-      into first_of, others, own, fresh, mailboxes_free
+    if not mailboxes_free then  -- what counted then may not count now
+      select found.first_of, found.others, found.own, found.made, found.free
+      into first_of, others, own, made, mailboxes_free
       from outboxd.compare_mailboxes(
-        emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, precision, mailbox_longer, instant) as found;
+        emails, mailbox_of, hashes, mailbox_most, mailbox_per, begun_at, mailbox_longer, instant) as found;
     end if;
 
     select coalesce(bool_and(
@@ -130,9 +128,16 @@ begin
   end if;
 
   all_passed := (false = any (passed)) is not true;
-  if not (all_fresh and all_passed) then
+  if begun_at < instant - precision then  -- what passed is stamped anew; what did not is still to be emptied
+    all_made := false;
+    made := array(
+      select row_of.made and not passed[row_of.email]
+      from unnest(made, mailbox_of) with ordinality as row_of (made, email, place)
+      order by row_of.place);
+  end if;
+  if not (all_made and all_passed) then
     perform outboxd.write_mailboxes(
-      emails, passed, fresh, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
+      emails, passed, made, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
   if moved then
     perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);

@@ -14,13 +14,16 @@ declare
   spared constant text[] := array(  -- kinds whose keys are to keep something free
     select given.kind from unnest(kinds, key_demand, units) as given (kind, demand, units) where given.demand > given.units);
 begin
+  if exists (select from outboxd.provider_override as slowed where slowed.provider = any (key_provider)) then
+    return false;
+  end if;
   insert into outboxd.window_count as known (kind, key, at, n, most, per, stale_at)
   select given.kind, given.key, array[instant], array[given.units], given.most, given.per,
     date_bin('10 min', instant + given.per + '20 min', 'epoch')
   from unnest(kinds, keys, key_most, key_per, key_day, key_demand, units)
     as given (kind, key, most, per, day, demand, units)
   where given.demand <= given.most and (given.day is null or outboxd.month_turning(instant, given.day, longer) is null)
-  order by given.kind, given.key
+  order by given.kind collate "C", given.key collate "C"
   on conflict (kind, key) do update
   set (at, n) = (
       select known.at[gone.upto + 1 : gone.kept] || instant,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import pytest
 from limiting import HOUR, MINUTE, THREE_AN_HOUR, give_back, grant, granted, most_within, subject
 from waiting import until
 
@@ -18,6 +19,9 @@ from outboxd.db.migrate import migrate
 
 SECONDS = float(os.environ.get("OUTBOXD_RACE_SECONDS", "6"))
 SLACK = timedelta(milliseconds=100)
+PATIENCE = (
+    GRANT_TO_ARRIVAL.total_seconds() / 4
+)  # that a grant has with the locks of windows, under an instant before
 WINDOW = timedelta(seconds=1)
 LIMITS = (
     Limit("recipient", None, 3, WINDOW),
@@ -131,7 +135,9 @@ def waits(look: psycopg.Connection, waiter: psycopg.Connection) -> bool:
 
 
 class TestRule20:
-    def asked_behind_a_lock(self, connect, hold: str, email) -> tuple[limit.Verdict, datetime]:
+    def asked_behind_a_lock(
+        self, connect, hold: str, email, *, wait: float
+    ) -> tuple[limit.Verdict, datetime]:
         """The verdict of a grant that had to wait, and an instant at which it still waited."""
         holder, asker, look = connect(), connect(), connect()
         grant(look, [subject(1, "ada@x.example")], *self.limits)
@@ -143,8 +149,8 @@ class TestRule20:
         until(lambda: waits(look, asker), what="the grant to wait")
         start = time.monotonic()
         until(
-            lambda: time.monotonic() > start + GRANT_TO_ARRIVAL.total_seconds() / 4 + 0.05,
-            what="a wait that is longer than a part of the time from grant to arrival",
+            lambda: time.monotonic() > start + wait,
+            what="a wait that is longer than it may be",
         )
         still_waiting = look.execute("select clock_timestamp()").fetchone()[0]
         holder.commit()
@@ -162,14 +168,17 @@ class TestRule20:
 
     def test_a_grant_is_stamped_after_it_waited_for_its_mailbox(self, connect):
         verdict, waited = self.asked_behind_a_lock(
-            connect, "select from outboxd.recipient_count for update", subject(2, "ada@x.example")
+            connect, "select from outboxd.recipient_count for update", subject(2, "ada@x.example"), wait=0.1
         )
         assert verdict.granted_at >= waited
         assert min(self.stored(connect(), "ada@x.example")) >= waited
 
     def test_a_new_mailbox_is_stamped_after_the_wait_for_its_provider(self, connect):
         verdict, waited = self.asked_behind_a_lock(
-            connect, "select from outboxd.window_count for update", subject(2, "new@x.example")
+            connect,
+            "select from outboxd.window_count for update",
+            subject(2, "new@x.example"),
+            wait=PATIENCE + 0.05,
         )
         assert verdict.granted_at >= waited
         assert min(self.stored(connect(), "new@x.example")) >= waited
@@ -177,7 +186,7 @@ class TestRule20:
 
 def test_a_share_of_a_mailbox_that_comes_free_while_a_grant_waits_is_granted(connect):
     """Refused as of before the wait, it would be free as of after it: a whole window later."""
-    holder, asker, look, short = connect(), connect(), connect(), timedelta(milliseconds=500)
+    holder, asker, look, short = connect(), connect(), connect(), timedelta(seconds=1)
     limits = (Limit("recipient", None, 1, short), Limit("provider_minute", None, 10, MINUTE))
     first = grant(look, [subject(1, "ada@x.example")], *limits, slack=timedelta(0))[0].granted_at
     found: list[limit.Verdict] = []
@@ -197,6 +206,36 @@ def test_a_share_of_a_mailbox_that_comes_free_while_a_grant_waits_is_granted(con
         )
     thread.join()
     assert granted(found) == [2]
+
+
+def test_a_refusal_that_had_to_wait_leaves_no_share_in_a_new_mailbox(connect):
+    holder, asker, look = connect(), connect(), connect()
+    limits = (THREE_AN_HOUR, Limit("tenant", None, 1, HOUR))
+    grant(look, [subject(1, "ada@x.example", tenant="a")], *limits)
+    found: list[limit.Verdict] = []
+    with holder.transaction():
+        holder.execute("select from outboxd.window_count for update")
+        ask = [subject(2, "new@x.example", tenant="a")]
+        thread = threading.Thread(target=lambda: found.extend(grant(asker, ask, *limits)))
+        thread.start()
+        until(lambda: waits(look, asker), what="the grant to wait")
+        start = time.monotonic()
+        until(lambda: time.monotonic() > start + 0.1, what="the new row's stamp to be too old")
+    thread.join()
+    assert granted(found) == []
+    stored = "select emails from outboxd.recipient_count where key = outboxd.recipient_key('new@x.example')"
+    assert look.execute(stored).fetchone() == ([],)
+
+
+@pytest.mark.parametrize("name", ["lock_windows", "take_shares"])
+def test_windows_are_locked_in_the_order_of_their_columns(connect, name):
+    """A parameter sorts by the database's collation, a column by C: in en_US `autumn` comes before `Spring`, in C behind."""
+    (text,) = connect().execute(
+        "select pg_get_functiondef(oid) from pg_proc where proname = %s and pronamespace = 'outboxd'::regnamespace",
+        (name,),
+    ).fetchone()  # fmt: skip
+    orders = [line.strip() for line in text.splitlines() if "order by" in line]
+    assert orders == ['order by given.kind collate "C", given.key collate "C"']
 
 
 def test_two_first_asks_for_a_new_key_are_not_both_granted_the_last_share(connect):

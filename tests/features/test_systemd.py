@@ -336,6 +336,25 @@ def test_the_locks_of_a_client_cut_off_in_a_transaction_are_free_before_others_g
     waiter.close()
 
 
+@pytest.mark.slow
+def test_the_locks_of_a_client_cut_off_while_it_sends_are_free_within_seconds(database, conn):
+    """The server waits for the rest of a pipeline, which is neither idle in a transaction nor a statement."""
+    cut_off = connect(database, "cut off", path=True)
+    if conn.info.server_version < 170_000:  # where only TCP tells that nobody is there any more
+        assert cut_off.execute("show tcp_keepalives_idle").fetchone() == ("10",)
+        return
+    wire = cut_off.pgconn
+    wire.enter_pipeline_mode()
+    for statement in (b"begin", b"select from outboxd.queue for update"):
+        wire.send_query_params(statement, None)
+    wire.send_flush_request()
+    wire.flush()
+    free = "select exists (select from outboxd.queue for update skip locked)"
+    until(lambda: conn.execute(free).fetchone() == (False,), what="the rows to be locked")
+    until(lambda: conn.execute(free).fetchone() == (True,), within=12, what="them to be free")
+    wire.finish()
+
+
 def test_slow_start_lets_few_in_and_more_with_each_answer():
     slow, stop = SlowStart(8), threading.Event()
     entered = threading.Semaphore(0)
