@@ -157,7 +157,7 @@ RULES = (
     ),
     Canary(
         "rule-20-instant-before-the-mailbox", "the instant of a grant is read behind the locks of mailboxes",
-        (Edit(GRANT, "clock_timestamp());\n  all_fresh := all_fresh and", "begun_at);\n  all_fresh := all_fresh and"),),
+        (Edit(GRANT, "coalesce(bound_now, clock_timestamp());\n\n  if all_made", "begun_at;\n\n  if all_made"),),
         test="tests/db/test_limits_race.py::TestRule20",
     ),
     Canary(
