@@ -22,6 +22,7 @@ from outboxd.db.session import ConnectionLostError, Session, connect
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.errors import ConfigError
 from outboxd.journal import Journal, is_stream
+from outboxd.localpg import LocalPostgres, wheel_binaries
 from outboxd.reload import Live
 from outboxd.systemd import Notifier
 from outboxd.telemetry import JournalHandler
@@ -337,22 +338,25 @@ def test_the_locks_of_a_client_cut_off_in_a_transaction_are_free_before_others_g
 
 
 @pytest.mark.slow
-def test_the_locks_of_a_client_cut_off_while_it_sends_are_free_within_seconds(database, conn):
+def test_the_locks_of_a_client_cut_off_while_it_sends_are_free_within_seconds():
     """The server waits for the rest of a pipeline, which is neither idle in a transaction nor a statement."""
-    cut_off = connect(database, "cut off", path=True)
-    if conn.info.server_version < 170_000:  # where only TCP tells that nobody is there any more
-        assert cut_off.execute("show tcp_keepalives_idle").fetchone() == ("10",)
-        return
-    wire = cut_off.pgconn
-    wire.enter_pipeline_mode()
-    for statement in (b"begin", b"select from outboxd.queue for update"):
-        wire.send_query_params(statement, None)
-    wire.send_flush_request()
-    wire.flush()
-    free = "select exists (select from outboxd.queue for update skip locked)"
-    until(lambda: conn.execute(free).fetchone() == (False,), what="the rows to be locked")
-    until(lambda: conn.execute(free).fetchone() == (True,), within=12, what="them to be free")
-    wire.finish()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with LocalPostgres(port=port, bin_dir=wheel_binaries()) as server:
+        cut_off = connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", "cut off", path=True)
+        assert cut_off.execute("show tcp_keepalives_idle").fetchone() == ("10",), "what older releases go by"
+        cut_off.execute("create table held as select 1 as one")
+        wire = cut_off.pgconn
+        wire.enter_pipeline_mode()
+        for statement in (b"begin", b"select from held for update"):
+            wire.send_query_params(statement, None)
+        wire.send_flush_request()
+        wire.flush()
+        with psycopg.connect(server.url, autocommit=True) as conn:
+            free = "select exists (select from held for update skip locked)"
+            until(lambda: conn.execute(free).fetchone() == (False,), what="the row to be locked")
+            until(lambda: conn.execute(free).fetchone() == (True,), within=12, what="it to be free")
+        wire.finish()
 
 
 def test_slow_start_lets_few_in_and_more_with_each_answer():
