@@ -209,8 +209,8 @@ def start(daemon: Daemon) -> None:
         daemon.senders.append(
             _spawn(daemon, f"sender {number}", functools.partial(send_all, daemon.sending, client))
         )
-    daemon.keeper.run(daemon.settler.policies.refresh)
-    daemon.keeper.run(daemon.keeper.providers.refresh)
+    daemon.keeper.insist(daemon.settler.policies.refresh)
+    daemon.keeper.insist(daemon.keeper.providers.refresh)
     daemon.loops += [
         _spawn(daemon, "listener", daemon.bell.listen),
         _spawn(daemon, "pacer", daemon.pacer.run),

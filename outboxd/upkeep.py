@@ -48,14 +48,21 @@ class Keeper:
         if self.session.connected.is_set():
             self.run(lambda conn: worker.forget(conn, self.worker))
 
-    def run(self, work: Callable[[Connection], object]) -> None:
-        """Do it on the keeper's connection; a connection that breaks is news, not an error."""
+    def insist(self, work: Callable[[Connection], object]) -> None:
+        """Do what nothing may begin without, such as reading the limits: again where the connection breaks."""
+        while not self.run(work) and not self.stop.wait(0.05):
+            pass
+
+    def run(self, work: Callable[[Connection], object]) -> bool:
+        """Do it on the keeper's connection; one that breaks is news, not an error. Whether it was done."""
         try:
             self.session.run(work)
         except ConnectionLostError:
             log.warning("keeper lost its connection")
+            return False
         except StoppedError:
-            return
+            return False
+        return True
 
     def _round(self, conn: Connection) -> None:
         worker.beat(

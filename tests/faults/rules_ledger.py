@@ -154,15 +154,17 @@ def old_keys(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
 def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S12: no sliding window holds more acceptances than its limit allows."""
     kinds = {row.uid: row.type for row in history.rows.values()}
+    ids = {row.uid: row.id for row in history.rows.values()}
     late = {(ask.n, row.uid) for ask, row, _ in late_asks(history, tracks)}
     for limit in history.limits:
-        times = sorted(
-            ask.at
+        asks = sorted(
+            (ask.at, uid)
             for ask in history.asks
             if ask.verdict == "new"
             for uid in ask.uids
             if kinds.get(uid) == limit.type and (ask.n, uid) not in late
         )
+        times = [at for at, _ in asks]
         if not times:
             yield Violation("S12", f"nothing of type {limit.type} was accepted: its limit was not tried")
         for place, at in enumerate(times):
@@ -172,9 +174,19 @@ def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]
                 continue  # no such window by the server's clock
             held = place + 1 - bisect.bisect_right(times, at - limit.per)
             if held > limit.most:
+                since, uid = max(
+                    (_claimed_before(tracks, ids[uid], at), uid)
+                    for at, uid in asks[place + 1 - held : place + 1]
+                )
                 text = f"{held} of type {limit.type} within {limit.per:g} s at {at:.3f}, allowed {limit.most}"
-                yield Violation("S12", text, at=at)
+                yield Violation("S12", f"{text}; one had been claimed {since:.3f} s before", uid=uid, at=at)
                 break
+
+
+def _claimed_before(tracks: Mapping[int, Track], id_: int, at: float) -> float:
+    """Seconds from an email's last claim to this ask; 0 where none is known."""
+    leases = tracks[id_].leases if id_ in tracks else []
+    return at - max((lease.began for lease in leases if lease.began <= at + EPSILON), default=at)
 
 
 def together(history: History) -> Iterator[Violation]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,14 +19,17 @@ from waiting import until
 from outboxd.attend import Attendant, attend, obeying_signals, reload
 from outboxd.config import Config, Secret, load
 from outboxd.core.outcome import Ambiguous, Failure, Sent
+from outboxd.db.policy import Policies
 from outboxd.db.session import ConnectionLostError, Session, connect
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.errors import ConfigError
 from outboxd.journal import Journal, is_stream
 from outboxd.localpg import LocalPostgres, wheel_binaries
+from outboxd.providers import Providers
 from outboxd.reload import Live
 from outboxd.systemd import Notifier
 from outboxd.telemetry import JournalHandler
+from outboxd.upkeep import Keeper
 
 
 class Manager:
@@ -357,6 +361,23 @@ def test_the_locks_of_a_client_cut_off_while_it_sends_are_free_within_seconds():
             until(lambda: conn.execute(free).fetchone() == (False,), what="the row to be locked")
             until(lambda: conn.execute(free).fetchone() == (True,), within=12, what="it to be free")
         wire.finish()
+
+
+def test_limits_are_read_again_where_the_connection_of_the_first_read_breaks(database, conn):
+    stop, policies, reads = threading.Event(), Policies(), []
+    keeper = Keeper(Session(database, "keeper", stop=stop), Session(database, "scout", stop=stop), uuid4(), 1, stop,
+        Providers(lambda _: None))  # fmt: skip
+
+    def read(mine: psycopg.Connection) -> None:
+        reads.append(mine.info.backend_pid)
+        if len(reads) == 1:
+            conn.execute("select pg_terminate_backend(%s, 5000)", (reads[0],))
+        policies.refresh(mine)
+
+    keeper.insist(read)
+    keeper.session.close()
+    assert len(reads) == 2
+    assert policies.limits.of("recipient", "*", "password_reset") is not None
 
 
 def test_slow_start_lets_few_in_and_more_with_each_answer():
