@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract daf9b9fe7fdcb3fa';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 60c6ce4cb491a5a3';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -

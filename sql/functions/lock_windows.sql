@@ -1,6 +1,6 @@
--- Lock the counts of these keys until the end of the transaction, in the order of the column, and make those that are missing. An
--- existing row is locked and not written (the condition is false). Asked after lock_mailboxes, so that nobody waits in a
--- circle. A row that pruning takes away meanwhile is made again.
+-- Lock the counts of these keys until the end of the transaction, in the order of the columns, which are of the collation
+-- C, and make those that are missing. An existing row is locked and not written (the condition is false). Asked after
+-- lock_mailboxes, so that nobody waits in a circle. A row that pruning takes away meanwhile is made again.
 create or replace function outboxd.lock_windows(
   kinds text[], keys text[], key_most integer[], key_per interval[], begun_at timestamptz)
 returns void

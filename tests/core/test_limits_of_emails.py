@@ -129,3 +129,18 @@ def test_columns_are_in_order_and_add_up(recipients):
         demand[key - 1] += units
     assert wanted.key_demand == demand
     assert len(wanted.addresses) == sum(len(set(to)) for to in recipients)
+
+
+def test_what_is_remembered_of_a_provider_is_its_own_though_the_lists_change_meanwhile():
+    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=False)
+    told = iter([Provider("gmail", "gmail")])
+    first = [subject(1, "ada@gmail.com")]
+    ask(first, limits, lambda domain: next(told, Provider(domain, domain)))
+    assert ask(first, limits, group).keys == ["gmail"]
+
+
+def test_a_key_is_asked_for_all_emails_that_are_alike_and_in_the_next_ask_again():
+    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=False)
+    emails = [subject(n, f"u{n}@gmail.com") for n in (1, 2, 3)]
+    for wanted in (emails, emails[:2]):
+        assert ask(wanted, limits, group).key_demand == [len(wanted)]

@@ -19,9 +19,7 @@ from outboxd.db.migrate import migrate
 
 SECONDS = float(os.environ.get("OUTBOXD_RACE_SECONDS", "6"))
 SLACK = timedelta(milliseconds=100)
-PATIENCE = (
-    GRANT_TO_ARRIVAL.total_seconds() / 4
-)  # that a grant has with the locks of windows, under an instant before
+PATIENCE = GRANT_TO_ARRIVAL.total_seconds() / 4  # with the locks of windows, under an instant before them
 WINDOW = timedelta(seconds=1)
 LIMITS = (
     Limit("recipient", None, 3, WINDOW),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from .checker import check, timeline
+from .checker import check, last_to_leave, timeline
 from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Suppression, Tail
 from .plan import PLANS, POINTS, steps
 from .tails import split
@@ -394,6 +394,24 @@ def test_a_window_that_a_step_forward_made_longer_is_none_but_one_that_goes_back
     assert "S12" in rules(two)
     assert "S12" not in rules(replace(two, steps=[(100.5, 600.0)]))
     assert "S12" in rules(replace(two, steps=[(100.5, -600.0)]))
+
+
+def test_a_limit_that_was_exceeded_tells_how_long_before_its_ask_one_was_claimed():
+    asks = [replace(ask("u"), uids=("u",), at=100.3 + n / 10, n=n, verdict="new") for n in (1, 2)]
+    (found,) = (
+        one for one in check(changed(asks=asks, limits=[Limit("welcome", 1, 4.0)])) if one.rule == "S12"
+    )
+    claimed_at = next(move.at for move in GOOD.moves if move.place == "lease" and ONE in move.ids)
+    assert found.uid == "u"
+    assert found.text.endswith(f"claimed {100.5 - claimed_at:.3f} s before")
+
+
+def test_the_last_to_leave_is_the_one_that_waits_else_the_latest_end_before_the_drain_that_no_limit_holds():
+    assert last_to_leave(GOOD).id == TWO
+    assert last_to_leave(GOOD, max(move.at for move in GOOD.moves if ONE in move.ids)).id == ONE
+    assert last_to_leave(changed(limits=[Limit("welcome", 1, 4.0)])) is None
+    waiting = changed(rows=GOOD.rows | {ONE: row(ONE, "u", end=None)})
+    assert last_to_leave(waiting).id == ONE
 
 
 def test_every_profile_of_one_kind_of_fault_has_that_fault():
