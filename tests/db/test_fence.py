@@ -6,15 +6,16 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from factories import batched, claim, claim_batches, insert, insert_many, settle, state_of, uid_of
+from factories import HOME, batched, claim, claim_batches, insert, insert_many, settle, state_of, uid_of
 from psycopg import errors
 
 from outboxd.core.instance import Here, Known, differences, fingerprint
-from outboxd.core.outcome import Ambiguous, Failure
+from outboxd.core.outcome import Ambiguous, Cancelled, Failure, Returned
 from outboxd.db import batch, lease
 from outboxd.db.adoption import adopt
 from outboxd.db.fence import HELD, Fence, recorded
 from outboxd.db.query import query
+from outboxd.delivery.gates import judge
 
 KEY = "re_production"
 INSTANCE = UUID(int=7)
@@ -40,8 +41,8 @@ def stored(conn: psycopg.Connection, *, ambiguous: bool) -> list[int]:
     conn.execute("delete from outboxd.ready where id = any (%s)", (ids,))
     conn.execute(
         "insert into outboxd.batch (batch_uid, body, frozen, queue, lane, due_at, attempts, ambiguous, first_asked_at)"
-        " values (%s, '[]', '{}', 1, 0, clock_timestamp(), 1, %s, clock_timestamp())",
-        (uid, ambiguous),
+        " values (%s, '[]', %s, 1, 0, clock_timestamp(), 1, %s, clock_timestamp())",
+        (uid, lease.as_stored(HOME), ambiguous),
     )
     for place, id_ in enumerate(ids):
         conn.execute(
@@ -289,6 +290,21 @@ class TestAdopt:
         assert run_adopt(database, "discard", environment="production").emails == 6
         assert [state_of(conn, id_) for id_ in ids] == ["unknown"] * 3 + ["cancelled"] * 3
         assert conn.execute("select count(*) from outboxd.batch_member").fetchone() == (0,)
+
+    def test_a_held_batch_is_taken_apart_where_who_released_it_cancelled_a_member(self, database, conn):
+        """The provider's list has that member: it went another way, in seconds that a standby lost."""
+        fence().admits(conn)
+        went, other = stored(conn, ambiguous=True), stored(conn, ambiguous=True)
+        run_adopt(database, "hold", environment="staging")
+        assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, went[1]),)).fetchone() == (False,)
+        run_adopt(database, "send", environment="staging")
+        found = {parcel.first.id: parcel for parcel in claim_batches(conn)}
+        assert {first: parcel.batch.ambiguous for first, parcel in found.items()} == {
+            went[0]: False, other[0]: True,
+        }  # fmt: skip
+        stopped = judge(found[went[0]], HOME, frozenset(), now=datetime.now(UTC))
+        assert stopped.members == (Returned(), Cancelled(), Returned())
+        assert judge(found[other[0]], HOME, frozenset(), now=datetime.now(UTC)) is None
 
     def test_it_decides_in_bounded_lots(self, database, conn, monkeypatch):
         monkeypatch.setattr("outboxd.db.adoption.LOT", 7)
