@@ -47,7 +47,7 @@ class Injector:
     ends: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     count: itertools.count = field(default_factory=itertools.count)
     busy: set[str] = field(default_factory=set)
-    missed: list[str] = field(default_factory=list)
+    missed: list[Step] = field(default_factory=list)
     kills: int = 0
 
     def __post_init__(self) -> None:
@@ -88,17 +88,25 @@ class Injector:
         return [slot for slot in self.world.fleet.slots if not slot.stopped and slot.mortal]
 
     def try_missed(self) -> None:
-        """Once more, and in calm, at the points of the path to which nobody came."""
+        """Once more, and in calm: points of the path to which nobody came, and faults that met nobody."""
         for _ in range(12):
-            wanted = [point for point in dict.fromkeys(self.missed) if not self.world.marks[f"kill {point}"]]
+            self.wait_free("")
+            wanted = [step for step in dict.fromkeys(self.missed) if not self._struck(step)]
             self.missed.clear()
-            for point in wanted:
+            for step in wanted:
                 self.wait_free("")
-                if point.startswith("reclaim"):  # somebody must leave a lease behind, which runs out first
+                if step.what.startswith(
+                    "reclaim"
+                ):  # somebody must leave a lease behind, which runs out first
                     self.kill("random")
-                    self.kill(point, within=self.world.plan.lease + POINT_WITHIN)
+                    self.kill(step.what, within=self.world.plan.lease + POINT_WITHIN)
                 else:
-                    self.kill(point)
+                    self.run(step)
+
+    def _struck(self, step: Step) -> bool:
+        if step.kind.startswith("proxy"):  # its mark says only that it was tried
+            return self.world.proxies.network.struck[step.kind[6:], step.what] > 0
+        return self.world.marks[f"{step.kind} {step.what}"] > 0
 
     def heal(self) -> None:
         """End every fault, resume what faults made the daemons pause, and see that all daemons run."""
@@ -142,7 +150,7 @@ class Injector:
             if not dead:
                 what = "random"
                 slot.kill()
-                self.missed.append(point)
+                self.missed.append(Step("kill", point))
             for other in dead[1:]:
                 self.world.fleet.start(other)
             slot = dead[0] if dead else slot
@@ -216,6 +224,8 @@ class Injector:
             self.busy.discard("esp fault")
             if struck:
                 self.world.note("esp", kind, began)
+            else:
+                self.missed.append(Step("esp", kind))
 
         self.later(self.world.plan.lasts, end)
 
@@ -242,9 +252,12 @@ class Injector:
         self.busy.add(side)
 
         def end() -> None:
-            if proxies.met(side, kind) == before and time.time() < began + PATIENCE:
+            met = proxies.met(side, kind) > before
+            if not met and time.time() < began + PATIENCE:
                 self.later(0.3, end)
                 return
+            if not met:
+                self.missed.append(Step(f"proxy {side}", kind))
             proxies.end(side)
             self.busy.discard(side)
             self.world.note(f"proxy {side}", kind, began)

@@ -1,0 +1,88 @@
+"""A fault that met nobody is tried again, in calm: else a seed could be red for want of a victim."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from . import injectors
+from .injectors import Injector
+from .plan import Step
+
+CUT, HANG = Step("proxy esp", "drop_after_n_bytes"), Step("esp", "hang")
+
+
+class Proxies:
+    """Whose faults meet a connection from the second time on."""
+
+    def __init__(self, meets_from: int) -> None:
+        self.network = SimpleNamespace(struck=Counter())
+        self.begun, self.meets_from = [], meets_from
+
+    def begin(self, side: str, kind: str, _: int) -> None:
+        self.begun.append(Step(f"proxy {side}", kind))
+        self.network.struck[side, kind] += len(self.begun) >= self.meets_from
+
+    def met(self, side: str, kind: str) -> int:
+        return self.network.struck[side, kind]
+
+    def end(self, side: str) -> None:
+        pass
+
+
+class Provider:
+    """Who meets a request under a fault from the second time on."""
+
+    def __init__(self) -> None:
+        self.entries, self.asked = [], []
+
+    def control(self, options) -> None:
+        for fault in options["faults"]:
+            self.asked.append(fault.kind)
+            if len(self.asked) > 1:
+                self.entries.append(SimpleNamespace(fault=fault.kind))
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.setattr(injectors, "PATIENCE", 0.0)
+    marks: Counter[str] = Counter()
+
+    def note(kind: str, what: str, *_: float) -> None:
+        marks[f"{kind} {what}"] += 1
+
+    return SimpleNamespace(
+        proxies=Proxies(2), running=SimpleNamespace(provider=Provider()), applications=[], marks=marks, note=note,
+        fleet=SimpleNamespace(slots=[]), plan=SimpleNamespace(level=1, lasts=0.01),
+    )  # fmt: skip
+
+
+def test_of_the_network(world):
+    injector = Injector(world, 1)
+    injector.run(CUT)
+    injector.try_missed()
+    assert world.proxies.begun == [CUT, CUT]
+
+
+def test_of_the_provider(world):
+    injector = Injector(world, 1)
+    injector.run(HANG)
+    injector.try_missed()
+    assert (world.running.provider.asked, world.marks["esp hang"]) == (["hang", "hang"], 1)
+
+
+def test_what_met_somebody_is_not_tried_again(world):
+    world.proxies.meets_from = 1
+    injector = Injector(world, 1)
+    injector.run(CUT)
+    injector.try_missed()
+    assert world.proxies.begun == [CUT]
+
+
+def test_what_never_meets_anybody_ends(world):
+    world.proxies.meets_from = 1000
+    injector = Injector(world, 1)
+    injector.run(CUT)
+    injector.try_missed()
+    assert world.proxies.network.struck["esp", CUT.what] == 0
+    assert len(world.proxies.begun) > 2
