@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .history import BURIED, ENDS, History, Move, Violation
 
 TOLERANCE = 0.05  # seconds between reading the clock and writing the move
+OPERATOR = "outboxd adopt"
 RISE_SEEN = 20.0  # seconds in which a daemon finds a promotion
 STRADDLES = 2.0  # seconds that a statement may have been under way when the server's clock stepped
 LEGAL = {
@@ -160,14 +161,28 @@ def _reclaimed(history: History, lease: Lease) -> bool:
 
 
 def batches(history: History) -> Iterator[Violation]:
-    """S4, S10: what is stored of a batch does not change, and its ambiguity stays."""
+    """S4, S10: what is stored of a batch does not change, and its ambiguity stays, but for what an operator releases."""
     for move in history.moves:
         if move.place == "batch_bytes":
             yield Violation(
                 "S4", f"the bytes of batch {move.tag} were changed at {move.at:.3f} by {move.who}"
             )
-        if move.place == "batch_open" and move.gone:
+        if move.place == "batch_open" and move.gone and not _decided(history, move):
             yield Violation("S10", f"the open answer of batch {move.tag} was forgotten at {move.at:.3f}")
+
+
+def _decided(history: History, released: Move) -> bool:
+    """Whether an operator let the batch go who had taken one of its members back, since the provider's list has it."""
+    taken_back = {one.uid for one in history.cancels if one.fate != "aborted" and one.at <= released.at}
+    members = {
+        id_
+        for move in history.moves
+        if move.place == "batch" and move.tag == released.tag and not move.gone
+        for id_ in move.ids
+    }
+    return released.who == OPERATOR and any(
+        row.uid in taken_back for id_, row in history.rows.items() if id_ in members
+    )
 
 
 def drained(history: History, found: Mapping[int, Track]) -> Iterator[Violation]:

@@ -297,6 +297,22 @@ def test_a_batch_that_may_have_been_asked_before_a_suppression_is_finished_but_n
     assert said(stored) == said(late, opened) == said(stored, after) == said(opened) == {"S9"}
 
 
+@pytest.mark.parametrize(
+    ("who", "cancelled", "forgotten"),
+    [("outboxd adopt", "v", False), ("outboxd adopt", "u", True), (SETTLER, "v", True)],
+    ids=["an operator who took a member back", "one who took none back", "a daemon"],
+)
+def test_the_open_answer_of_a_batch_is_closed_only_by(who, cancelled, forgotten):
+    stored = [
+        move(30, "batch", ids=(TWO,), tag="b"),
+        move(40, "batch_open", gone=True, ids=(), tag="b", who=who),
+    ]
+    found = check(
+        changed(moves=[*GOOD.moves, *stored], cancels=[Cancel(cancelled, "acked", 101.2, certain=False)])
+    )
+    assert any("open answer of batch" in one.text for one in found) == forgotten
+
+
 def test_what_has_expired_may_be_asked_for_again_and_late_where_a_fault_made_it_late():
     def until(at: float, **fields) -> set[str]:
         return rules(changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=at)}, **fields))

@@ -25,6 +25,7 @@ from outboxd.delivery.claimer import HEAD_EVERY
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 SPAWN = multiprocessing.get_context("spawn")
 OTHERS, WARM_UP = 1000, 5
+TYPICAL = 0.5  # of a suite's claims: the slowest wait for other tests of this machine
 BETWEEN = 0.02  # seconds between two timed claims
 BULK = """
 insert into outboxd.email (type, payload)
@@ -135,15 +136,17 @@ def others_leave(running, *, within: float) -> float:
 
 
 def test_what_is_inserted_after_its_provider_closed_costs_the_others_nothing(database, conn, sink, daemon):
-    enqueued_behind_a_lane(database, conn, sink, daemon, emails=20_000, slowest=8 * 5)
+    enqueued_behind_a_lane(database, conn, sink, daemon, emails=20_000, share=TYPICAL, slowest=4 * 5)
 
 
 @pytest.mark.long
 def test_a_million_inserted_after_their_provider_closed_cost_the_others_nothing(database, conn, sink, daemon):
-    enqueued_behind_a_lane(database, conn, sink, daemon, emails=1_000_000, slowest=5)
+    enqueued_behind_a_lane(database, conn, sink, daemon, emails=1_000_000, share=0.99, slowest=5)
 
 
-def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest: float) -> None:
+def enqueued_behind_a_lane(
+    database, conn, sink, daemon, *, emails: int, share: float, slowest: float
+) -> None:
     running = sink()
     conn.execute(WATCH)
     close(conn)
@@ -163,12 +166,12 @@ def enqueued_behind_a_lane(database, conn, sink, daemon, *, emails: int, slowest
     inserted, updated, deleted = writes(conn)
     assert (inserted, updated, deleted) == (emails + OTHERS, 0, OTHERS)
     assert seconds <= (5 if emails > 100_000 else 15)  # in the suite the machine is busy
-    assert percentile(claims, 0.99) <= slowest
+    assert percentile(claims, share) <= slowest
 
 
 @CLOSED
 def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database, conn, sink, daemon, close):
-    parked_in_bulk(database, conn, sink, daemon, close, emails=20_000, within=30, slack=8)
+    parked_in_bulk(database, conn, sink, daemon, close, emails=20_000, within=30, share=TYPICAL, slack=4)
 
 
 @pytest.mark.long
@@ -176,10 +179,12 @@ def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database
 def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(
     database, conn, sink, daemon, close
 ):
-    parked_in_bulk(database, conn, sink, daemon, close, emails=1_000_000, within=60, slack=2)
+    parked_in_bulk(database, conn, sink, daemon, close, emails=1_000_000, within=60, share=0.99, slack=2)
 
 
-def parked_in_bulk(database, conn, sink, daemon, close, *, emails: int, within: float, slack: float) -> None:
+def parked_in_bulk(
+    database, conn, sink, daemon, close, *, emails: int, within: float, share: float, slack: float
+) -> None:
     running = sink()
     conn.execute(WATCH)
     put(conn, "closed", emails)
@@ -206,8 +211,8 @@ def parked_in_bulk(database, conn, sink, daemon, close, *, emails: int, within: 
         f"{updated} parked in bulk, {deleted - OTHERS} by settling"
     )
     assert early, "the others waited until the crowd was moved"
-    assert during <= 8 * slack
-    assert after <= 5 * slack
+    assert percentile(claims[:parking], share) <= 8 * slack
+    assert percentile(claims[parking:], share) <= 5 * slack
     assert count(conn, "ready", "lane > 0") == emails
     assert inserted - deleted == emails
     claimed = deleted - OTHERS  # of the closed provider, until the crowd was seen and while it was parked

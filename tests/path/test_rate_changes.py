@@ -93,7 +93,7 @@ def test_a_provider_that_names_no_rate_is_found_out_by_its_refusals_and_not_aske
     first, lowered = running.provider.verdicts["limited"], time.time()
     running.provider.control({"rate_limit": 2})
     # By four tenths at each refusal, ten seconds apart, where a daemon counted more than its part of what was let through.
-    until(lambda: rate_of(conn)[1] < 3, within=60, what="the rate to be found")
+    until(lambda: rate_of(conn)[1] < 3, within=120, what="the rate to be found")
     until(
         lambda: 1 <= requests(running, time.time() - 5, time.time()) <= 2.2, within=40, what="the pace of 2"
     )
