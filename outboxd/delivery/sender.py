@@ -66,7 +66,7 @@ class Sending:
 
 def send_all(sending: Sending, client: Client) -> None:
     """The thread: until the hand is closed."""
-    while (held := _next(sending)) is not None:
+    while (held := _next(sending, client.connect)) is not None:
         result = send_one(client, held, sending)
         sending.slow.leave(result.outcome)
         _note(sending, result)
@@ -76,12 +76,16 @@ def send_all(sending: Sending, client: Client) -> None:
     client.close()
 
 
-def _next(sending: Sending) -> Held | None:
-    """The next parcel, once the provider allows requests and there is a permit; None at the stop."""
+def _next(sending: Sending, connect: Callable[[], object]) -> Held | None:
+    """The next parcel, once the provider allows requests and there is a permit; None at the stop.
+
+    Connected before that, since what is taken and permitted is to leave at once.
+    """
     if not sending.slow.enter(sending.stop):
         return None
     while not sending.stop.is_set() and sending.hand.wait():
         sending.stop.wait(sending.brake.rest())
+        connect()
         if sending.brake.rest() or not sending.pacer.take(PATIENCE):
             sending.hand.leave()
         elif sending.brake.rest():  # said while this one waited for its permit

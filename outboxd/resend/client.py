@@ -45,6 +45,10 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._url.host.decode()})"
 
+    def connect(self) -> None:
+        """Be connected, so that the next request leaves at once. What goes wrong is the next request's."""
+        self._transport.connect(self._url)
+
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
         """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""
         return self._post(self._url, body, key)

@@ -65,10 +65,18 @@ class BoundedStream(httpcore.NetworkStream):
     and one TLS record, and wake the other side once.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange, *, encrypted: bool = False) -> None:
+    def __init__(
+        self,
+        inner: httpcore.NetworkStream,
+        exchange: Exchange,
+        *,
+        encrypted: bool = False,
+        ahead: bool = False,
+    ) -> None:
         self._inner = inner
         self._exchange = exchange
         self._encrypted = encrypted
+        self._ahead = ahead  # encrypted before httpcore asked for it
         self._socket: socket.socket = inner.get_extra_info("socket")
         self._pending = b""
 
@@ -119,10 +127,24 @@ class BoundedStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """The stream under TLS; a handshake writes nothing of the request, and a proxy's word is no part of the answer."""
+        if self._ahead:
+            self._ahead = False
+            return self
         seconds = self._exchange.left(timeout, httpcore.ConnectTimeout)
         inner = self._inner.start_tls(ssl_context, server_hostname, seconds)
         self._exchange.received.clear()
         return BoundedStream(inner, self._exchange, encrypted=True)
+
+    def secured_ahead(self, ssl_context: ssl.SSLContext, host: str, seconds: float) -> "BoundedStream":
+        """The stream under TLS now; `start_tls`, when it comes, has nothing left to do."""
+        seconds = self._exchange.left(seconds, httpcore.ConnectTimeout)
+        return BoundedStream(
+            self._inner.start_tls(ssl_context, host, seconds), self._exchange, encrypted=True, ahead=True
+        )
+
+    def is_usable(self) -> bool:
+        """Whether the other side has neither spoken unasked nor hung up."""
+        return not self._inner.get_extra_info("is_readable")
 
     def get_extra_info(self, info: str) -> object:
         """Ask the socket's own stream."""
@@ -136,6 +158,27 @@ class BoundedBackend(httpcore.NetworkBackend):
         self._exchange = exchange
         self._sockets = httpcore.SyncBackend()
         self._resolver = Resolver()
+        self._ready: BoundedStream | None = None
+
+    def prepare(self, host: str, port: int, ssl_context: ssl.SSLContext | None, seconds: float) -> None:
+        """Connect ahead: the next `connect_tcp` takes this connection, with TLS where there is a context."""
+        self.forget()
+        stream = self._connected(host, port, seconds)
+        try:
+            self._ready = stream.secured_ahead(ssl_context, host, seconds) if ssl_context else stream
+        except BaseException:
+            stream.close()
+            raise
+
+    def is_ready(self) -> bool:
+        """Whether a connection was prepared that nobody took and that still stands."""
+        return self._ready is not None and self._ready.is_usable()
+
+    def forget(self) -> None:
+        """Close what was prepared."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
 
     def connect_tcp(
         self,
@@ -145,7 +188,19 @@ class BoundedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """A connection to the first address that answers; an address that swallows packets leaves time for others."""
+        """What was prepared, or a connection to the first address that answers."""
+        ready, self._ready = self._ready, None
+        return ready or self._connected(host, port, timeout, local_address, socket_options)
+
+    def _connected(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> "BoundedStream":
+        """To the first address that answers; an address that swallows packets leaves time for others."""
         seconds = self._exchange.left(timeout, httpcore.ConnectTimeout)
         ends = time.monotonic() + seconds
         addresses = self._resolver.addresses(host, port, seconds)

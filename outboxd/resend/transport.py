@@ -23,6 +23,7 @@ from outboxd.errors import OutboxdError
 from outboxd.resend.network import BoundedBackend, Exchange
 
 CONNECT_SECONDS: Final = 5.0  # look-up, connect and TLS handshake get no more each
+SURELY_OPEN: Final = 1.0  # seconds after an answer in which a connection is not looked at
 KEEP_ALIVE_SECONDS: Final = (
     30.0  # less than edges keep idle connections, so that we rarely write into a closed one
 )
@@ -60,12 +61,18 @@ class Transport:
         seconds = deadline.total_seconds()
         self._exchange = Exchange(seconds)
         self._asking_since: float | None = None
-        self._extensions = {"timeout": {"connect": min(CONNECT_SECONDS, seconds), "pool": seconds}}
+        self._connect_seconds = min(CONNECT_SECONDS, seconds)
+        self._extensions = {"timeout": {"connect": self._connect_seconds, "pool": seconds}}
+        self._backend = BoundedBackend(self._exchange)
+        self._tls = ssl_context
+        self._direct = not proxy
+        self._answered_at = 0.0
+        self._unreachable: NoAnswerError | None = None
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=1,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=BoundedBackend(self._exchange),
+            network_backend=self._backend,
             proxy=_proxy(proxy) if proxy else None,
         )
 
@@ -79,8 +86,37 @@ class Transport:
         since = self._asking_since
         return 0.0 if since is None else time.monotonic() - since
 
+    def connect(self, url: httpcore.URL) -> None:
+        """Be connected before something is asked for, so that it is not late by that. Fails as the next `post`.
+
+        Through a proxy it is `post` that connects: the way through it belongs to the exchange.
+        """
+        self._unreachable = None
+        if not self._direct or self._is_connected():
+            return
+        secure = url.scheme == b"https"
+        self._exchange.begin(secure=secure)
+        self._asking_since = time.monotonic()
+        try:
+            port = url.port or _PORTS[url.scheme.decode()]
+            tls = self._tls if secure else None
+            self._backend.prepare(url.host.decode(), port, tls, self._connect_seconds)
+        except _NETWORK_ERRORS as error:
+            self._unreachable = NoAnswerError(_told(error))
+        finally:
+            self._asking_since = None
+
+    def _is_connected(self) -> bool:
+        if time.monotonic() < self._answered_at + SURELY_OPEN:
+            return True
+        kept = any(not (one.is_closed() or one.has_expired()) for one in self._pool.connections)
+        return kept or self._backend.is_ready()
+
     def post(self, url: httpcore.URL, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
         """The answer, complete, whatever its status: that, its headers and its body as they came."""
+        unreachable, self._unreachable = self._unreachable, None
+        if unreachable is not None:
+            raise unreachable
         self._exchange.begin(secure=url.scheme == b"https")
         self._asking_since = time.monotonic()
         kept = False
@@ -108,13 +144,15 @@ class Transport:
             raise NoAnswerError(_told(error)) from error
         finally:
             self._asking_since = None
+            self._answered_at = time.monotonic() if kept else 0.0
             if not kept:
-                self._pool.close()
+                self.close()
         return answer.status, answer.headers, received
 
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
+        self._backend.forget()
 
 
 def target(address: str) -> httpcore.URL:

@@ -3,7 +3,6 @@
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -646,7 +645,9 @@ def test_an_explanation_is_not_compiled_however_dear_its_plan_looks(conn):
     conn.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
     conn.execute(WATCHED)
     conn.execute("select from outboxd.explain(%s)", (uid,)).fetchall()
-    inner = [plan for plan in plans if "from outboxd.explain(" not in plan.partition("\n")[2].partition("\n")[0]]
+    inner = [
+        plan for plan in plans if "from outboxd.explain(" not in plan.partition("\n")[2].partition("\n")[0]
+    ]
     assert len(inner) >= 1, "its statements were watched"
     assert not [plan for plan in inner if "JIT:" in plan]
 

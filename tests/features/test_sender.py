@@ -33,7 +33,7 @@ def test_a_sender_without_a_permit_ends_at_the_stop():
     pacer = Pacer(Session("", "pacer", stop=stop), "default", stop, lambda _: None)
     reports: list[Held] = []
     sending = Sending(hand, Brake(), pacer, HOME, reports.append, stop, 5.0, SlowStart(1))
-    assert sender._next(sending) is None
+    assert sender._next(sending, bool) is None
     assert Waits.asked <= 1
 
 
@@ -59,5 +59,5 @@ def test_a_permit_is_of_no_use_where_the_provider_said_to_wait_meanwhile():
     hand.take = lambda: taken.append(True)
     pacer = HeldMeanwhile(brake, stop)
     sending = Sending(hand, brake, pacer, HOME, [].append, stop, 5.0, SlowStart(1))
-    assert sender._next(sending) is None
+    assert sender._next(sending, bool) is None
     assert (taken, pacer.given_back) == ([], 1)

@@ -1,8 +1,13 @@
 """What is said between claim and ask counts, where more than a second lies between: suppressed, cancelled, paused."""
 
+import contextlib
+import socket
+import ssl
+import threading
 import time
 
 import pytest
+from certificates import SELF_SIGNED
 from conftest_path import count, drained, only_once
 from factories import insert, insert_many, payload, state_of, uid_of
 from ledger import asked
@@ -64,6 +69,63 @@ def test_what_is_cancelled_after_the_claim_is_not_asked_for(conn, in_hand):
     until(lambda: drained(conn), within=30, what="all to end")
     assert {state_of(conn, id_) for id_ in held} == {"cancelled"}
     assert asked_late(conn, running, held, said_at) == []
+
+
+class LateHandshake:
+    """TLS before the local Resend; a handshake waits until it is let in."""
+
+    def __init__(self, port: int) -> None:
+        self.let_in, self.connected = threading.Event(), threading.Event()
+        self._target = ("127.0.0.1", port)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(SELF_SIGNED)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connected.set()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.let_in.wait(10)
+        with contextlib.suppress(OSError), socket.create_connection(self._target) as server:
+            with self._context.wrap_socket(client, server_side=True) as secure:
+                back = threading.Thread(target=self._pass, args=(server, secure), daemon=True)
+                back.start()
+                self._pass(secure, server)
+                server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def close(self) -> None:
+        self.let_in.set()
+        self._listener.close()
+
+
+def test_what_is_cancelled_while_its_sender_connects_is_not_asked_for(conn, sink, daemon):
+    running = sink()
+    with contextlib.closing(LateHandshake(int(running.url.rpartition(":")[2]))) as late:
+        daemon(late.url, OUTBOXD_RESEND__CA_FILE=str(SELF_SIGNED), OUTBOXD_RESEND__DEADLINE="8s",
+            OUTBOXD_SENDER__LEASE="60s", OUTBOXD_SENDER__THREADS="1")  # fmt: skip
+        id_ = insert(conn)
+        assert late.connected.wait(10)
+        conn.execute("select outboxd.cancel(%s)", (uid_of(conn, id_),))
+        said_at = time.time()
+        until(lambda: time.time() > said_at + 1.1, what="more than a second")
+        late.let_in.set()
+        until(lambda: drained(conn), within=30, what="it to end")
+        assert state_of(conn, id_) == "cancelled"
+        insert(conn, body=payload(to="next@example.org"))
+        until(lambda: running.provider.accepted_by_uid, what="the next email to be sent")
+    assert [entry.to for entry in asked(running)] == [["next@example.org"]]
 
 
 @pytest.mark.parametrize(("word", "state"), [("suppress", "suppressed"), ("cancel", "cancelled")])

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trustme
 from certificates import SELF_SIGNED
+from waiting import until
 
 from outboxd.resend.answer import Answer, TransportFailure
 from outboxd.resend.client import Client, shared_ssl_context
@@ -468,6 +469,52 @@ def test_a_handshake_that_never_ends_is_not_sent(peer, client_for):
     result, seconds = elapsed(client_for(url, seconds=0.5))
     assert result.kind == "not_sent"
     assert seconds < 1
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_who_is_connected_asks_through_that_connection(peer, client_for, tls):
+    server = peer(answering(http(ID)), tls=server_tls() if tls else None)
+    client = client_for(server.url, tls=ssl.create_default_context(cafile=str(SELF_SIGNED)))
+    client.connect()
+    until(lambda: server.connections == 1, what="the connection")
+    for _ in range(3):
+        client.connect()
+        assert client.send(BODY, KEY).body == ID
+    assert server.connections == 1
+
+
+def test_a_prepared_connection_that_the_peer_closed_is_not_used(peer, client_for):
+    hang_up = threading.Event()
+
+    def script(server, connection):
+        if server.connections == 1:
+            hang_up.wait(5)
+            return
+        answering(http(ID))(server, connection)
+
+    server = peer(script)
+    client = client_for(server.url)
+    client.connect()
+    hang_up.set()
+    assert server.ended.acquire(timeout=5)
+    client.connect()
+    assert client.send(BODY, KEY).body == ID
+    assert server.connections == 2
+
+
+def test_a_connection_that_failed_is_the_next_request_s_failure_and_no_later_one_s(client_for):
+    port = closed_port()
+    client = client_for(f"http://127.0.0.1:{port}")
+    client.connect()
+    with socket.create_server(("127.0.0.1", port)) as late:
+        result = client.send(BODY, KEY)
+        assert (result.kind, "refused" in result.message) == ("not_sent", True)
+        late.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            late.accept()
+        client.connect()
+        late.settimeout(5)
+        late.accept()[0].close()
 
 
 @pytest.mark.parametrize("secret", ["", "re_the_secret\r\nX: y", "re_thé_secret", "re the secret"])
