@@ -8,9 +8,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class StallingProxy:
-    """Forwards to a server, which may be on a Unix socket; `stall` silences the connections that are open, new ones are served."""
+    """Forwards to a server, which may be on a Unix socket; `stall` silences the connections that are open, new ones are served.
 
-    def __init__(self, host: str, port: int) -> None:
+    The first `cuts` connections in which the client says `cut_at` end there.
+    """
+
+    def __init__(self, host: str, port: int, *, cut_at: bytes = b"", cuts: int = 0) -> None:
+        self.cuts_left = cuts
+        self._cut_at = cut_at
         self._target = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -61,6 +66,12 @@ class StallingProxy:
         server.connect(self._target)
         return server
 
+    def _is_cut(self, said: bytes) -> bool:
+        with self._mutex:
+            cut = self.cuts_left > 0 and self._cut_at in said
+            self.cuts_left -= cut
+            return cut
+
     def _forward(self, number: int, client: socket.socket, server: socket.socket) -> None:
         """Until one side ends; a silenced pair stays open, both ways, to the end of the test."""
         with contextlib.suppress(OSError, ValueError):
@@ -72,6 +83,8 @@ class StallingProxy:
                 for one in readable:
                     data = one.recv(65536)
                     if not data:
+                        raise OSError
+                    if one is client and self._is_cut(data):
                         raise OSError
                     (server if one is client else client).sendall(data)
         with self._mutex:

@@ -1,11 +1,13 @@
 """The gates as a black box: who said no gets nothing, and no limit is exceeded while all of it goes out in the end."""
 
 import bisect
+import contextlib
 from collections import defaultdict
 
 import pytest
 from conftest_path import count, drained, only_once
-from factories import insert, payload, state_of
+from factories import insert, insert_many, payload, state_of
+from stalling import StallingProxy
 from waiting import until
 
 pytestmark = pytest.mark.path
@@ -26,6 +28,21 @@ def most_within(times: list[float], window: float) -> int:
     return max(
         (place + 1 - bisect.bisect_right(times, at - window) for place, at in enumerate(times)), default=0
     )
+
+
+def test_a_daemon_whose_first_read_of_the_limits_is_cut_off_begins_with_them_all_the_same(
+    database, conn, sink, daemon
+):
+    running = sink()
+    insert_many(conn, 20)
+    reads = b"limit_rule.per, limit_rule.options"  # by the keeper, and at once by the reclaimer
+    proxy = StallingProxy(conn.info.host, conn.info.port, cut_at=reads, cuts=2)
+    with contextlib.closing(proxy):
+        daemon(running.url, limits=True, DATABASE_URL=proxy.url(database))
+        until(lambda: running.provider.accepted_by_uid, what="the first to be sent")
+        until(lambda: count(conn, "ready") == 17 and not count(conn, "lease"), what="the others to wait")
+    assert proxy.cuts_left == 0
+    assert only_once(running)["accepted"] == 3
 
 
 def test_a_suppressed_address_gets_nothing_and_the_others_of_an_email_do(conn, sink, daemon):

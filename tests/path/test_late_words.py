@@ -92,13 +92,16 @@ class LateHandshake:
 
     def _serve(self, client: socket.socket) -> None:
         self.let_in.wait(10)
-        with contextlib.suppress(OSError), socket.create_connection(self._target) as server:
-            with self._context.wrap_socket(client, server_side=True) as secure:
-                back = threading.Thread(target=self._pass, args=(server, secure), daemon=True)
-                back.start()
-                self._pass(secure, server)
-                server.shutdown(socket.SHUT_RDWR)
-                back.join()
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(self._target) as server,
+            self._context.wrap_socket(client, server_side=True) as secure,
+        ):
+            back = threading.Thread(target=self._pass, args=(server, secure), daemon=True)
+            back.start()
+            self._pass(secure, server)
+            server.shutdown(socket.SHUT_RDWR)
+            back.join()
 
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
