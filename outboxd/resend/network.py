@@ -143,8 +143,15 @@ class BoundedStream(httpcore.NetworkStream):
         )
 
     def is_usable(self) -> bool:
-        """Whether the other side has neither spoken unasked nor hung up."""
-        return not self._inner.get_extra_info("is_readable")
+        """Whether the other side has neither spoken unasked nor hung up; tickets of TLS say nothing to us."""
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
 
     def get_extra_info(self, info: str) -> object:
         """Ask the socket's own stream."""

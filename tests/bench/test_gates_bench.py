@@ -1,4 +1,7 @@
-"""What the gates cost: the same emails with every limit on and with none, daemon and Postgres together, in one run."""
+"""What the gates cost: the same emails with every limit on and with none, daemon and Postgres together, in one run.
+
+Every email of a run goes to somebody else, as most of an hour's mail does; they are of 500 providers.
+"""
 
 import json
 import os
@@ -22,7 +25,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 BARE = Path(__file__).parent / "bare_server.py"
 EMAILS = """
 insert into outboxd.email (type, payload)
-select 'welcome', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 500 || '.example'))
+select 'welcome', jsonb_set(%s::jsonb, '{to}', to_jsonb(%s::text || n || '@d' || n %% 500 || '.example'))
 from generate_series(1, %s) as n
 """
 ON = """update outboxd.limit_rule set most = 1000000 where most is not null or kind in
@@ -53,12 +56,12 @@ def cost(server, url: str, api: str, log: Path, *, emails: int) -> float:
             OUTBOXD_SENDER__LEASE="60s")  # fmt: skip
         one.start()
         try:
-            conn.execute(EMAILS, (json.dumps(payload()), 500))
+            conn.execute(EMAILS, (json.dumps(payload()), f"warm{log.name}-", 500))
             until(lambda: drained(conn), within=60, what="the warm-up")
             conn.execute("update outboxd.queue set priority = priority")
             conn.execute("set outboxd.doorbell = 'off'")
             conn.execute("select outboxd.pause('account', 'default', 'a benchmark')")
-            conn.execute(EMAILS, (json.dumps(payload()), emails))
+            conn.execute(EMAILS, (json.dumps(payload()), f"{log.name}-", emails))
             conn.execute("checkpoint")
             server_pid = postmaster(conn)
             before = cpu_of(server_pid) + cpu_of(one.process.pid)

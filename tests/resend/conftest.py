@@ -22,6 +22,7 @@ class Peer:
     ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
+        self.ready = 0  # of them: may be spoken to
         self.stopped = threading.Event()
         self.ended = threading.Semaphore(0)  # one for each script that came to its end
         self._script = script
@@ -60,6 +61,7 @@ class Peer:
                 sock.settimeout(5)
                 sock = self._tls.wrap_socket(sock, server_side=True)
                 sock.settimeout(0.05)
+            self.ready += 1
             with sock:
                 self._script(self, Connection(self, sock))
         self.ended.release()

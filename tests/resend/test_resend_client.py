@@ -476,7 +476,7 @@ def test_who_is_connected_asks_through_that_connection(peer, client_for, tls):
     server = peer(answering(http(ID)), tls=server_tls() if tls else None)
     client = client_for(server.url, tls=ssl.create_default_context(cafile=str(SELF_SIGNED)))
     client.connect()
-    until(lambda: server.connections == 1, what="the connection")
+    until(lambda: server.ready == 1, what="the connection, and with TLS its tickets")
     for _ in range(3):
         client.connect()
         assert client.send(BODY, KEY).body == ID
