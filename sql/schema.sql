@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 60c6ce4cb491a5a3';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 3f8c047970bff1c1';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -119,7 +119,7 @@ begin
   select found_id, 'cancel'
   where not exists (select from outboxd.delivery where delivery.id = found_id)
     and not exists (select from outboxd.dead_letter where dead_letter.id = found_id)
-  on conflict do nothing;
+  on conflict (id, kind) do update set at = clock_timestamp();
   return false;
 end
 $$;

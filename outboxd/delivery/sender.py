@@ -67,12 +67,13 @@ class Sending:
 def send_all(sending: Sending, client: Client) -> None:
     """The thread: until the hand is closed."""
     while (held := _next(sending, client.connect)) is not None:
+        connected_in = client.connected_in()
         result = send_one(client, held, sending)
+        took = None if result.asked_at is None else time.monotonic() - result.asked_at + connected_in
         sending.slow.leave(result.outcome)
-        _note(sending, result)
+        _note(sending, result, took)
         sending.report(result)
-        asked_for = None if result.asked_at is None else time.monotonic() - result.asked_at
-        sending.hand.done(held, asked_for)
+        sending.hand.done(held, took)
     client.close()
 
 
@@ -84,9 +85,9 @@ def _next(sending: Sending, connect: Callable[[], object]) -> Held | None:
     if not sending.slow.enter(sending.stop):
         return None
     while not sending.stop.is_set() and sending.hand.wait():
-        sending.stop.wait(sending.brake.rest())
-        connect()
-        if sending.brake.rest() or not sending.pacer.take(PATIENCE):
+        if not sending.stop.wait(sending.brake.rest()):
+            connect()
+        if sending.stop.is_set() or sending.brake.rest() or not sending.pacer.take(PATIENCE):
             sending.hand.leave()
         elif sending.brake.rest():  # said while this one waited for its permit
             sending.pacer.give_back()
@@ -137,12 +138,15 @@ def _ask(client: Client, parcel: Parcel, body: bytes, sending: Sending) -> Outco
     return outcome
 
 
-def _note(sending: Sending, result: Result) -> None:
-    """Count the ask, and let a throttle or pause hold everybody back: the settler makes the pause known to all."""
-    if result.asked_at is None:
+def _note(sending: Sending, result: Result, took: float | None) -> None:
+    """Count the ask, and let a throttle or pause hold everybody back: the settler makes the pause known to all.
+
+    `took` is the seconds that it lasted, with connecting; None where nothing was asked.
+    """
+    if took is None:
         return
     metrics.asks.add(1, {"outcome": type(result.outcome).__name__.lower()})
-    metrics.ask_duration.record(time.monotonic() - result.asked_at)
+    metrics.ask_duration.record(took)
     if isinstance(result.outcome, Throttled):
         sending.brake.hold(result.outcome.after.total_seconds())
         sending.pacer.overran(result.outcome.after)

@@ -23,7 +23,7 @@ USER_AGENT: Final = f"outboxd/{version('outboxd')}".encode()  # Resend's edge re
 
 
 class Client:
-    """One thread's client, with one connection. `deadline` is for a whole exchange, connecting included."""
+    """One thread's client, with one connection. `deadline` is for a whole exchange, with connecting where `connect` did not."""
 
     def __init__(
         self,
@@ -48,6 +48,10 @@ class Client:
     def connect(self) -> None:
         """Be connected, so that the next request leaves at once. What goes wrong is the next request's."""
         self._transport.connect(self._url)
+
+    def connected_in(self) -> float:
+        """Seconds that the last `connect` took."""
+        return self._transport.connected_in
 
     def send(self, body: bytes, key: str) -> Answer | TransportFailure:
         """Ask once for one email: `body` is the request as rendered, `key` its idempotency key."""
@@ -103,10 +107,12 @@ def shared_ssl_context(ca_file: str = "") -> ssl.SSLContext:
     `ca_file` names the certificates to trust instead of the public ones. Raises `ConfigError` if it holds none.
     """
     try:
-        return ssl.create_default_context(cafile=ca_file or certifi.where())
+        context = ssl.create_default_context(cafile=ca_file or certifi.where())
     except (OSError, ssl.SSLError) as error:
         reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError([f"resend.ca_file: {ca_file}: {reason}"]) from None
+    context.set_alpn_protocols(["http/1.1"])  # as httpcore would, for who connects ahead
+    return context
 
 
 def _headers(secret: str, key: str) -> Headers:

@@ -27,18 +27,22 @@ class Exchange:
         self._seconds = seconds
         self.begin()
 
-    def begin(self, *, secure: bool = False) -> None:
-        """Start the clock of the next request. `secure`: its bytes leave under TLS only, whoever else is spoken to."""
+    def begin(self, *, secure: bool = False, at_most: float | None = None) -> None:
+        """Start the clock of the next request. `secure`: its bytes leave under TLS only, whoever else is spoken to.
+
+        `at_most`: seconds, where it gets less time than a request has.
+        """
         self.secure = secure
         self.wrote = False  # whether a byte of the request may have left
         self.received = bytearray()
-        self._ends = time.monotonic() + self._seconds
+        self._allowed = self._seconds if at_most is None else min(self._seconds, at_most)
+        self._ends = time.monotonic() + self._allowed
 
     def left(self, at_most: float | None, expired: type[Exception]) -> float:
         """Seconds that one wait may take; raises `expired` if none are left."""
         left = self._ends - time.monotonic()
         if left <= 0:
-            raise expired(f"the deadline of {self._seconds:g} s has passed")
+            raise expired(f"the deadline of {self._allowed:g} s has passed")
         return left if at_most is None else min(left, at_most)
 
     def receive(self, data: bytes) -> bytes:
@@ -166,10 +170,12 @@ class BoundedBackend(httpcore.NetworkBackend):
         self._sockets = httpcore.SyncBackend()
         self._resolver = Resolver()
         self._ready: BoundedStream | None = None
+        self._ready_since = 0.0
 
     def prepare(self, host: str, port: int, ssl_context: ssl.SSLContext | None, seconds: float) -> None:
         """Connect ahead: the next `connect_tcp` takes this connection, with TLS where there is a context."""
         self.forget()
+        self._ready_since = time.monotonic()
         stream = self._connected(host, port, seconds)
         try:
             self._ready = stream.secured_ahead(ssl_context, host, seconds) if ssl_context else stream
@@ -177,9 +183,10 @@ class BoundedBackend(httpcore.NetworkBackend):
             stream.close()
             raise
 
-    def is_ready(self) -> bool:
-        """Whether a connection was prepared that nobody took and that still stands."""
-        return self._ready is not None and self._ready.is_usable()
+    def is_ready(self, within: float) -> bool:
+        """Whether a connection was prepared in these last seconds that nobody took and that still stands."""
+        fresh = time.monotonic() < self._ready_since + within
+        return self._ready is not None and fresh and self._ready.is_usable()
 
     def forget(self) -> None:
         """Close what was prepared."""

@@ -23,11 +23,17 @@ from outboxd.errors import OutboxdError
 from outboxd.resend.network import BoundedBackend, Exchange
 
 CONNECT_SECONDS: Final = 5.0  # look-up, connect and TLS handshake get no more each
+AHEAD_SECONDS: Final = (
+    4.0  # all of them, where nothing is asked yet: what waits is put back after 5 at the earliest
+)
 SURELY_OPEN: Final = 1.0  # seconds after an answer in which a connection is not looked at
+ENOUGH: Final = 1.0  # seconds that a connection must still be kept, so that it is there at the request
+FAILS_FOR: Final = 1.0  # seconds in which who could not be reached is not tried again
 KEEP_ALIVE_SECONDS: Final = (
     30.0  # less than edges keep idle connections, so that we rarely write into a closed one
 )
 
+NEVER: Final = float("-inf")  # as a time
 _AS_IT_IS: Final = "%/:?@!$&'()*+,;="  # what a path and a query may hold
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -66,8 +72,10 @@ class Transport:
         self._backend = BoundedBackend(self._exchange)
         self._tls = ssl_context
         self._direct = not proxy
-        self._answered_at = 0.0
+        self._answered_at = NEVER
         self._unreachable: NoAnswerError | None = None
+        self._failed_at = 0.0
+        self.connected_in = 0.0  # seconds that the last `connect` took
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=1,
@@ -91,26 +99,37 @@ class Transport:
 
         Through a proxy it is `post` that connects: the way through it belongs to the exchange.
         """
+        self.connected_in = 0.0
+        began = time.monotonic()
+        if self._unreachable is not None and began < self._failed_at + FAILS_FOR:
+            return
         self._unreachable = None
         if not self._direct or self._is_connected():
             return
+        self.close()
         secure = url.scheme == b"https"
-        self._exchange.begin(secure=secure)
-        self._asking_since = time.monotonic()
+        self._exchange.begin(secure=secure, at_most=AHEAD_SECONDS)
+        self._asking_since = began
         try:
             port = url.port or _PORTS[url.scheme.decode()]
             tls = self._tls if secure else None
             self._backend.prepare(url.host.decode(), port, tls, self._connect_seconds)
         except _NETWORK_ERRORS as error:
             self._unreachable = NoAnswerError(_told(error))
+            self._failed_at = time.monotonic()
         finally:
             self._asking_since = None
+            self.connected_in = time.monotonic() - began
 
     def _is_connected(self) -> bool:
-        if time.monotonic() < self._answered_at + SURELY_OPEN:
+        idle = time.monotonic() - self._answered_at
+        if idle < SURELY_OPEN:
             return True
-        kept = any(not (one.is_closed() or one.has_expired()) for one in self._pool.connections)
-        return kept or self._backend.is_ready()
+        if idle < KEEP_ALIVE_SECONDS - ENOUGH and any(
+            not (one.is_closed() or one.has_expired()) for one in self._pool.connections
+        ):
+            return True
+        return self._backend.is_ready(KEEP_ALIVE_SECONDS - ENOUGH)
 
     def post(self, url: httpcore.URL, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
         """The answer, complete, whatever its status: that, its headers and its body as they came."""
@@ -144,15 +163,16 @@ class Transport:
             raise NoAnswerError(_told(error)) from error
         finally:
             self._asking_since = None
-            self._answered_at = time.monotonic() if kept else 0.0
             if not kept:
                 self.close()
+            self._answered_at = time.monotonic() if self._pool.connections else NEVER
         return answer.status, answer.headers, received
 
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
         self._backend.forget()
+        self._answered_at = NEVER
 
 
 def target(address: str) -> httpcore.URL:

@@ -1,6 +1,7 @@
 -- Take an email back. True: it is certain that it was not and will not be sent (it waited, or ended unsent).
 -- False: it was sent, or may have been; or it is in a daemon's hands, in a batch, or was asked with an open answer. Then
--- a word is left and no further ask begins, but that of a batch with an open answer.
+-- a word is left and no further ask begins, but that of a batch with an open answer. A word said again is of now: after a
+-- failover it matters when.
 -- In the caller's transaction: a rollback takes the cancel back. Locks no lease, so settling never waits for it.
 create or replace function outboxd.cancel(uid uuid) returns boolean
 language plpgsql security definer
@@ -20,7 +21,7 @@ begin
   select found_id, 'cancel'
   where not exists (select from outboxd.delivery where delivery.id = found_id)
     and not exists (select from outboxd.dead_letter where dead_letter.id = found_id)
-  on conflict do nothing;
+  on conflict (id, kind) do update set at = clock_timestamp();
   return false;
 end
 $$;

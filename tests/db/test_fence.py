@@ -291,13 +291,21 @@ class TestAdopt:
         assert [state_of(conn, id_) for id_ in ids] == ["unknown"] * 3 + ["cancelled"] * 3
         assert conn.execute("select count(*) from outboxd.batch_member").fetchone() == (0,)
 
-    def test_a_held_batch_is_taken_apart_where_who_released_it_cancelled_a_member(self, database, conn):
+    def cancel(self, conn: psycopg.Connection, id_: int) -> None:
+        assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, id_),)).fetchone() == (False,)
+
+    def test_after_a_failover_a_held_batch_is_taken_apart_where_who_releases_it_cancelled_a_member(
+        self, database, conn
+    ):
         """The provider's list has that member: it went another way, in seconds that a standby lost."""
         fence().admits(conn)
         went, other = stored(conn, ambiguous=True), stored(conn, ambiguous=True)
-        run_adopt(database, "hold", environment="staging")
-        assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, went[1]),)).fetchone() == (False,)
-        run_adopt(database, "send", environment="staging")
+        self.cancel(conn, other[0])  # by an application, long before
+        self.cancel(conn, went[1])
+        conn.execute("update outboxd.instance set timeline = 0")
+        assert fence(hold=True).admits(conn)
+        self.cancel(conn, went[1])
+        run_adopt(database, "send")
         found = {parcel.first.id: parcel for parcel in claim_batches(conn)}
         assert {first: parcel.batch.ambiguous for first, parcel in found.items()} == {
             went[0]: False, other[0]: True,
@@ -305,6 +313,14 @@ class TestAdopt:
         stopped = judge(found[went[0]], HOME, frozenset(), now=datetime.now(UTC))
         assert stopped.members == (Returned(), Cancelled(), Returned())
         assert judge(found[other[0]], HOME, frozenset(), now=datetime.now(UTC)) is None
+
+    def test_in_a_copy_a_batch_with_an_open_answer_stays_as_it_is_whoever_cancels(self, database, conn):
+        fence().admits(conn)
+        ids = stored(conn, ambiguous=True)
+        run_adopt(database, "hold", environment="staging")
+        self.cancel(conn, ids[1])
+        run_adopt(database, "send", environment="staging")
+        assert [parcel.batch.ambiguous for parcel in claim_batches(conn)] == [True]
 
     def test_it_decides_in_bounded_lots(self, database, conn, monkeypatch):
         monkeypatch.setattr("outboxd.db.adoption.LOT", 7)

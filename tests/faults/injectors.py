@@ -94,6 +94,7 @@ class Injector:
             wanted = [step for step in dict.fromkeys(self.missed) if not self._struck(step)]
             self.missed.clear()
             for step in wanted:
+                self.world.marks["tried again"] += 1
                 self.wait_free("")
                 if step.what.startswith(
                     "reclaim"
@@ -102,6 +103,8 @@ class Injector:
                     self.kill(step.what, within=self.world.plan.lease + POINT_WITHIN)
                 else:
                     self.run(step)
+                    if step.kind.startswith("proxy"):  # some faults only meet a connection that ends
+                        self.kill("random")
 
     def _struck(self, step: Step) -> bool:
         if step.kind.startswith("proxy"):  # its mark says only that it was tried

@@ -8,6 +8,7 @@ from .history import BURIED, ENDS, History, Move, Violation
 
 TOLERANCE = 0.05  # seconds between reading the clock and writing the move
 OPERATOR = "outboxd adopt"
+NOTED = 2.0  # seconds in which an application notes what it has committed
 RISE_SEEN = 20.0  # seconds in which a daemon finds a promotion
 STRADDLES = 2.0  # seconds that a statement may have been under way when the server's clock stepped
 LEGAL = {
@@ -173,7 +174,9 @@ def batches(history: History) -> Iterator[Violation]:
 
 def _decided(history: History, released: Move) -> bool:
     """Whether an operator let the batch go who had taken one of its members back, since the provider's list has it."""
-    taken_back = {one.uid for one in history.cancels if one.fate != "aborted" and one.at <= released.at}
+    taken_back = {
+        one.uid for one in history.cancels if one.fate != "aborted" and one.at <= released.at + NOTED
+    }
     members = {
         id_
         for move in history.moves

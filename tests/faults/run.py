@@ -96,6 +96,8 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         report.figures = figures(report)
         if plan.holds:
             report.figures["held"] = world.held
+        if world.marks["tried again"]:
+            report.figures["tried_again"] = world.marks["tried again"]
         if world.recoveries:
             report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]
     report.seconds = time.monotonic() - began

@@ -51,6 +51,7 @@ def world(monkeypatch):
     def note(kind: str, what: str, *_: float) -> None:
         marks[f"{kind} {what}"] += 1
 
+    monkeypatch.setattr(Injector, "kill", lambda *_: None)
     return SimpleNamespace(
         proxies=Proxies(2), running=SimpleNamespace(provider=Provider()), applications=[], marks=marks, note=note,
         fleet=SimpleNamespace(slots=[]), plan=SimpleNamespace(level=1, lasts=0.01),

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 from factories import HOME
 
 from outboxd.db.session import Session
@@ -35,6 +36,46 @@ def test_a_sender_without_a_permit_ends_at_the_stop():
     sending = Sending(hand, Brake(), pacer, HOME, reports.append, stop, 5.0, SlowStart(1))
     assert sender._next(sending, bool) is None
     assert Waits.asked <= 1
+
+
+class Permits:
+    """A pacer that has one for whoever comes."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def take(self, _within: float) -> bool:
+        self.said.append("permit")
+        return True
+
+
+@pytest.mark.parametrize("stops", ["while it was told to wait", "while it connects"])
+def test_a_sender_that_is_stopped_takes_no_permit(stops):
+    stop, brake, hand = threading.Event(), Brake(), Waits(1)
+    Waits.asked = 0
+    said: list[str] = []
+
+    def connect() -> None:
+        said.append("connect")
+        stop.set()
+
+    sending = Sending(hand, brake, Permits(said), HOME, [].append, stop, 5.0, SlowStart(1))
+    if stops == "while it was told to wait":
+        brake.hold(60)
+        threading.Timer(0.05, stop.set).start()
+    assert sender._next(sending, connect) is None
+    assert said == ([] if stops == "while it was told to wait" else ["connect"])
+
+
+def test_a_permit_is_taken_by_who_is_connected():
+    stop, hand = threading.Event(), Waits(1)
+    Waits.asked = 0
+    said: list[str] = []
+    hand.take = lambda: said.append("email") or held
+    held = object()
+    sending = Sending(hand, Brake(), Permits(said), HOME, [].append, stop, 5.0, SlowStart(1))
+    assert sender._next(sending, lambda: said.append("connection")) is held
+    assert said == ["connection", "permit", "email"]
 
 
 class HeldMeanwhile:

@@ -1,6 +1,7 @@
 """What is said between claim and ask counts, where more than a second lies between: suppressed, cancelled, paused."""
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -97,16 +98,12 @@ class LateHandshake:
             socket.create_connection(self._target) as server,
             self._context.wrap_socket(client, server_side=True) as secure,
         ):
-            back = threading.Thread(target=self._pass, args=(server, secure), daemon=True)
-            back.start()
-            self._pass(secure, server)
-            server.shutdown(socket.SHUT_RDWR)
-            back.join()
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
+            while True:
+                ready = [secure] if secure.pending() else select.select([secure, server], [], [])[0]
+                for one in ready:
+                    if not (data := one.recv(65536)):
+                        return
+                    (server if one is secure else secure).sendall(data)
 
     def close(self) -> None:
         self.let_in.set()

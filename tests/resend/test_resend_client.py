@@ -16,6 +16,7 @@ import trustme
 from certificates import SELF_SIGNED
 from waiting import until
 
+from outboxd.resend import transport
 from outboxd.resend.answer import Answer, TransportFailure
 from outboxd.resend.client import Client, shared_ssl_context
 from outboxd.resend.network import Exchange
@@ -309,9 +310,22 @@ BROKEN = {
 }
 
 
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SELF_SIGNED)
+    return context
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("ahead", [False, True], ids=["connects", "is connected"])
 @pytest.mark.parametrize("script", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_answer_is_ambiguous(peer, client_for, script):
-    result = client_for(peer(script).url).send(BODY, KEY)
+def test_a_broken_answer_is_ambiguous(peer, client_for, script, ahead, tls):
+    server = peer(script, tls=server_tls() if tls else None)
+    client = client_for(server.url, tls=ssl.create_default_context(cafile=str(SELF_SIGNED)))
+    if ahead:
+        client.connect()
+    result = client.send(BODY, KEY)
+    assert server.connections == 1
     assert isinstance(result, TransportFailure)
     assert result.kind == "ambiguous"
     assert result.message.splitlines() == [result.message]
@@ -401,12 +415,6 @@ def test_a_look_up_without_an_answer_ends_within_the_deadline(client_for, monkey
     assert [result.kind for result, _ in results] == ["not_sent"] * 3
     assert all(seconds < 0.6 for _, seconds in results)
     assert len(started) == 1
-
-
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(SELF_SIGNED)
-    return context
 
 
 def test_tls_with_a_trusted_certificate(peer, client_for):
@@ -502,19 +510,84 @@ def test_a_prepared_connection_that_the_peer_closed_is_not_used(peer, client_for
     assert server.connections == 2
 
 
-def test_a_connection_that_failed_is_the_next_request_s_failure_and_no_later_one_s(client_for):
-    port = closed_port()
-    client = client_for(f"http://127.0.0.1:{port}")
+def test_a_prepared_connection_that_nobody_took_for_long_is_not_used(peer, client_for, monkeypatch):
+    server = peer(answering(http(ID)))
+    client = client_for(server.url)
     client.connect()
-    with socket.create_server(("127.0.0.1", port)) as late:
-        result = client.send(BODY, KEY)
-        assert (result.kind, "refused" in result.message) == ("not_sent", True)
-        late.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            late.accept()
+    monkeypatch.setattr(transport, "KEEP_ALIVE_SECONDS", 0.0)
+    client.connect()
+    assert client.send(BODY, KEY).body == ID
+    assert server.connections == 2
+
+
+def test_one_that_served_a_while_ago_is_looked_at_and_used_again(peer, client_for, monkeypatch):
+    monkeypatch.setattr(transport, "SURELY_OPEN", 0.0)
+    server = peer(answering(http(ID)))
+    client = client_for(server.url)
+    for _ in range(3):
         client.connect()
-        late.settimeout(5)
-        late.accept()[0].close()
+        assert client.send(BODY, KEY).body == ID
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("last", [http(ID, "200 OK", "Connection: close"), b"HTTP/1.0 200 OK\r\n\r\n" + ID])
+def test_after_an_answer_that_ends_its_connection_the_next_one_is_made_ahead(peer, client_for, last):
+    server = peer(once(last))
+    client = client_for(server.url)
+    for asked in range(3):
+        client.connect()
+        until(lambda asked=asked: server.ready == asked + 1, what="another connection before the request")
+        assert client.send(BODY, KEY).body == ID
+
+
+@pytest.fixture
+def silent_port() -> Iterator[socket.socket]:
+    """Bound, so that nobody else gets it, and refusing until it is told to listen."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def test_a_connection_that_failed_is_the_next_request_s_failure(client_for, silent_port):
+    client = client_for(f"http://127.0.0.1:{silent_port.getsockname()[1]}")
+    client.connect()
+    silent_port.listen()
+    result = client.send(BODY, KEY)
+    assert (result.kind, "refused" in result.message) == ("not_sent", True)
+    silent_port.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        silent_port.accept()
+    client.connect()
+    silent_port.settimeout(5)
+    silent_port.accept()[0].close()
+
+
+def test_a_connection_that_failed_is_not_the_failure_of_a_request_after_one_that_did_not(
+    client_for, silent_port, peer, monkeypatch
+):
+    server = peer(answering(http(ID)))
+    client = client_for(f"http://127.0.0.1:{silent_port.getsockname()[1]}")
+    client.connect()
+    client.connect()  # at once, which is no second attempt
+    reachable = client_for(server.url)
+    monkeypatch.setattr(client, "_url", reachable._url)
+    monkeypatch.setattr(transport, "FAILS_FOR", 0.0)
+    client.connect()
+    assert client.send(BODY, KEY).body == ID
+    assert client.connected_in() > 0
+
+
+def test_who_connects_ahead_gets_four_seconds_at_most(peer, client_for, monkeypatch):
+    def hold(_peer, connection):
+        connection.hold()
+
+    monkeypatch.setattr(transport, "AHEAD_SECONDS", 0.3)
+    client = client_for(peer(hold).url.replace("http:", "https:"))
+    began = time.monotonic()
+    client.connect()
+    assert time.monotonic() - began < 2
+    assert client.send(BODY, KEY).kind == "not_sent"
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("secret", ["", "re_the_secret\r\nX: y", "re_thé_secret", "re the secret"])
