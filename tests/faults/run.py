@@ -221,7 +221,7 @@ def tell(report: Report, say=print) -> None:
         for violation in list(firsts.values())[:-4:-1]:
             for line in timeline(report.history, violation):
                 say(line)
-    slow = max(report.drains, default=0.0) > DRAIN_WITHIN
+    slow = max(report.drains, default=0.0) > DRAIN_WITHIN / 2
     if (slow or report.failure) and (last := last_to_leave(report.history, report.drained_at)) is not None:
         for line in timeline(report.history, last):
             say(line)
