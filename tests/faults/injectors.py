@@ -34,6 +34,7 @@ set adapted = null, adapted_at = null, overran_at = null, next_at = least(next_a
 """
 PATIENCE = 20.0  # seconds in which a fault of the provider must meet a request
 UNREACHED = "outboxd: cannot reach the database"  # what `outboxd run` says last, and exits with 1
+AGAIN = "tried again: "
 POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
 
@@ -94,7 +95,7 @@ class Injector:
             wanted = [step for step in dict.fromkeys(self.missed) if not self._struck(step)]
             self.missed.clear()
             for step in wanted:
-                self.world.marks["tried again"] += 1
+                self.world.marks[f"{AGAIN}{step.kind} {step.what}"] += 1
                 self.wait_free("")
                 if step.what.startswith(
                     "reclaim"

@@ -18,7 +18,7 @@ from outboxd.sink.server import running_sink
 from . import calm, evidence
 from .checker import check, last_to_leave, summary, timeline
 from .history import History, Injected, Violation
-from .injectors import Injector
+from .injectors import AGAIN, Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
 from .tails import named, split
 from .upgrade import idle
@@ -96,8 +96,9 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         report.figures = figures(report)
         if plan.holds:
             report.figures["held"] = world.held
-        if world.marks["tried again"]:
-            report.figures["tried_again"] = world.marks["tried again"]
+        report.figures["tried_again"] = {
+            mark.removeprefix(AGAIN): n for mark, n in world.marks.items() if mark.startswith(AGAIN)
+        }
         if world.recoveries:
             report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]
     report.seconds = time.monotonic() - began
