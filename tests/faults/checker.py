@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from . import rules_ends, rules_ledger, rules_moves, rules_rows
 from .history import BURIED, ENDS, History, Violation
 
+AROUND = 5.0  # seconds before what no email stands for, of which faults are told
 RULES = [
     "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1", "L2",
     "L3", "L5", "L6",
@@ -79,8 +80,9 @@ def timeline(history: History, violation: Violation) -> Iterator[str]:
     for cancel in history.cancels:
         if uid and cancel.uid == uid:
             told.append((cancel.at, f"application: cancel {cancel.fate}, certain: {cancel.certain}"))
-    if told:
-        first, last = min(told)[0] - 1.0, max(told)[0] + 1.0
+    times = [at for at, _ in told] or ([violation.at - AROUND, violation.at] if violation.at else [])
+    if times:
+        first, last = min(times) - 1.0, max(times) + 1.0
         told += [(f.at, f"FAULT {f.kind}: {f.what}") for f in history.injected if first <= f.at <= last]
     yield f"{violation.rule}: {violation.text}"
     yield f"  email {id_}, uid {uid}, {marker}, ended as {row.end if row else 'no row'}"

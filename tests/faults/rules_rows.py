@@ -79,10 +79,10 @@ def sessions(history: History) -> Iterator[Violation]:
         )
         if sample.oldest > LONGEST and not stalled:
             text = f"a daemon's transaction lasted {sample.oldest:.1f} s at {sample.at:.3f}: {sample.note}"
-            yield Violation("S18", text)
+            yield Violation("S18", text, at=sample.at)
         if sample.connections > history.most_connections:
             text = f"{sample.connections} connections at {sample.at:.3f}, allowed {history.most_connections}"
-            yield Violation("S18", text)
+            yield Violation("S18", text, at=sample.at)
 
 
 def leaks(history: History) -> Iterator[Violation]:

@@ -438,3 +438,14 @@ def test_every_profile_of_one_kind_of_fault_has_that_fault():
     }
     for profile, wanted in kinds.items():
         assert wanted <= {step.kind for round_ in steps(PLANS[profile], 1) for step in round_}
+
+
+def test_what_concerns_no_email_is_told_with_the_faults_before_it():
+    faults = [
+        Injected(at, at + 1, "kill", what) for at, what in ((90.0, "long before"), (98.0, "just before"))
+    ]
+    crowd = changed(samples=[Sample(100.0, 1001, 0.1)], injected=faults)
+    (found,) = check(crowd)
+    told = "\n".join(timeline(crowd, found))
+    assert "just before" in told
+    assert "long before" not in told
