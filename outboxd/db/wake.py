@@ -26,7 +26,7 @@ from outboxd.db.session import Connection, ConnectionLostError, Session, Stopped
 log = logging.getLogger(__name__)
 
 TRY: Final = "select pg_try_advisory_lock(7101, 1)"
-WAIT: Final = b"set lock_timeout = '60s'; select pg_advisory_lock(7101, 1)"
+WAIT: Final = b"set lock_timeout = '5s'; select pg_advisory_lock(7101, 1)"
 FREE: Final = "select pg_advisory_unlock(7101, 1)"
 HELD_BY_PEER: Final = """
 select exists (
@@ -186,7 +186,10 @@ class Doorbell:
 
 
 class _Waiter:
-    """A second connection that queues for the key behind an open transaction, for at most a minute at a time."""
+    """A second connection that queues for the key behind an open transaction, for five seconds at a time.
+
+    No longer: it has a snapshot, which keeps vacuum from what went since.
+    """
 
     def __init__(self, url: str) -> None:
         self._conn = psycopg.connect(
@@ -206,7 +209,7 @@ class _Waiter:
         return self._conn.fileno()
 
     def ended(self) -> bool:
-        """Whether the key was granted, or the minute is over: either way, look again."""
+        """Whether the key was granted, or the time is over: either way, look again."""
         pgconn = self._conn.pgconn
         if pgconn.status != pq.ConnStatus.OK:
             return True

@@ -80,6 +80,23 @@ def test_behind_an_open_transaction_other_inserts_ring(bell, connect):
     assert bell.wait(5)
 
 
+@pytest.mark.slow
+def test_who_waits_for_the_key_of_an_open_transaction_has_no_long_one_itself(bell, connect):
+    """Its snapshot would keep vacuum from what went since."""
+    long, look = connect(), connect()
+    long.autocommit = False
+    insert(long)
+    waiters = "select backend_start, clock_timestamp() - xact_start from pg_stat_activity where application_name = 'outboxd waiter' and xact_start is not null"
+    began, ages = time.monotonic(), {}
+    armed(bell)
+    while time.monotonic() < began + 7:
+        if bell.wait(0.1):
+            armed(bell)
+        ages |= dict(look.execute(waiters).fetchall())
+    assert len(ages) >= 2, "one after the other"
+    assert max(age.total_seconds() for age in ages.values()) < 5.5
+
+
 def test_a_daemon_beside_a_sleeping_peer_is_rung_too(bell, connect):
     peer = connect()
     peer.execute("select pg_advisory_lock(7101, 1)")
