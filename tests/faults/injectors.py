@@ -210,14 +210,13 @@ class Injector:
         self.wait_free("esp fault")
         provider, began = self.world.running.provider, time.time()
         share = min(1.0, SHARES.get(kind, SHARE) * self.world.plan.level)
-        before = self._faults(kind)
         faults = () if kind in BY_CONTENT else (Fault(kind, share, ARGUMENTS.get(kind)),)
         self._bad(kind if kind in BY_CONTENT else "")
         provider.control({"faults": faults})
         self.busy.add("esp fault")
 
         def end() -> None:
-            struck = self._faults(kind) > before
+            struck = self._met_request(kind, began)
             if not struck and time.time() < began + PATIENCE:
                 if faults:
                     provider.control({"faults": (Fault(kind, 1.0, ARGUMENTS.get(kind)),)})
@@ -237,8 +236,10 @@ class Injector:
         for app in self.world.applications:
             app.bad = kind
 
-    def _faults(self, kind: str) -> int:
-        return sum(entry.fault == kind for entry in list(self.world.running.provider.entries))
+    def _met_request(self, kind: str, since: float) -> bool:
+        """Looked for, not counted: the ledger keeps the last thousand entries, so that a count may fall."""
+        entries = list(self.world.running.provider.entries)
+        return any(entry.fault == kind and entry.at >= since for entry in entries)
 
     def resume(self) -> None:
         """What a person does once the provider is well again."""

@@ -1,5 +1,6 @@
 """A fault that met nobody is tried again, in calm: else a seed could be red for want of a victim."""
 
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -34,13 +35,13 @@ class Provider:
     """Who meets a request under a fault from the second time on."""
 
     def __init__(self) -> None:
-        self.entries, self.asked = [], []
+        self.entries, self.asked = [SimpleNamespace(fault=HANG.what, at=0.0)] * 2, []
 
     def control(self, options) -> None:
         for fault in options["faults"]:
             self.asked.append(fault.kind)
             if len(self.asked) > 1:
-                self.entries.append(SimpleNamespace(fault=fault.kind))
+                self.entries = [SimpleNamespace(fault=fault.kind, at=time.time())]  # older ones are forgotten
 
 
 @pytest.fixture
