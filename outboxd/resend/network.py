@@ -69,18 +69,11 @@ class BoundedStream(httpcore.NetworkStream):
     and one TLS record, and wake the other side once.
     """
 
-    def __init__(
-        self,
-        inner: httpcore.NetworkStream,
-        exchange: Exchange,
-        *,
-        encrypted: bool = False,
-        ahead: bool = False,
-    ) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, exchange: Exchange, *, encrypted: bool = False) -> None:
         self._inner = inner
         self._exchange = exchange
         self._encrypted = encrypted
-        self._ahead = ahead  # encrypted before httpcore asked for it
+        self.ahead = False  # encrypted before httpcore asked for it
         self._socket: socket.socket = inner.get_extra_info("socket")
         self._pending = b""
 
@@ -129,10 +122,10 @@ class BoundedStream(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> "BoundedStream":
         """The stream under TLS; a handshake writes nothing of the request, and a proxy's word is no part of the answer."""
-        if self._ahead:
-            self._ahead = False
+        if self.ahead:
+            self.ahead = False
             return self
         seconds = self._exchange.left(timeout, httpcore.ConnectTimeout)
         inner = self._inner.start_tls(ssl_context, server_hostname, seconds)
@@ -141,10 +134,9 @@ class BoundedStream(httpcore.NetworkStream):
 
     def secured_ahead(self, ssl_context: ssl.SSLContext, host: str, seconds: float) -> "BoundedStream":
         """The stream under TLS now; `start_tls`, when it comes, has nothing left to do."""
-        seconds = self._exchange.left(seconds, httpcore.ConnectTimeout)
-        return BoundedStream(
-            self._inner.start_tls(ssl_context, host, seconds), self._exchange, encrypted=True, ahead=True
-        )
+        stream = self.start_tls(ssl_context, host, seconds)
+        stream.ahead = True
+        return stream
 
     def is_usable(self) -> bool:
         """Whether the other side has neither spoken unasked nor hung up; tickets of TLS say nothing to us."""

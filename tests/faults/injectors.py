@@ -97,10 +97,8 @@ class Injector:
             for step in wanted:
                 self.world.marks[f"{AGAIN}{step.kind} {step.what}"] += 1
                 self.wait_free("")
-                if step.what.startswith(
-                    "reclaim"
-                ):  # somebody must leave a lease behind, which runs out first
-                    self.kill("random")
+                if step.what.startswith("reclaim"):
+                    self.kill("random")  # who leaves a lease behind, which runs out first
                     self.kill(step.what, within=self.world.plan.lease + POINT_WITHIN)
                 else:
                     self.run(step)

@@ -552,6 +552,7 @@ def test_a_connection_that_failed_is_the_next_request_s_failure(client_for, sile
     client = client_for(f"http://127.0.0.1:{silent_port.getsockname()[1]}")
     client.connect()
     silent_port.listen()
+    client.connect()  # so soon that it is no second attempt
     result = client.send(BODY, KEY)
     assert (result.kind, "refused" in result.message) == ("not_sent", True)
     silent_port.settimeout(0)
@@ -568,7 +569,6 @@ def test_a_connection_that_failed_is_not_the_failure_of_a_request_after_one_that
     server = peer(answering(http(ID)))
     client = client_for(f"http://127.0.0.1:{silent_port.getsockname()[1]}")
     client.connect()
-    client.connect()  # at once, which is no second attempt
     reachable = client_for(server.url)
     monkeypatch.setattr(client, "_url", reachable._url)
     monkeypatch.setattr(transport, "FAILS_FOR", 0.0)
