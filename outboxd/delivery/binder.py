@@ -89,9 +89,9 @@ def _bind_or_return(binder: Binder, load: Load) -> None:
 def bind(binder: Binder, conn: Connection, load: Load) -> None:
     """Render, store, and put what may be asked into the hand; settle what cannot be rendered."""
     packed = pack(conn, load.lease_id, load.groups)
+    binder.hand.put(held(parcel, load.started, binder.ttl, load.probe) for parcel in packed.ready)
     for parcel, outcome in packed.unsendable:
         _report(binder, load, parcel, outcome)
-    binder.hand.put(held(parcel, load.started, binder.ttl, load.probe) for parcel in packed.ready)
 
 
 def held(parcel: Parcel, started: float, ttl: float, probe: Probe | None) -> Held:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from outboxd.core.batch import MOST_BYTES, Batch, Parcel, halves, packed
+from outboxd.core.batch import MOST_BYTES, Batch, Parcel, packed, quarters
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Rejected
 from outboxd.db import batch
@@ -35,22 +35,22 @@ def pack(conn: Connection, lease_id: UUID, groups: Sequence[Sequence[Claimed]]) 
 
 
 def repack(conn: Connection, lease_id: UUID, parcels: Sequence[Parcel], home: Frozen) -> list[Parcel]:
-    """Split those of the claimed batches that were rejected as a whole: halves under new keys; one alone goes singly."""
+    """Split those of the claimed batches that were rejected as a whole: quarters under new keys; one alone goes singly."""
     rejected = [parcel for parcel in parcels if parcel.batch and parcel.batch.rejected]
     if not rejected:
         return list(parcels)
     others = [parcel for parcel in parcels if not (parcel.batch and parcel.batch.rejected)]
-    parts = [part for parcel in rejected for part in _halved(parcel, home)]
+    parts = [part for parcel in rejected for part in _quartered(parcel, home)]
     replaced = [parcel.batch.uid for parcel in rejected if parcel.batch]
     return others + _stored(conn, lease_id, parts, replaced)
 
 
-def _halved(parcel: Parcel, home: Frozen) -> Iterable[Parcel]:
+def _quartered(parcel: Parcel, home: Frozen) -> Iterable[Parcel]:
     assert parcel.batch is not None
-    for emails, items in halves(parcel):
+    for emails, items in quarters(parcel):
         if len(emails) == 1:
             yield Parcel(tuple(emails))
-        elif emails:
+        else:
             yield Parcel(tuple(emails), _batch(items, home, parcel.batch))
 
 

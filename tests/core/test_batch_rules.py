@@ -17,9 +17,9 @@ from outboxd.core.batch import (
     Rise,
     decide_together,
     groups,
-    halves,
     may_travel,
     packed,
+    quarters,
     unpacked,
 )
 from outboxd.core.email import Claimed, Frozen
@@ -132,14 +132,32 @@ class TestBytes:
         assert unpacked(packed(items)) == items
 
     @given(st.lists(st.integers(), min_size=1, max_size=100))
-    def test_halves_partition_members_and_bytes_in_order(self, marks):
+    def test_quarters_partition_members_and_bytes_in_order(self, marks):
         items = [json.dumps({"n": mark}, separators=(",", ":")).encode() for mark in marks]
         parcel = Parcel(tuple(email(n) for n in range(len(marks))), Batch(uuid4(), packed(items), HOME))
-        (first, first_items), (second, second_items) = halves(parcel)
-        assert [*first, *second] == list(parcel.emails)
-        assert [*first_items, *second_items] == items
-        assert 0 <= len(first) - len(second) <= 1
-        assert (len(first), len(second)) == (len(first_items), len(second_items))
+        parts = list(quarters(parcel))
+        assert [one for emails, _ in parts for one in emails] == list(parcel.emails)
+        assert [item for _, bodies_ in parts for item in bodies_] == items
+        sizes = [len(emails) for emails, _ in parts]
+        assert sizes == [len(bodies_) for _, bodies_ in parts]
+        assert len(sizes) == min(4, len(marks))
+        assert max(sizes) - min(sizes) <= 1
+
+    @given(st.integers(2, 100), st.data())
+    def test_one_bad_member_is_alone_after_four_rounds_and_fourteen_requests(self, size, data):
+        bad = data.draw(st.integers(0, size - 1))
+        items = [json.dumps({"n": n}, separators=(",", ":")).encode() for n in range(size)]
+        parcel = Parcel(tuple(email(n) for n in range(size)), Batch(uuid4(), packed(items), HOME))
+        rounds = requests = 0
+        while parcel.batch is not None:
+            parts = [
+                Parcel(tuple(emails), Batch(uuid4(), packed(bodies_), HOME) if len(emails) > 1 else None)
+                for emails, bodies_ in quarters(parcel)
+            ]
+            rounds, requests = rounds + 1, requests + len(parts)
+            (parcel,) = [part for part in parts if bad in {one.id for one in part.emails}]
+        assert rounds <= 4
+        assert requests <= 14
 
 
 outcomes = st.sampled_from(

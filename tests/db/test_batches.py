@@ -1,6 +1,7 @@
 """Batches in Postgres: stored under a lease, kept whole while an answer is open, taken apart only when it is certain."""
 
 import json
+import threading
 from datetime import timedelta
 from uuid import uuid4
 
@@ -31,7 +32,9 @@ from outboxd.core.outcome import (
 )
 from outboxd.db import batch, lease
 from outboxd.db.pause import Probe
+from outboxd.delivery.binder import Binder, Load, bind
 from outboxd.delivery.gates import judge
+from outboxd.delivery.hand import Hand
 from outboxd.delivery.packer import repack
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
@@ -140,17 +143,32 @@ def test_the_third_crash_quarantines_a_batch_as_unknown(conn, connect):
     assert counts(conn) == {"dead_letter": 3}
 
 
-def test_a_rejected_batch_is_split_into_halves_under_new_keys(conn, connect):
-    parcel = batched(conn, connect(), 5)
+def test_a_rejected_batch_is_split_into_quarters_under_new_keys(conn, connect):
+    parcel = batched(conn, connect(), 9)
     settle_parcel(conn, parcel, NO)
     (rejected,) = claim_batches(conn)
     assert rejected.batch.rejected
-    halves = repack(conn, rejected.first.lease_id, [rejected], HOME)
-    assert [len(half.emails) for half in halves] == [3, 2]
-    assert len({half.batch.key for half in halves} | {parcel.batch.key}) == 3
-    items = [item for half in halves for item in json.loads(half.batch.body)]
+    quarters = repack(conn, rejected.first.lease_id, [rejected], HOME)
+    assert [len(part.emails) for part in quarters] == [2, 2, 2, 3]
+    assert len({part.batch.key for part in quarters} | {parcel.batch.key}) == 5
+    items = [item for part in quarters for item in json.loads(part.batch.body)]
     assert items == json.loads(parcel.batch.body)
-    assert counts(conn) == {"lease": 1, "batch": 2, "batch_member": 5}
+    assert counts(conn) == {"lease": 1, "batch": 4, "batch_member": 9}
+
+
+def test_good_emails_of_a_claim_are_in_hand_before_the_ones_that_cannot_be_rendered_are_settled(conn):
+    for _ in range(3):
+        insert(conn)
+    bad = insert(conn)
+    conn.execute("update outboxd.email set payload = '{}' where id = %s", (bad,))
+    emails = claim(conn)
+    hand, found_in_hand = Hand(20), []
+    session = settler_without_thread().session
+    binder = Binder(
+        session, hand, lambda _: found_in_hand.append(hand.waiting()), [].append, 60.0, threading.Event()
+    )
+    bind(binder, conn, Load(emails[0].lease_id, [emails], 0.0))
+    assert found_in_hand == [3]
 
 
 def test_a_cancelled_member_takes_an_unasked_batch_apart_and_the_others_go_on(conn, connect):

@@ -71,6 +71,14 @@ class TestCode:
         ask(conn, outcome)
         assert conn.execute("select error_code from outboxd.dead_letters").fetchall() == [(code,)]
 
+    def test_only_a_bug_keeps_its_stack(self, conn):
+        for error in (Unsendable("to", "is empty"), KeyError("subject")):
+            insert(conn, max_attempts=1)
+            ask(conn, unsendable(error))
+        kept = dict(conn.execute("select error_code, stack from outboxd.dead_letter").fetchall())
+        assert kept["Unsendable"] is None
+        assert "KeyError: 'subject'" in kept["KeyError"]
+
     def test_the_command_shows_it_and_finds_by_it(self, conn, run):
         id_ = insert(conn, max_attempts=1)
         ask(conn, read(REFUSED))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ideal_provider import KINDS, LATER, SOONER, IdealProvider
 
-from outboxd.core.batch import Batch, Parcel, decide_together, groups, halves, packed
+from outboxd.core.batch import Batch, Parcel, decide_together, groups, packed, quarters
 from outboxd.core.email import Claimed
 from outboxd.core.outcome import Outcome, Returned, SentAll
 from outboxd.core.retry import KEY_LIFE, Policy, Step, decide
@@ -101,7 +101,7 @@ class Batches(RuleBasedStateMachine):
         self.now = max(self.now, one.due) + span
         parcel = one.parcel
         if parcel.batch is not None and parcel.batch.rejected:
-            for emails, items in halves(parcel):
+            for emails, items in quarters(parcel):
                 self.wait(emails, items, parcel.batch.attempts, parcel.batch.transient)
             return
         stopped = judge(parcel, HOME, frozenset(), now=self.now)
