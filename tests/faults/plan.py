@@ -27,7 +27,7 @@ class Plan:
     `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
     provider's requests a second, as it names them. `upgrades`: it begins with the previous release, and a quarter of the
     faults later the schema is this one's, and half of the daemons. `holds`: after a promotion what may have gone waits for an
-    operator.
+    operator. `within`: seconds that the whole run may take.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Plan:
     relaxed: bool = False
     ordered: bool = False
     think: float = 0.02
+    within: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ PLANS = {
     ),
     "short": Plan(
         "short", emails=4000, daemons=4, rounds=2, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),
-        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.0,
+        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.0, within=300.0,
     ),
     "full": Plan(
-        "full", emails=50_500, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
-        esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5,
+        "full", emails=50_600, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
+        esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5, within=1400.0,
     ),
     "pooler": Plan(
         "pooler", emails=2000, daemons=3, rounds=1, kills=36, zombies=4, immediate=3, fast=1, esp=SOME_ESP,

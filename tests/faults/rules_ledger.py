@@ -125,11 +125,17 @@ def excused(
 
 
 def taken_back(history: History) -> Iterator[Violation]:
-    """S9: what an application was told to be certainly cancelled was never accepted."""
+    """S9: what an application was told to be certainly cancelled was never accepted, and is not asked for after that."""
     news = accepted(history.asks)
+    last = {uid: ask.at for ask in history.asks for uid in ask.uids}
     for cancel in history.cancels:
-        if cancel.fate == "acked" and cancel.certain and cancel.uid in news:
+        if cancel.fate != "acked" or not cancel.certain:
+            continue
+        if cancel.uid in news:
             yield Violation("S9", f"cancelled at {cancel.at:.3f} for certain, and accepted", uid=cancel.uid)
+        elif last.get(cancel.uid, 0.0) > cancel.at + EPSILON:
+            text = f"cancelled at {cancel.at:.3f} for certain, and asked for at {last[cancel.uid]:.3f}"
+            yield Violation("S9", text, uid=cancel.uid)
 
 
 def old_keys(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:

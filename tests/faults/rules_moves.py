@@ -11,11 +11,15 @@ OPERATOR = "outboxd adopt"
 NOTED = 2.0  # seconds in which an application notes what it has committed
 RISE_SEEN = 20.0  # seconds in which a daemon finds a promotion
 STRADDLES = 2.0  # seconds that a statement may have been under way when the server's clock stepped
+WITHOUT_A_LEASE = (
+    "cancelled",
+    "unknown",
+)  # taken back, discarded, or open for 23 hours; all else is a settle's
 LEGAL = {
     None: {"ready"},
-    "ready": {"lease", *ENDS, *BURIED},
+    "ready": {"lease", *WITHOUT_A_LEASE},
     "lease": {"ready", "batch", *ENDS, *BURIED},
-    "batch": {"lease", *ENDS, *BURIED},
+    "batch": {"lease", *WITHOUT_A_LEASE},
     "dead": {"sent"},
     "unknown": {"sent"},
 }
@@ -116,6 +120,10 @@ def _finish(id_: int, track: Track) -> Iterator[Violation]:
     is_open = ("open", None) in held
     if track.was_open and not is_open and home not in ENDS + BURIED:
         yield Violation("S10", f"its open answer was forgotten {where}", id=id_)
+    if track.was_open and home == "dead":
+        yield Violation(
+            "S13", f"dead, which says that it was not accepted, with an open answer {where}", id=id_
+        )
     track.home, track.was_open, track.places = home, is_open, held
 
 

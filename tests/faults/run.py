@@ -102,6 +102,8 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         if world.recoveries:
             report.figures["accepted_again_after"] = [round(took, 1) for took in world.recoveries]
     report.seconds = time.monotonic() - began
+    if report.seconds > plan.within:
+        report.failure += f"; it took {report.seconds:.0f} s, {plan.within:g} are allowed"
     return report
 
 
@@ -184,7 +186,8 @@ def small(plan: Plan, history: History) -> Iterator[str]:
         ("kills", kinds["kill"], plan.kills),
         ("crashes of Postgres", crashes, plan.immediate),
         ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
-        ("zombies that lost a lease", len(robbed(history)), kinds["zombie"] // 3),
+        ("zombies", kinds["zombie"], plan.zombies),
+        ("zombies that lost a lease", len(robbed(history)), plan.zombies // 3),
     ):
         if seen < planned:
             yield f"{name}: {seen}, of {planned:g} at least"
@@ -199,7 +202,7 @@ def figures(report: Report) -> dict[str, object]:
     return {
         "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
-        "drained_in": [round(took, 1) for took in report.drains],
+        "zombies that lost a lease": len(robbed(history)), "drained_in": [round(took, 1) for took in report.drains],
         "connections": max((sample.connections for sample in history.samples), default=0),
         "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
     }  # fmt: skip

@@ -95,6 +95,48 @@ def test_an_empty_history_proves_nothing():
 
 
 BAD = {
+    "an email that waits is settled by whom had it before": (
+        "S6",
+        changed(
+            moves=[
+                *TWICE,
+                move(6, "ready", gone=True, xid=6),
+                move(7, "sent", xid=6),
+                *GOOD.moves[5:],
+            ]
+        ),
+    ),
+    "a waiting batch is settled by whom had it before": (
+        "S6",
+        changed(
+            moves=[
+                *way(ONE, 1)[:3],
+                move(4, "batch", xid=4, tag="b"),
+                move(5, "lease", gone=True, xid=5, tag="A"),
+                move(6, "batch", gone=True, xid=6, tag="b"),
+                move(7, "sent", xid=6),
+                *GOOD.moves[5:],
+            ]
+        ),
+    ),
+    "dead says that it was not accepted, with an open answer": (
+        "S13",
+        changed(
+            moves=[
+                *way(ONE, 1)[:3],
+                move(4, "open", xid=4),
+                move(5, "open", gone=True, xid=5),
+                move(5, "lease", gone=True, xid=5, tag="A"),
+                move(6, "dead", xid=5),
+                *GOOD.moves[5:],
+            ],
+            rows=GOOD.rows | {ONE: row(ONE, "u", end="dead", provider_id=None)},
+            asks=[failed("422")],
+        ),
+    ),
+    "asked for after it was cancelled for certain": (
+        "S9", changed(asks=[*GOOD.asks, ask("v", 2, at=101.5, verdict="fault", fault="500")])
+    ),
     "an acknowledged email has no row": ("S1", changed(inserts=[*GOOD.inserts, Insert("m-x", "acked", 100.0)])),
     "an ambiguous insert has two rows": (
         "S1",
