@@ -168,7 +168,10 @@ def shutdown(*, within: float = 2.0) -> None:
 
 @contextlib.contextmanager
 def span_for_ask(carrier: str | None, *, queue: str, uid: str, attempt: int) -> Iterator[None]:
-    """A span around one request, linked to the transaction that inserted the email."""
+    """A span around one request, linked to the transaction that inserted the email.
+
+    Of an exception it has the name only: what one says may have an address in it.
+    """
     tracer = trace.get_tracer("outboxd")
     if not trace.get_tracer_provider().__class__.__module__.startswith("opentelemetry.sdk"):
         yield
@@ -181,9 +184,14 @@ def span_for_ask(carrier: str | None, *, queue: str, uid: str, attempt: int) -> 
         "http.request.resend_count": attempt - 1,
     }
     with tracer.start_as_current_span(
-        f"process {queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes, links=_links(carrier)
-    ):
-        yield
+        f"process {queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes, links=_links(carrier),
+        record_exception=False, set_status_on_exception=False,
+    ) as span:  # fmt: skip
+        try:
+            yield
+        except Exception as error:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
 
 
 def _links(carrier: str | None) -> list[trace.Link]:

@@ -5,10 +5,12 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from factories import batched, claim, claim_batches, insert, settle, settle_parcel, state_of, uid_of
 
+from outboxd import metrics
 from outboxd.cli.dead import dead
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Ambiguous, Failed, Failure, Outcome
@@ -91,6 +93,27 @@ class TestCode:
         assert ["error_code", "ECONNREFUSED"] in [
             line.split() for line in run("show", uid).output.splitlines()
         ]
+
+
+class TestTold:
+    def test_an_end_is_told_after_its_commit_only(self, conn, caplog, monkeypatch):
+        told = []
+        monkeypatch.setattr(metrics.settled, "add", lambda _, attributes: told.append(attributes["step"]))
+        insert(conn, max_attempts=1)
+        (email,) = claim(conn)
+        conn.execute("create function no() returns trigger language plpgsql as $$ begin raise 'full'; end $$")
+        conn.execute(
+            "create constraint trigger no after insert on outboxd.dead_letter"
+            " deferrable initially deferred for each row execute function no()"
+        )
+        with pytest.raises(psycopg.errors.RaiseException, match="full"):
+            settle_parcel(conn, Parcel((email,)), unsendable(KeyError("subject")))
+        assert told == []
+        assert caplog.messages == []
+        conn.execute("drop trigger no on outboxd.dead_letter")
+        settle_parcel(conn, Parcel((email,)), unsendable(KeyError("subject")))
+        assert told == ["dead"]
+        assert caplog.messages == ["email ended as dead"]
 
 
 class TestRefusalInUnknownWords:

@@ -11,9 +11,13 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 from factories import insert
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from outboxd import telemetry
 from outboxd.loop import every, spawn
-from outboxd.telemetry import JsonFormatter, TextFormatter, redact
+from outboxd.telemetry import JsonFormatter, TextFormatter, redact, span_for_ask
 from outboxd.web.health import Report, start_health
 
 
@@ -30,6 +34,21 @@ from outboxd.web.health import Report, start_health
 def test_what_is_private_is_redacted(secret):
     shown = redact(f"x {secret}\ny")
     assert not [part for part in ("re_0123", "whsec_AAE", "ada@", "hunter2", "(ada)") if part in shown]
+
+
+def test_a_span_has_the_name_of_an_exception_and_not_what_it_says(monkeypatch):
+    provider, spans = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(telemetry.trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(telemetry.trace, "get_tracer", provider.get_tracer)
+    with pytest.raises(KeyError), span_for_ask("{}", queue="marketing", uid="u-1", attempt=2):
+        raise KeyError("ada@example.org")
+    (span,) = spans.get_finished_spans()
+    assert span.name == "process marketing"
+    assert span.attributes["messaging.message.id"] == "u-1"
+    assert not span.status.is_ok
+    assert "KeyError" in span.to_json()
+    assert "ada" not in span.to_json()
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])

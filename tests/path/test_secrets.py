@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import urlopen
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 from conftest_path import count, drained, quick_breaker
-from factories import insert, payload
+from factories import insert, payload, uid_of
 from waiting import until
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
@@ -72,9 +73,52 @@ def much_fails(conn: psycopg.Connection) -> None:
     conn.execute("update outboxd.email set payload = %s where id = %s", (f'{{"to": ["{ADDRESS}@x"]}}', id_))
 
 
+class Collector(ThreadingHTTPServer):
+    """Takes traces and metrics as OpenTelemetry's collector does: protobuf, in which text is text."""
+
+    def __init__(self) -> None:
+        self.traces, self.metrics = b"", b""
+        super().__init__(("127.0.0.1", 0), _Taken)
+
+
+class _Taken(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:  # http.server's name
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/traces":
+            self.server.traces += body
+        else:
+            self.server.metrics += body
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test asks what came."""
+
+
+@pytest.fixture
+def collector():
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def exported(collector: Collector, uid: str) -> str:
+    """What left as traces and metrics, with this email's span and the outcomes of asks in it."""
+    traces, measured = (told.decode(errors="replace") for told in (collector.traces, collector.metrics))
+    assert "process transactional" in traces
+    assert uid in traces
+    assert "outboxd.asks" in measured
+    assert "rejected" in measured
+    return traces + measured
+
+
 def of_health(port: int) -> str:
     web = ""
-    for path in ("/livez", "/readyz", "/metrics"):
+    for path in ("/livez", "/readyz"):
         try:
             with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 web += answer.read().decode()
@@ -83,8 +127,8 @@ def of_health(port: int) -> str:
     return web
 
 
-def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fails(
-    database, conn, sink, daemon
+def test_no_canary_is_in_logs_arguments_activity_metrics_traces_or_health_while_much_fails(
+    database, conn, sink, daemon, collector
 ):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -94,7 +138,8 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     one = daemon(
         running.url, url=url_with_password(conn, database), RESEND_API_KEY=KEY, OUTBOXD_LOG__LEVEL="debug",
         OUTBOXD_RESEND__DEADLINE="1s", OUTBOXD_SENDER__LEASE="11s", OUTBOXD_HEALTH__LISTEN=f"127.0.0.1:{port}",
-        OTEL_SDK_DISABLED="true", own=True,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_port}", own=True,
+        OTEL_METRIC_EXPORT_INTERVAL="500", OTEL_BSP_SCHEDULE_DELAY="200",
     )  # fmt: skip
     activity, stop = set(), threading.Event()
 
@@ -132,6 +177,7 @@ def test_no_canary_is_in_logs_arguments_activity_metrics_or_health_while_much_fa
     assert shown(processes) == []
     assert shown("\n".join(activity)) == []
     assert shown(web) == []
+    assert shown(exported(collector, str(uid_of(conn, 1)))) == []
 
 
 def test_no_canary_is_in_the_error_of_a_daemon_that_cannot_start(database):

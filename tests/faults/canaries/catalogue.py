@@ -157,6 +157,17 @@ CANARIES = (
         storm="cancels", rules=frozenset({"S9"}),
     ),
     Canary(
+        "end-told-before-its-commit", "an end is in the log and counted only once it is committed",
+        (
+            Edit(
+                "outboxd/delivery/settler.py", "    try:\n        taken = settle_if_leased(",
+                "    for one in settlements:\n        _note(one, one.step.name, results[0].held.now())\n"
+                "    try:\n        taken = settle_if_leased(",
+            ),
+        ),
+        test="tests/db/test_dead_letters.py::TestTold",
+    ),
+    Canary(
         "lease-too-short", "a lease lasts longer than a request may take",
         (
             Edit("outboxd/db/lease.py", '"ttl": ttl,', '"ttl": ttl / 10,'),
