@@ -46,6 +46,7 @@ def attend(attendant: Attendant) -> None:
         attendant.notifier.status(attendant.status())
         if not ready and attendant.sends():
             ready = True
+            attendant.notifier.status(attendant.status())  # it may have connected since the line above
             attendant.notifier.ready()
         if attendant.alive():
             attendant.notifier.alive()

@@ -144,6 +144,20 @@ def test_ready_then_fed_until_the_stop_and_a_reload_between(manager):
     assert not attendant.give_up.is_set()
 
 
+def test_the_last_word_before_ready_is_that_it_sends_though_it_connected_between_two_looks(manager):
+    connected = threading.Event()
+    attendant = attendant_for(
+        Live(Config(), Config),
+        manager,
+        sends=lambda: connected.set() or attendant.stop.set() or True,
+        status=lambda: "sends" if connected.is_set() else "waits for Postgres",
+    )
+    attend(attendant)
+    attendant.notifier.close()
+    heard = [text for text in manager.heard() if not text.startswith("WATCHDOG")]
+    assert heard[: heard.index("READY=1")] == ["STATUS=waits for Postgres", "STATUS=sends"]
+
+
 def test_it_is_not_ready_before_it_is_connected(manager):
     connected, asked = threading.Event(), []
     attendant = attendant_for(

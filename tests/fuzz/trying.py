@@ -1,25 +1,46 @@
 """How much is tried, and what one input may cost."""
 
+import functools
 import os
 import time
 import tracemalloc
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 TIMES: Final = int(os.environ.get("OUTBOXD_FUZZ", "1"))
-MOST_SECONDS: Final = 0.5  # of this thread's processor time for one long input; the usual is a hundredth
+MOST_SECONDS: Final = 0.5  # of this thread's processor time for one input; the usual is a hundredth
 JUNK: Final = (
     "\x00\x01\x1b\r\n\t \"'\\<>()[]{},:;@.%=#`$\u0085\u200b\u2028\u202e\ud800\udfff\ufffd\U0001f600é̈ßıİ١"
 )
 LONG: Final = 200_000  # characters
 
 
-def many(examples: int) -> settings:
-    """Settings for this many examples, or as many times that as was asked for."""
-    return settings(max_examples=examples * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+def many(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Try this many examples, or as many times that as was asked for; none may be slow."""
+    tried = settings(max_examples=examples * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+
+    def decorate(test: Any) -> Any:
+        given = tried(test)
+        given.hypothesis.inner_test = _timed(given.hypothesis.inner_test)
+        return given
+
+    return decorate
+
+
+def _timed(call: Callable[..., None]) -> Callable[..., None]:
+    """Not by the clock of the wall, which a busy machine moves."""
+
+    @functools.wraps(call)
+    def timed(*arguments: Any, **named: Any) -> None:
+        before = time.thread_time()
+        call(*arguments, **named)
+        spent = time.thread_time() - before
+        assert spent < MOST_SECONDS, f"{spent:.2f} s"
+
+    return timed
 
 
 def hostile_text(most: int = 60) -> st.SearchStrategy[str]:

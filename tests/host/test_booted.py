@@ -21,6 +21,7 @@ from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import Running, running_sink
 
 OLD, NEW = "re_old_0123456789", "re_new_0123456789"
+MANY = 1_000_000
 KEY_FILE = "/etc/outboxd/resend_api_key"
 
 
@@ -42,6 +43,7 @@ class Service:
     sink: Running
     conn: psycopg.Connection
     url: str
+    proxy: StallingProxy
     unit: str = "outboxd.service"
 
     def start(self) -> None:
@@ -81,10 +83,9 @@ def service(machine: Machine, server: str, template: str) -> Iterator[Service]:
             psycopg.connect(url, autocommit=True) as conn,
             running_sink(SinkOptions(port=0, rate_limit=None)) as sink,
         ):
-            proxy = StallingProxy(
-                conn.info.host, conn.info.port
-            )  # the server may listen on a Unix socket only
-            made = Service(machine, sink, conn, proxy.url(url))
+            # The server may listen on a Unix socket only.
+            proxy = StallingProxy(conn.info.host, conn.info.port, cut_at=b"user\0")
+            made = Service(machine, sink, conn, proxy.url(url), proxy)
             lift_limits(url)
             singly(conn)
             machine.write(
@@ -110,6 +111,23 @@ def test_start_returns_once_it_sends(service):
     assert service.machine.show(service.unit, "StatusText").startswith("sends")
     service.sends(20)
     assert only_once(service.sink)["accepted"] == 20
+
+
+def test_it_is_not_active_while_postgres_is_away_and_starts_by_itself_once_it_is_there(service):
+    service.proxy.cuts_left = MANY
+    service.machine.run("systemctl", "start", "--no-block", service.unit)
+    seen = set()
+
+    def refused_thrice() -> bool:
+        seen.add(service.machine.show(service.unit, "ActiveState"))
+        return service.proxy.cuts_left <= MANY - 3
+
+    until(refused_thrice, within=30, what="three refused connections")
+    assert seen <= {"activating", "inactive"}
+    service.proxy.cuts_left = 0
+    until(lambda: service.machine.show(service.unit, "ActiveState") == "active", within=30, what="the start")
+    assert service.machine.show(service.unit, "StatusText").startswith("sends")
+    service.sends(5)
 
 
 def test_reload_takes_a_rotated_key_in_the_same_process(service):
