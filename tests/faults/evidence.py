@@ -30,6 +30,7 @@ def history(world: World) -> History:
     with world.connect() as conn:
         moves = [_move(row, stepped=world.clocks is not None) for row in conn.execute(MOVES).fetchall()]
         rows = {row[0]: Row(*row) for row in conn.execute(ROWS).fetchall()}
+        (late,) = conn.execute("select count(*) from outboxd.attempt where not fenced").fetchone()
     asks = [
         Ask(e.n, e.at, e.key, e.sha256, tuple(e.uids), tuple(e.to), e.verdict, tuple(e.provider_ids), e.fault)
         for e in list(world.running.provider.entries)
@@ -50,6 +51,7 @@ def history(world: World) -> History:
         tails=world.tails,
         holds=world.plan.holds,
         steps=world.clocks.steps if world.clocks else (),
+        late=late,
         most_connections=CONNECTIONS * (len(world.fleet.slots) + 1),
     )
 

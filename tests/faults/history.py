@@ -162,5 +162,6 @@ class History:
     tails: Sequence[Tail] = ()
     holds: bool = False  # whether an operator decided about what a promotion may have sent
     steps: Sequence[tuple[float, float]] = ()  # of the server's clock: when, and by how many seconds
+    late: int = 0  # acceptances that came after their lease, and were recorded as no more than that
     deadline: float = 1.0
     most_connections: int = 1000

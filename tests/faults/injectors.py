@@ -37,6 +37,8 @@ UNREACHED = "outboxd: cannot reach the database"  # what `outboxd run` says last
 AGAIN = "tried again: "
 POINT_WITHIN = 2.0  # seconds that a daemon gets to come to the point where it dies
 
+ASLEEP_AT = ("ask_unanswered", "ask_answered", "settle_begins")
+
 
 @dataclass(slots=True)
 class Injector:
@@ -170,7 +172,9 @@ class Injector:
         return [slot for slot in slots if slot.disarm()]
 
     def _zombie(self) -> None:
-        """Stop one daemon for longer than its lease, most often when its answer is on the way and will be lost."""
+        """Stop one daemon for longer than its lease: most often with an answer on the way that will be lost, with one
+        that it has, or with a settle begun. The latter two come back with an acceptance whose lease is another's.
+        """
         candidates = self.running()
         while len(candidates) < 2:
             threading.Event().wait(0.05)
@@ -180,9 +184,8 @@ class Injector:
         lasts = self.world.plan.lease * self.luck.uniform(1.2, 1.6)
         if self.luck.random() < 0.8:
             slot.fired.clear()
-            slot.with_signal, slot.armed = signal.SIGSTOP, "ask_unanswered"
-            if slot.fired.wait(POINT_WITHIN):
-                self.world.marks["zombie at an ask"] += 1
+            slot.with_signal, slot.armed = signal.SIGSTOP, self.luck.choice(ASLEEP_AT)
+            slot.fired.wait(POINT_WITHIN)
             slot.armed, slot.with_signal = None, signal.SIGKILL
         slot.signal(signal.SIGSTOP)
         self.world.marks["zombie"] += 1

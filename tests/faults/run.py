@@ -187,6 +187,7 @@ def small(plan: Plan, history: History) -> Iterator[str]:
         ("crashes of Postgres", crashes, plan.immediate),
         ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
         ("zombies", kinds["zombie"], plan.zombies),
+        ("acceptances that came after their lease", history.late, plan.zombies // 10),
         ("zombies that lost a lease", len(robbed(history)), plan.zombies // 3),
     ):
         if seen < planned:
@@ -202,7 +203,7 @@ def figures(report: Report) -> dict[str, object]:
     return {
         "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
-        "zombies that lost a lease": len(robbed(history)), "drained_in": [round(took, 1) for took in report.drains],
+        "zombies that lost a lease": len(robbed(history)), "acceptances after their lease": history.late, "drained_in": [round(took, 1) for took in report.drains],
         "connections": max((sample.connections for sample in history.samples), default=0),
         "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
     }  # fmt: skip
