@@ -10,12 +10,15 @@ from urllib.parse import urlsplit, urlunsplit
 class StallingProxy:
     """Forwards to a server, which may be on a Unix socket; `stall` silences the connections that are open, new ones are served.
 
-    The first `cuts` connections in which the client says `cut_at` end there.
+    The first `cuts` connections in which the client says `cut_at` end there, or get `garbage` before the answer.
     """
 
-    def __init__(self, host: str, port: int, *, cut_at: bytes = b"", cuts: int = 0) -> None:
+    def __init__(
+        self, host: str, port: int, *, cut_at: bytes = b"", cuts: int = 0, garbage: bytes = b""
+    ) -> None:
         self.cuts_left = cuts
         self._cut_at = cut_at
+        self._garbage = garbage
         self._target = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -85,7 +88,9 @@ class StallingProxy:
                     if not data:
                         raise OSError
                     if one is client and self._is_cut(data):
-                        raise OSError
+                        if not self._garbage:
+                            raise OSError
+                        client.sendall(self._garbage)
                     (server if one is client else client).sendall(data)
         with self._mutex:
             self._open.pop(number, None)

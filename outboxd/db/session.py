@@ -57,6 +57,18 @@ def connect(url: str, name: str, *, path: bool = False) -> Watched:
         conn = Watched.connect(url, autocommit=True, application_name=f"outboxd {name}", **CONNECT)
     except psycopg.ProgrammingError as error:
         raise psycopg.OperationalError(reason(error)) from None
+    try:
+        _set_up(conn, path=path)
+    except psycopg.Error as error:
+        lost = _is_lost(conn, error) and not isinstance(error, psycopg.OperationalError)
+        conn.close()
+        if lost:
+            raise psycopg.OperationalError(reason(error)) from None
+        raise
+    return conn
+
+
+def _set_up(conn: Watched, *, path: bool) -> None:
     if pooled(conn):
         conn.prepare_threshold = None
     elif path:
@@ -64,7 +76,6 @@ def connect(url: str, name: str, *, path: bool = False) -> Watched:
         conn.on_path = True
     else:
         conn.execute("set jit = off")  # a statement of outboxd takes less time than compiling it
-    return conn
 
 
 def pooled(conn: Connection) -> bool:
@@ -95,8 +106,8 @@ class Session:
         conn = self.connection()
         try:
             return work(conn)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if not conn.closed and not conn.broken and not _read_only(error):
+        except psycopg.Error as error:
+            if not _is_lost(conn, error):
                 raise
             self.close()
             raise ConnectionLostError(f"{self._name}: connection lost ({type(error).__name__})") from None
@@ -146,9 +157,13 @@ class Session:
             )
 
 
-def _read_only(error: psycopg.Error) -> bool:
-    """A connection that landed on a standby is as good as lost."""
-    return error.sqlstate == "25006"
+def _is_lost(conn: Connection, error: psycopg.Error) -> bool:
+    """Broken; or as good as that: it landed on a standby, or what came over it was not the protocol.
+
+    libpq skips a message that it does not know, says so without an SQLSTATE and goes on, one answer behind.
+    """
+    garbled = type(error) is psycopg.DatabaseError and error.sqlstate is None
+    return conn.closed or conn.broken or error.sqlstate == "25006" or garbled
 
 
 def path_settings(conn: Connection) -> None:
