@@ -100,7 +100,7 @@ RULES = (
                 "  insert into outboxd.ready (id,",
             ),
         ),
-        test="tests/db/test_shared_rows.py",
+        test="tests/db/test_shared_rows.py::test_an_insert_creates_no_shared_row",
     ),
     Canary(
         "rule-11-keys-in-any-order", "bulk inserts take their keys in one order",
@@ -166,7 +166,7 @@ RULES = (
             Edit("sql/functions/write_mailboxes.sql", "      where not known.emails && taken.emails\n", ""),
             Edit("sql/functions/write_mailboxes.sql", "      having known.emails && taken.emails),", "      having false),"),
         ),
-        test="tests/db/test_limits.py",
+        test="tests/db/test_limits.py::TestMailboxes::test_an_email_that_is_asked_for_again_and_again_has_one_entry",
     ),
     Canary(
         "rule-20-open-goes-back", "nothing goes back while an answer is open",
@@ -196,7 +196,7 @@ RULES = (
             Edit(GRANT, "longer constant interval := slack + interval '5 ms';", "longer constant interval := interval '0 s';"),
             Edit(GRANT, "mailbox_longer constant interval := slack + precision;", "mailbox_longer constant interval := interval '0 s';"),
         ),
-        test="tests/db/test_limits.py",
+        test="tests/db/test_limits.py::TestMailboxes::test_the_fourth_mail_in_an_hour_waits_until_the_first_leaves_the_window",
     ),
     Canary(
         "rule-21-split-at-once", "a batch with an open answer splits only a minute after it",
@@ -206,7 +206,7 @@ RULES = (
     Canary(
         "rule-22-probes-burn", "a failed probe burns nothing and ends nothing",
         (Edit("outboxd/delivery/settler.py", "decide_one = decide_probe if probing else decide", "decide_one = decide"),),
-        test="tests/db/test_breaker_shared.py",
+        test="tests/db/test_breaker_shared.py::TestProbe::test_its_failure_opens_it_again_and_burns_nothing_and_ends_nothing",
     ),
     Canary(
         "rule-22-held-time-counts", "the time that something was held does not count towards giving up",
