@@ -187,7 +187,7 @@ def small(plan: Plan, history: History) -> Iterator[str]:
         ("crashes of Postgres", crashes, plan.immediate),
         ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
         ("zombies", kinds["zombie"], plan.zombies),
-        ("acceptances that came after their lease", history.late, plan.zombies // 10),
+        ("acceptances that came after their lease", history.late, plan.zombies // 50),
         ("zombies that lost a lease", len(robbed(history)), plan.zombies // 3),
     ):
         if seen < planned:
