@@ -29,7 +29,9 @@ NOISE = {
     500: 2.0,
     10_000: 0.002,
 }  # seconds more in a p99: the short run's start; of a few milliseconds a fifth is noise
-ROUNDS = 0.05  # seconds more in a p99: the good emails of a refused batch are asked again, up to four rounds later
+ROUNDS = (
+    0.05  # seconds more in a p99: the good emails of a refused batch are asked again, four rounds at most
+)
 SUPPRESSED = "gone@example.org"
 
 
