@@ -216,7 +216,7 @@ def tell(report: Report, say=print) -> None:
         say(f"never struck: {missing}")
     if report.excused:
         say(f"lost with the tails: {summary(report.excused)}")
-        for line in named(report.excused):
+        for line in named(report.history, report.excused):
             say(f"  {line}")
     if report.violations:
         say(f"broken: {summary(report.violations)}")

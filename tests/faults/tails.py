@@ -23,7 +23,7 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
     uids |= {cancel.uid for cancel in history.cancels if _within(history, cancel.at)}
     lost = list(_lost_inserts(history))
     markers, phantoms = {insert.marker for insert in lost}, {insert.uid for insert in lost}
-    batched = set(_members_of_lost_batches(history))
+    batched = {uid for members in lost_batches(history).values() for uid in members}
     keyed = {row.uid for row in history.rows.values() if row.dedupe_key is not None}
     counted, excused = [], []
     for violation in violations:
@@ -45,11 +45,13 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
     return counted, excused
 
 
-def named(excused: Sequence[Violation]) -> Iterator[str]:
-    """Every one by its class and name, one line for each class."""
+def named(history: History, excused: Sequence[Violation]) -> Iterator[str]:
+    """Every one by its class and name, one line for each class; and each lost batch with all of its members."""
     for rule, n in sorted(Counter(violation.rule for violation in excused).items()):
         names = [one.uid or one.marker or f"at {one.at}" for one in excused if one.rule == rule]
         yield f"{CLASSES.get(rule, rule)}, {n}: {', '.join(str(name) for name in names)}"
+    for tag, members in lost_batches(history).items():
+        yield f"lost batch {tag}, {len(members)} members: {', '.join(members)}"
 
 
 def _lost_inserts(history: History) -> Iterator[Insert]:
@@ -61,12 +63,17 @@ def _lost_inserts(history: History) -> Iterator[Insert]:
             yield insert
 
 
-def _members_of_lost_batches(history: History) -> Iterator[str]:
-    """Who travelled in a batch of which the record of moves has nothing: its storing was lost."""
+def lost_batches(history: History) -> dict[str, tuple[str, ...]]:
+    """By its tag, who travelled in a batch that was asked for beside a promotion and of which the record of moves has
+    nothing: its storing was lost.
+    """
     remembered = {move.tag for move in history.moves if move.place == "batch"}
+    found: dict[str, tuple[str, ...]] = {}
     for ask in history.asks:
-        if ask.key.startswith("obxb1.") and ask.key.split(".")[1] not in remembered:
-            yield from ask.uids
+        tag = ask.key.split(".")[1] if ask.key.startswith("obxb1.") else None
+        if tag is not None and tag not in remembered and _within(history, ask.at):
+            found.setdefault(tag, ask.uids)
+    return found
 
 
 def _within(history: History, at: float) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from .checker import check, last_to_leave, timeline
 from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Suppression, Tail
 from .plan import PLANS, POINTS, steps
-from .tails import split
+from .tails import lost_batches, named, split
 
 ONE, TWO = 1, 2
 CLAIMER, SETTLER, RECLAIMER = "outboxd claimer", "outboxd settler", "outboxd reclaimer"
@@ -397,6 +397,24 @@ def test_a_lost_tail_excuses_no_batch_that_is_remembered_nor_a_single_email_with
         stored = [*GOOD.moves, move(90, "batch", ids=(), tag="a")] if key.startswith("obxb1") else GOOD.moves
         twice = changed(moves=stored, rows=keyed, asks=[ask("u", key=key), ask("u", 2, key=key)], tails=tail)
         assert "S3" in {violation.rule for violation in split(twice, check(twice))[0]}
+
+
+def test_each_batch_that_a_lost_tail_forgot_is_named_with_all_of_its_members_and_no_other():
+    tail = [Tail(100.0, 101.0, 102.0)]
+    forgotten = replace(ask("u", key="obxb1.a.1"), uids=("u", "v"))
+    kept, late = ask("w", 2, key="obxb1.b.1"), ask("x", 3, at=200.0, key="obxb1.c.1")
+    history = changed(
+        moves=[*GOOD.moves, move(90, "batch", ids=(), tag="b")], asks=[forgotten, kept, late], tails=tail
+    )
+    assert lost_batches(history) == {"a": ("u", "v")}
+    assert list(named(history, [])) == ["lost batch a, 2 members: u, v"]
+
+
+def test_no_batch_is_excused_that_was_asked_for_far_from_every_promotion():
+    tail = [Tail(100.0, 101.0, 102.0)]
+    twice = [ask("u", at=200.0, key="obxb1.a.1"), ask("u", 2, at=201.0, key="obxb1.b.1")]
+    far = changed(asks=twice, tails=tail)
+    assert "S3" in {violation.rule for violation in split(far, check(far))[0]}
 
 
 def test_a_lost_tail_excuses_nothing_that_was_rolled_back_or_acknowledged_by_the_new_primary():
