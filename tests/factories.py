@@ -54,12 +54,13 @@ def slot(queue: int = 1, lane: int = 0, priority: int = 1) -> Slot:
 
 
 def claim(conn: psycopg.Connection, *, limit: int = 10, lease_id: UUID | None = None, **options: Any) -> list:
-    """Claim from the transactional queue as the daemon does."""
+    """Claim from the transactional queue as the daemon does: fresh mail, and what was asked for before."""
     from datetime import timedelta
 
     from outboxd.db import lease
 
-    wanted = options.pop("wanted", [slot()])
+    retries = conn.execute("select id from outboxd.lane where kind = 'retries'").fetchall()
+    wanted = options.pop("wanted", [slot(), *(slot(lane=lane) for (lane,) in retries)])
     ttl = options.pop("ttl", timedelta(seconds=60))
     home = options.pop("frozen", HOME)
     lease_id = lease_id or uuid4()

@@ -17,7 +17,7 @@ from uuid import UUID
 from outboxd.core.address import sender_domain
 from outboxd.core.email import Claimed, Frozen
 from outboxd.core.outcome import Failed, Failure, Outcome, Rejected, Returned, SentAll
-from outboxd.core.retry import KEY_LIFE, Policy, Step, decide, decide_probe
+from outboxd.core.retry import KEY_LIFE, RETRIES, Policy, Step, decide, decide_probe
 
 MOST: Final = 100  # emails in one request, by Resend's contract
 MOST_BYTES: Final = 4 * 1024 * 1024  # of one request for many
@@ -188,7 +188,12 @@ def decide_together(
         isinstance(outcome, Failed) and outcome.in_unknown_words and step.name == "dead"
     ):  # it may be one member's
         return [_after_rejection(outcome.failure, batch, now, asked_at)] * len(parcel.emails)
-    return [replace(step, name="kept") if step.name == "again" else step] * len(parcel.emails)
+    return [_with_its_batch(step) if step.name == "again" else step] * len(parcel.emails)
+
+
+def _with_its_batch(step: Step) -> Step:
+    """Batches take turns with fresh mail as they are, without a lane for it."""
+    return replace(step, name="kept", park=None if step.park == RETRIES else step.park)
 
 
 def _sent(batch: Batch, provider_id: str) -> Step:
@@ -202,7 +207,7 @@ def _kept(batch: Batch, due_in: timedelta, failure: Failure | None = None, *, re
 
 
 def _apart(batch: Batch) -> Step:
-    return Step("again", batch.attempts, ambiguous=False, transient=batch.transient)
+    return Step("again", batch.attempts, ambiguous=False, transient=batch.transient, keeps_place=True)
 
 
 def _after_rejection(failure: Failure, batch: Batch, now: datetime, asked_at: datetime | None) -> Step:

@@ -57,6 +57,8 @@ LANE_OF_LIMIT: Final = {  # whose lane an email waits in that a limit holds; a m
     "queue": "queue",
 }
 
+RETRIES: Final = ("retries", "")  # kind and key of the lane of what was asked for before
+
 StepName = Literal["sent", "suppressed", "cancelled", "expired", "again", "kept", "dead", "unknown", "drop"]
 
 
@@ -77,7 +79,7 @@ class Step:
 
     `kept` is for a member of a batch: again, but with its batch, whose totals these are; `rejected` marks that batch
     as one to be split. `park` names the thing in whose lane the email waits, `free_at` until when a limit
-    closes that lane.
+    closes that lane. `keeps_place`: nobody was asked, so it waits where it stood, as if it had not been claimed.
     """
 
     name: StepName
@@ -90,6 +92,7 @@ class Step:
     rejected: bool = False
     park: tuple[str, str] | None = None
     free_at: datetime | None = None
+    keeps_place: bool = False
 
     def __post_init__(self) -> None:
         """Counting ends before the column does: an email that no settle could store would be asked for ever."""
@@ -113,7 +116,7 @@ def decide(
         case Ended():
             return Step("drop", email.attempts, email.ambiguous)
         case Returned():
-            return Step("again", email.attempts, email.ambiguous, email.transient)
+            return _unasked(email)
         case Throttled(failure, after):
             return _unburned(email, failure, after + timedelta(seconds=draw() * 0.1))
         case Paused(failure, scope, reason):
@@ -128,9 +131,11 @@ def decide(
         case Unresolvable(failure):
             return _end(email, failure, ambiguous=True, burn=0)
         case Failed(failure, after, transient):
-            return _after_failure(email, failure, policy, now, draw, after=after, transient=transient)
+            step = _after_failure(email, failure, policy, now, draw, after=after, transient=transient)
+            return _beside_fresh(email, step)
         case Ambiguous(failure, after):
-            return _after_failure(email, failure, policy, now, draw, after=after, ambiguous=True)
+            step = _after_failure(email, failure, policy, now, draw, after=after, ambiguous=True)
+            return _beside_fresh(email, step)
         case _:
             assert_never(outcome)
 
@@ -193,6 +198,11 @@ def _after_failure(
     return Step("again", attempts, ambiguous, transient, delay, failure=failure)
 
 
+def _beside_fresh(email: Claimed, step: Step) -> Step:
+    """What is asked again takes turns with fresh mail, in a lane of its own unless it has one: neither holds the other up."""
+    return replace(step, park=RETRIES) if step.name == "again" and email.lane <= 0 else step
+
+
 def _may_not_be_refused_again(email: Claimed, failure: Failure) -> bool:
     """Whether a no in unknown words came before, and this one has an error's name (Resend's errors, the last row).
 
@@ -211,25 +221,29 @@ def _exhausted(
     return not transient or next_at > (email.first_failed_at or now) + policy.give_up_after
 
 
+def _unasked(email: Claimed) -> Step:
+    return Step("again", email.attempts, email.ambiguous, email.transient, keeps_place=True)
+
+
 def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
     return Step("again", email.attempts, email.ambiguous, email.transient, after, failure=failure)
 
 
 def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step:
     """Into the lane of what holds it, where it keeps its place; a limit of no lane names the time instead."""
-    step = Step("again", email.attempts, email.ambiguous, email.transient)
+    step = _unasked(email)
     if isinstance(outcome, Parked):
         return (
             replace(step, park=(outcome.kind, outcome.key))
             if email.lane >= 0
-            else replace(step, due_in=SUSPECT)
+            else replace(step, due_in=SUSPECT, keeps_place=False)
         )
     if outcome.kind in QUOTAS and email.lane >= 0:  # by queue: critical ones are free at another time
         return replace(step, park=("quota", f"{outcome.key}/{email.queue}"), free_at=outcome.free_at)
     kind = LANE_OF_LIMIT.get(outcome.kind)
     if kind is not None and email.lane >= 0:
         return replace(step, park=(kind, outcome.key), free_at=outcome.free_at)
-    return replace(step, due_in=max(outcome.free_at - now, AT_ONCE))
+    return replace(step, due_in=max(outcome.free_at - now, AT_ONCE), keeps_place=False)
 
 
 def _not_asked(outcome: Cancelled | Expired | Suppressed, email: Claimed) -> Step:

@@ -277,6 +277,7 @@ def settle_if_leased(
             s.batch.first_failed_at if s.batch else s.email.first_failed_at for s in settlements
         ),
         "undecided": column(s.undecided for s in settlements),
+        "places": column(s.email.scheduled_at if s.step.keeps_place else None for s in settlements),
         "first": min((s.email.id for s in settlements), default=0),
         "last": max((s.email.id for s in settlements), default=0),
         "leases": column({s.email.lease_id for s in settlements}),

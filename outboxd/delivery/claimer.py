@@ -134,8 +134,9 @@ def _claim_urgent(claimer: Claimer, conn: Connection) -> bool:
         (slot for slot in claimer.seen if slot.priority < least and _may_have_news(claimer, slot)),
         key=lambda slot: slot.priority,
     )[:SLOTS]
+    most = min(URGENT_MOST, claimer.leasing.hand.room_before(least)) if urgent else 0
     wanted = [claimer.leasing.past_crowd(slot) for slot in urgent]
-    return bool(wanted) and bool(lease_emails(claimer.leasing, conn, wanted, URGENT_MOST))
+    return most > 0 and bool(lease_emails(claimer.leasing, conn, wanted, most))
 
 
 def _may_have_news(claimer: Claimer, slot: Slot) -> bool:
@@ -212,12 +213,11 @@ def _probe(claimer: Claimer, conn: Connection) -> bool:
     open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
     wanted = [
         claimer.leasing.past_crowd(slot.from_first())
-        for slot in sorted(open_, key=lambda slot: slot.lane < 0)  # suspects of a crash come last
+        for slot in sorted(open_, key=lambda one: (one.lane < 0, one.priority, one.due_in))  # suspects last
         if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
     ]
-    if wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe):
-        return True
-    if lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
+    came = wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe)
+    if came or lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
         return True
     if probe.kind == "breaker":
         breaker.release_probe(conn, probe)

@@ -22,6 +22,7 @@ AHEAD: Final = (0.2, 0.7)  # seconds of sending that may wait, least and most
 SHRINK, GROW = 0.7, 1.03  # by what that changes where gates have to be asked again, and with each claim
 MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
+OVERTAKEN: Final = 2.0  # seconds in which more urgent mail goes before what was claimed already
 MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
 
 
@@ -104,7 +105,7 @@ class Hand:
             self._waiting.extend(added)
             self._ahead = min(AHEAD[1], self._ahead * GROW)
             if urgent:
-                self._waiting = collections.deque(sorted(self._waiting, key=_priority))
+                self._waiting = collections.deque(sorted(self._waiting, key=_rank(time.monotonic())))
             self._emails += sum(sizes)
             if sizes:
                 self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
@@ -191,9 +192,15 @@ class Hand:
             return self._emails
 
     def least_urgent(self) -> int:
-        """The highest priority number that waits; 0 where nothing does."""
+        """The priority number of the last that waits; 0 where nothing does."""
         with self._lock:
             return _priority(self._waiting[-1]) if self._waiting else 0
+
+    def room_before(self, priority: int) -> int:
+        """How many more urgent emails to claim, as if those of this priority number and above did not wait."""
+        with self._lock:
+            before = sum(len(one.parcel.emails) for one in self._waiting if _priority(one) < priority)
+            return max(0, self.capacity() - before - self._expected)
 
     def empty(self) -> bool:
         """Whether nothing waits, nothing is expected and nothing is being asked."""
@@ -221,3 +228,8 @@ class Hand:
 
 def _priority(held: Held) -> int:
     return held.parcel.first.priority
+
+
+def _rank(now: float) -> Callable[[Held], int]:
+    """By priority, but for who was overtaken for long enough: nothing that was claimed starves in the hand."""
+    return lambda held: 0 if now - held.claimed_at >= OVERTAKEN else _priority(held)

@@ -15,6 +15,8 @@ from outboxd.core.outcome import (
     Expired,
     Failed,
     Failure,
+    Limited,
+    Parked,
     Paused,
     Rejected,
     Returned,
@@ -22,7 +24,7 @@ from outboxd.core.outcome import (
     Throttled,
     Unresolvable,
 )  # fmt: skip
-from outboxd.core.retry import MOST_ATTEMPTS, Policy, Step, backoff, decide, key_has_expired
+from outboxd.core.retry import MOST_ATTEMPTS, RETRIES, Policy, Step, backoff, decide, key_has_expired
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WHY = Failure("transient", "refused")
@@ -164,3 +166,46 @@ def test_a_granted_email_is_the_same_but_for_the_instant():
     at = datetime(2026, 6, 1, 12, tzinfo=UTC)
     assert EMAIL.granted(at) == replace(EMAIL, granted_at=at)
     assert EMAIL.granted_at is None
+
+
+UNASKED = [
+    Returned(),
+    Parked("type", "welcome"),
+    Limited("provider_day", "gmail", NOW + timedelta(hours=1)),
+    Limited("account_day", "default", NOW + timedelta(hours=1)),
+]
+
+
+@pytest.mark.parametrize("outcome", UNASKED, ids=lambda outcome: type(outcome).__name__)
+def test_what_nobody_was_asked_about_keeps_its_place(outcome):
+    assert (step(outcome).keeps_place, step(outcome).due_in) == (True, timedelta())
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Failed(WHY),
+        Ambiguous(WHY),
+        Throttled(WHY, timedelta(seconds=7)),
+        Paused(WHY),
+        Limited("recipient", "ada@example.org", NOW + timedelta(hours=1)),
+    ],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_what_was_asked_or_has_a_time_of_its_own_goes_behind_what_is_due_before_it(outcome):
+    assert not step(outcome).keeps_place
+
+
+def test_a_suspect_that_a_pause_holds_waits_a_minute_and_not_in_front():
+    found = step(Parked("type", "welcome"), lane=-1)
+    assert (found.keeps_place, found.due_in) == (False, timedelta(seconds=60))
+
+
+@pytest.mark.parametrize("outcome", [Failed(WHY), Ambiguous(WHY)], ids=["failed", "ambiguous"])
+@pytest.mark.parametrize(("lane", "park"), [(0, RETRIES), (-1, RETRIES), (7, None)])
+def test_what_is_asked_again_waits_in_a_lane_of_its_own_unless_it_has_one(outcome, lane, park):
+    assert step(outcome, lane=lane).park == park
+
+
+def test_what_ends_has_no_lane():
+    assert step(Failed(WHY), attempts=4, max_attempts=5).park is None

@@ -128,7 +128,8 @@ SETTLE = {
     "transient": [True] * BATCH, "asked_ago": [0.1] * BATCH, "queues": [1] * BATCH, "lanes": [0] * BATCH,
     "priorities": [1] * BATCH, "failures": [json.dumps({"kind": "transient", "message": "m"})] * BATCH, "now": None,
     "batches": [None] * BATCH, "leads": [True] * BATCH, "rejected": [False] * BATCH, "first_asked_at": [None] * BATCH,
-    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "leases": [LEASE], "first": 1, "last": BATCH,
+    "first_failed_at": [None] * BATCH, "undecided": [False] * BATCH, "places": [None] * BATCH, "leases": [LEASE],
+    "first": 1, "last": BATCH,
 }  # fmt: skip
 PARK = {
     "queue": 1, "priority": 1, "after_at": datetime(1970, 1, 1, tzinfo=UTC), "after_id": 0, "limit": BATCH,

@@ -249,13 +249,11 @@ class TestThePath:
         self.furnish(conn, kind)
         spent(conn, kind, 270)
         ids = [insert(conn, queue="marketing", type=f"t{n}") for n in range(3)]
-        before = conn.execute("select id, priority from outboxd.ready order by scheduled_at, id").fetchall()
+        standing = "select id, priority, scheduled_at from outboxd.ready order by id"
+        before = conn.execute(standing).fetchall()
         held, going = claim_everything(conn)
         assert (set(held), going) == (set(ids), set())
-        assert (
-            conn.execute("select id, priority from outboxd.ready order by scheduled_at, id").fetchall()
-            == before
-        )
+        assert conn.execute(standing).fetchall() == before
         assert conn.execute("select count(*) from outboxd.progress where attempts > 0").fetchone() == (0,)
         assert conn.execute(
             "select distinct lane.kind, lane.key from outboxd.ready join outboxd.lane on lane.id = ready.lane"

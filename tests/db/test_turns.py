@@ -7,15 +7,24 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from factories import HOME, batched, claim, insert, payload, settle_parcel, settler_without_thread
+from factories import (
+    HOME,
+    batched,
+    claim,
+    insert,
+    insert_many,
+    payload,
+    settle_parcel,
+    settler_without_thread,
+)
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Ambiguous, Failure, Limited
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Limited, Returned
 from outboxd.db import lease, parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
 from outboxd.delivery.binder import Load
-from outboxd.delivery.claimer import Claimer, _fill, _scan_from_head
+from outboxd.delivery.claimer import Claimer, _claim_urgent, _fill, _scan_from_head
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing
 
@@ -92,6 +101,55 @@ def test_fresh_mail_and_batches_that_are_asked_again_take_turns(conn, connect):
         _fill(daemon.claimer, conn, HUNDRED)
         kinds.append(fresh.issuperset(daemon.taken()))
     assert kinds == [False, True] * 4
+
+
+def failed_before(conn, emails: int) -> set[int]:
+    """Emails that were asked for and failed, and are due again."""
+    for _ in range(emails):
+        insert(conn)
+    found = claim(conn, limit=emails)
+    for email in found:
+        settle_parcel(conn, Parcel((email,)), Failed(Failure("transient", "no")))
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() - interval '1 min'")
+    return {email.id for email in found}
+
+
+@pytest.mark.parametrize(("retries", "fresh"), [(500, 20), (20, 500)])
+def test_fresh_mail_and_what_failed_before_share_every_claim(conn, retries, fresh):
+    again = failed_before(conn, retries)
+    new = {insert(conn) for _ in range(fresh)}
+    daemon = Daemon(conn)
+    _fill(daemon.claimer, conn, HUNDRED)
+    first = set(daemon.taken())
+    few = again if retries < fresh else new
+    assert few < first
+    assert len(first) >= HUNDRED // 2 + len(few)
+
+
+def test_what_a_claim_gives_back_unasked_is_first_again(conn):
+    ids = [insert(conn) for _ in range(10)]
+    first = claim(conn, limit=3)
+    assert [email.id for email in first] == ids[:3]
+    for email in reversed(first):
+        settle_parcel(conn, Parcel((email,)), Returned(), asked_at=None)
+    again = claim(conn, limit=3)
+    assert [email.id for email in again] == ids[:3]
+    assert [email.scheduled_at for email in again] == [email.scheduled_at for email in first]
+
+
+def test_urgent_mail_without_end_is_claimed_no_faster_than_the_hand_empties(conn):
+    """As if what is less urgent, and waits in the hand, were not there; and no more."""
+    insert(conn, queue="marketing")
+    daemon = Daemon(conn)
+    daemon.claimer.leasing.bind = lambda load: daemon.hand.expect(sum(map(len, load.groups)))
+    daemon.hand.pace(50.0)
+    _fill(daemon.claimer, conn, 1)
+    insert_many(conn, 2_000)
+    _scan_from_head(daemon.claimer, conn)
+    for _ in range(50):
+        _claim_urgent(daemon.claimer, conn)
+    (leased,) = conn.execute("select sum(cardinality(ids))::integer from outboxd.lease").fetchone()
+    assert leased == daemon.hand.capacity() + 1
 
 
 @pytest.mark.parametrize("crowd", [20_000, pytest.param(100_000, marks=pytest.mark.long)])

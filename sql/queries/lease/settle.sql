@@ -10,9 +10,9 @@ with outcome as materialized (
     %(attempts)s::smallint[], %(ambiguous)s::boolean[], %(transient)s::boolean[], %(asked_ago)s::float8[],
     %(queues)s::smallint[], %(lanes)s::integer[], %(priorities)s::smallint[], %(failures)s::jsonb[],
     %(batches)s::uuid[], %(leads)s::boolean[], %(rejected)s::boolean[], %(first_asked_at)s::timestamptz[],
-    %(first_failed_at)s::timestamptz[], %(undecided)s::boolean[]
+    %(first_failed_at)s::timestamptz[], %(undecided)s::boolean[], %(places)s::timestamptz[]
   ) as given (lease_id, id, step, provider_id, due_in, attempts, ambiguous, transient, asked_ago,
-    queue, lane, priority, failure, batch_uid, leads, rejected, first_asked_at, first_failed_at, undecided)
+    queue, lane, priority, failure, batch_uid, leads, rejected, first_asked_at, first_failed_at, undecided, place)
 ), instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), held as materialized (
@@ -85,7 +85,7 @@ with outcome as materialized (
 ), back as (
   insert into outboxd.ready (id, queue, lane, priority, scheduled_at)
   select held.id, held.queue, case when held.asked_ago is null then held.lane else greatest(held.lane, 0) end,
-    held.priority, held.now + make_interval(secs => held.due_in)
+    held.priority, coalesce(held.place, held.now + make_interval(secs => held.due_in))
   from held
   where held.taken = 'again'
   on conflict do nothing
