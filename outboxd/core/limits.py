@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from outboxd.core.provider import Provider
 
@@ -45,8 +45,7 @@ class Limit:
     month_day: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What limits see of an email. Recipients are normalised addresses: to, cc and bcc.
 
     `granted_at` is the instant of a grant that was not used up: asking again moves it, giving back takes it away.
@@ -243,9 +242,9 @@ def ask(
     columns = Ask()
     asking = _Asking(columns)
     of_type: dict[str, tuple[int, timedelta] | None] = {}
+    columns.emails.extend([email.id for email in emails])
+    columns.granted_before.extend([email.granted_at for email in emails])
     for place, email in enumerate(emails, start=1):
-        columns.emails.append(email.id)
-        columns.granted_before.append(email.granted_at)
         if email.type not in of_type:
             of_type[email.type] = limits.of_mailbox(email.type) if mailboxes else None
         if mailbox := of_type[email.type]:

@@ -6,9 +6,9 @@ commit soon. Nothing is asked for before that commit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from outboxd.core.limits import BY_PROVIDER, GRANT_TO_ARRIVAL, SHAPE, Ask
 from outboxd.db.column import column
@@ -21,8 +21,7 @@ TEXTS: Final = ("addresses", "kinds", "keys", "key_provider")
 PLAIN: Final = tuple(one for one in fields(Ask) if one.name not in {*DURATIONS, *TEXTS})
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Granted at an instant of the database's clock, or held by the limit (kind, key) until `free_at` at least.
 
     Of several limits that hold an email, the one that frees it last is named.

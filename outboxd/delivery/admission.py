@@ -6,7 +6,7 @@ nothing; what they grant and is not used is given back by the settler.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -49,25 +49,31 @@ class Admission:
         A parcel that is stopped keeps what its other emails were granted until the settler gives it back: one that is
         in hand may have left for the provider meanwhile.
         """
-        wanted = self._ask(email for parcel in parcels for email in parcel.emails)
+        emails = [email for parcel in parcels for email in parcel.emails]
+        wanted = self._ask(emails)
         if not wanted.mailbox_of and not wanted.share_of:
             return list(parcels), []
-        verdicts = self._verdicts(conn, wanted)
+        held: dict[int, Verdict] = {}
+        for email, verdict in zip(emails, self._verdicts(conn, wanted), strict=True):
+            if verdict.granted:
+                email.grant.at = verdict.granted_at
+            else:
+                held[email.id] = verdict
+        if not held:
+            return list(parcels), []
         go: list[Parcel] = []
         stopped: list[tuple[Parcel, Stopped]] = []
         for parcel in parcels:
-            granted = _granted(parcel, verdicts)
-            asked = [verdicts[email.id] for email in parcel.emails]
-            held = [verdict for verdict in asked if not verdict.granted]
-            if not held:
-                go.append(granted)
-                continue
-            last = max(held, key=lambda verdict: verdict.free_at or verdict.granted_at)
-            until = last.free_at or last.granted_at
-            stopped.append((granted, Stopped(Limited(last.kind or "", last.key or "", until))))
+            by = [held[email.id] for email in parcel.emails if email.id in held]
+            if by:
+                last = max(by, key=lambda verdict: verdict.free_at or verdict.granted_at)
+                until = last.free_at or last.granted_at
+                stopped.append((parcel, Stopped(Limited(last.kind or "", last.key or "", until))))
+            else:
+                go.append(parcel)
         return go, stopped
 
-    def _verdicts(self, conn: Connection, wanted: Ask) -> dict[int, Verdict]:
+    def _verdicts(self, conn: Connection, wanted: Ask) -> list[Verdict]:
         """One for each email; asked again where the server's clock has stepped ahead of what was counted."""
         asked = self.watch.clock()
         try:
@@ -78,7 +84,7 @@ class Admission:
         except SteppedError as stepped:
             self.watch.follow(conn, stepped.step)
             return self._verdicts(conn, wanted)
-        return {verdict.id: verdict for verdict in verdicts}
+        return verdicts
 
     def give_back(self, conn: Connection, unused: Iterable[Parcel]) -> None:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
@@ -101,7 +107,7 @@ class Admission:
 
 
 def _granted_emails(parcels: Iterable[Parcel]) -> Iterable[Claimed]:
-    return (email for parcel in parcels for email in parcel.emails if email.granted_at is not None)
+    return (email for parcel in parcels for email in parcel.emails if email.grant.at is not None)
 
 
 def _subject(email: Claimed) -> Subject:
@@ -114,17 +120,9 @@ def _subject(email: Claimed) -> Subject:
         campaign=email.campaign,
         tenant=email.tenant,
         recipients=tuple(one for one in recipients if one not in removed) if removed else recipients,
-        granted_at=email.granted_at,
+        granted_at=email.grant.at,
         account=email.frozen.account,
     )
-
-
-def _granted(parcel: Parcel, verdicts: Mapping[int, Verdict]) -> Parcel:
-    def stamped(email: Claimed) -> Claimed:
-        verdict = verdicts[email.id]
-        return email.granted(verdict.granted_at) if verdict.granted else email
-
-    return Parcel(tuple([stamped(email) for email in parcel.emails]), parcel.batch)
 
 
 def _without_suppressed(conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]) -> list[Parcel]:

@@ -149,6 +149,8 @@ def news(email: Claimed, suppressed: Mapping[int, Collection[str]]) -> bool:
 def cancel(parcel: Parcel, ids: Iterable[int]) -> Parcel:
     """The same parcel with the word of cancel on these emails."""
     taken_back = set(ids)
+    if not taken_back:
+        return parcel
     emails = tuple(
         replace(email, cancelled=True) if email.id in taken_back else email for email in parcel.emails
     )

@@ -23,9 +23,8 @@ def recheck(leasing: Leasing, conn: Connection, need: float) -> None:
     ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
-    moved, refused = leasing.admission.grant(conn, [held.parcel for held in old])
+    _, refused = leasing.admission.grant(conn, [held.parcel for held in old])
     limited = {parcel.first.id: stopped for parcel, stopped in refused}
-    stamped = {parcel.first.id: parcel for parcel in (*moved, *(parcel for parcel, _ in refused))}
 
     def verdict(held: Held) -> Stopped | None:
         found = judge(held.parcel, home, paused, now=held.now(), provider_of=provider_of, probe=held.probe)
@@ -38,7 +37,7 @@ def recheck(leasing: Leasing, conn: Connection, need: float) -> None:
         return found or limited.get(held.parcel.first.id)
 
     def stopped(held: Held) -> bool:
-        held.parcel = cancel(stamped[held.parcel.first.id], cancelled)
+        held.parcel = cancel(held.parcel, cancelled)
         return verdict(held) is not None
 
     for held in leasing.hand.refresh(old, asked_at, stopped):

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from factories import HOME
 
-from outboxd.core.email import Claimed
+from outboxd.core.email import Claimed, Grant
 from outboxd.core.outcome import (
     Ambiguous,
     Cancelled,
@@ -162,10 +162,11 @@ def test_a_key_expires_23_hours_after_an_open_ask_and_not_otherwise():
     assert not key_has_expired(replace(EMAIL, ambiguous=False, first_asked_at=old), now=NOW)
 
 
-def test_a_granted_email_is_the_same_but_for_the_instant():
-    at = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    assert EMAIL.granted(at) == replace(EMAIL, granted_at=at)
-    assert EMAIL.granted_at is None
+def test_a_grant_is_of_all_copies_of_one_claimed_email_and_of_no_other():
+    email, other = replace(EMAIL, grant=Grant()), replace(EMAIL, grant=Grant())
+    copy = replace(email, cancelled=True)
+    email.grant.at = NOW
+    assert (copy.grant.at, other.grant.at) == (NOW, None)
 
 
 UNASKED = [

@@ -280,7 +280,7 @@ def test_an_open_batch_that_a_limit_holds_gives_back_what_its_other_members_were
     settler = settler_without_thread()
     settler.policies.refresh(conn)
     go, [(partly, stopped)] = settler.admission.grant(conn, [again])
-    assert (go, stopped.outcome.kind, [email.granted_at is None for email in partly.emails]) == (
+    assert (go, stopped.outcome.kind, [email.grant.at is None for email in partly.emails]) == (
         [],
         "queue",
         [False, False, True, True],
