@@ -238,12 +238,18 @@ def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step
             if email.lane >= 0
             else replace(step, due_in=SUSPECT, keeps_place=False)
         )
-    if outcome.kind in QUOTAS and email.lane >= 0:  # by queue: critical ones are free at another time
-        return replace(step, park=("quota", f"{outcome.key}/{email.queue}"), free_at=outcome.free_at)
-    kind = LANE_OF_LIMIT.get(outcome.kind)
-    if kind is not None and email.lane >= 0:
-        return replace(step, park=(kind, outcome.key), free_at=outcome.free_at)
+    park = lane_of_limit(outcome, email)
+    if park is not None and email.lane >= 0:
+        return replace(step, park=park, free_at=outcome.free_at)
     return replace(step, due_in=max(outcome.free_at - now, AT_ONCE), keeps_place=False)
+
+
+def lane_of_limit(limited: Limited, email: Claimed) -> tuple[str, str] | None:
+    """Kind and key of the lane in which an email waits that a limit holds; None where it has none."""
+    if limited.kind in QUOTAS:  # by queue: critical ones are free at another time
+        return "quota", f"{limited.key}/{email.queue}"
+    kind = LANE_OF_LIMIT.get(limited.kind)
+    return None if kind is None else (kind, limited.key)
 
 
 def _not_asked(outcome: Cancelled | Expired | Suppressed, email: Claimed) -> Step:

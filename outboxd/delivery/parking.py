@@ -14,7 +14,7 @@ from typing import Final
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Limited, Parked
-from outboxd.core.retry import LANE_OF_LIMIT
+from outboxd.core.retry import lane_of_limit
 from outboxd.db import parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
@@ -93,8 +93,8 @@ def _closed(
     """What holds it and others like it; a provider only where the first recipient's domain tells, as in `park.sql`."""
     closed: tuple[str, str, datetime | None]
     match stopped.outcome:
-        case Limited(kind, key, free_at) if kind in LANE_OF_LIMIT:
-            closed = LANE_OF_LIMIT[kind], key, free_at
+        case Limited() as limited if (lane := lane_of_limit(limited, parcel.first)) is not None:
+            closed = *lane, limited.free_at
         case Parked(kind, key) if kind in IN_BULK:
             closed = kind, key, None
         case _:

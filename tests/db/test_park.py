@@ -38,6 +38,14 @@ def test_what_belongs_to_one_thing_moves_and_nothing_else_does(conn, kind, colum
     assert (lanes(conn)[mine], lanes(conn)[other]) == (lane, 0)
 
 
+def test_a_quota_closes_all_of_a_queue_and_no_other(conn):
+    ids = put(conn, "shop.example", "gmail.com", queue="transactional")
+    (other,) = put(conn, "shop.example", queue="marketing")
+    lane = pause.lane(conn, "quota", "default/transactional")
+    parking.park(conn, slot(), "default/transactional", lane, limit=100, kind="quota")
+    assert [lanes(conn)[id_] for id_ in (*ids, other)] == [lane, lane, 0]
+
+
 def test_what_waits_in_one_lane_moves_to_another_that_closed(conn):
     tenant, provider = pause.lane(conn, "tenant", "acme"), pause.lane(conn, "provider", "gmail")
     first, second = put(conn, "gmail.com", "shop.example", tenant="acme")

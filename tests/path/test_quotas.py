@@ -6,10 +6,17 @@ import pytest
 from conftest_path import count, drained, only_once
 from factories import insert, payload
 from ledger import filled, most_within
+from test_closed_provider import WATCH, writes
 from waiting import until
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 MOST, SHARE, PERIOD = 100, 0.2, 6.0
+
+CROWD = """
+insert into outboxd.email (type, payload)
+select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 100 || '.example'))
+from generate_series(1, %s) as n
+"""
 
 
 def put(conn, count, type_):
@@ -39,3 +46,25 @@ def test_daemons_together_stay_below_a_quota_and_keep_its_share_for_critical_mai
     assert only_once(running)["accepted"] == 120
     assert count(conn, "attempt") == 0
     assert count(conn, "dead_letter") == 0
+
+
+def test_what_a_used_up_quota_holds_is_parked_in_bulk_and_critical_mail_behind_it_leaves(conn, sink, daemon):
+    running = sink()
+    conn.execute(WATCH)
+    conn.execute("update outboxd.limit_rule set most = null")
+    settings = {"kind": "account_day", "most": 1_000, "per": "1 h", "critical_share": 0.9}
+    conn.execute("select outboxd.set_limit('quota', %s)", (json.dumps(settings),))
+    conn.execute("update outboxd.queue set priority = 1")
+    conn.execute(CROWD, (json.dumps(payload()), 20_000))
+    put(conn, 10, "reset")
+    daemon(running.url, limits=True)
+    critical = "queue = (select id from outboxd.queue where name = 'transactional')"
+    until(lambda: count(conn, "delivery", critical) == 10, within=30, what="the critical ones")
+    until(lambda: count(conn, "ready", "lane = 0") == 0, within=60, what="the crowd to be parked")
+    until(lambda: count(conn, "lease") == 0, what="what was claimed to be back")
+    inserted, updated, deleted = writes(conn)
+    sent = count(conn, "delivery")
+    print(f"\n{updated} parked in bulk, {deleted - sent} by settling")
+    assert 90 <= sent <= 110
+    assert inserted - deleted == 20_010 - sent
+    assert deleted - sent <= 5_000

@@ -1,5 +1,5 @@
 -- Of the next `limit` due rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
--- type or queue, or (`others`) all but those. They keep their place; each is touched once; what somebody has locked is
+-- type or queue, or (a `quota`, whose lanes are by queue) all of them, or (`others`) all but those. They keep their place; each is touched once; what somebody has locked is
 -- skipped. A type that is exempt is not theirs, unless it is a pause that closed it. Returns how many rows were looked at
 -- and were moved, and where the last of them stands. No row: nothing is behind the watermark.
 with seen as materialized (
@@ -14,7 +14,7 @@ with seen as materialized (
 ), known as materialized (
   select seen.ctid, email.type, case %(kind)s::text
     when 'campaign' then email.campaign when 'tenant' then email.tenant when 'type' then email.type
-    when 'queue' then email.queue else split_part(email.recipients[1], '@', 2) end as mine
+    when 'queue' then email.queue when 'quota' then %(key)s::text else split_part(email.recipients[1], '@', 2) end as mine
   from seen
   join outboxd.email on email.id = seen.id
 ), met as materialized (  -- so that functions are called for each, not for each email
