@@ -65,12 +65,16 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an import did so far: rows that are new, that were changed, that were there already, and bad lines."""
+    """What an import did so far: rows that are new, that were changed, that were there already, and bad lines.
+
+    `unknown_scopes` are some of the scopes in these rows that no queue or type with a policy has.
+    """
 
     added: int = 0
     changed: int = 0
     kept: int = 0
     bad: int = 0
+    unknown_scopes: frozenset[str] = frozenset()
 
     @property
     def done(self) -> int:
@@ -138,6 +142,15 @@ def entry(
         )
     except ValueError as error:
         return BadLine(str(error))
+
+
+def refused(defaults: Mapping[str, str], *, now: datetime) -> tuple[str, str] | None:
+    """The field whose default every line that needs it would be refused for, and why; None where there is none."""
+    found = entry([], {}, {"address": "ada@example.org", "reason": REASONS[0], **defaults}, now=now)
+    if not isinstance(found, BadLine):
+        return None
+    field, _, why = found.reason.partition(": ")
+    return field, why
 
 
 def instant(text: str) -> datetime:

@@ -21,6 +21,7 @@ from outboxd.errors import DatabaseError
 
 MOST: Final = 1_000  # emails in one question
 CHUNK: Final = 10_000  # entries in one transaction of an import
+UNKNOWN_SCOPES: Final = 20  # of an import that are remembered
 
 
 def among(
@@ -79,6 +80,15 @@ def remove(url: str, address: str, *, scope: str | None, erased: bool) -> int:
     return int(rows(url, query("suppression/remove"), values)[0]["removed"])
 
 
+def is_unknown_scope(url: str, scope: str) -> bool:
+    """Whether a suppression of this scope stops nothing: no queue and no type with a policy has its name."""
+    with connected(url) as conn:
+        try:
+            return bool(_unknown_scopes(conn, {scope}))
+        except psycopg.Error as error:
+            raise explained(error) from None
+
+
 def take_in(
     url: str,
     records: Iterable[tuple[int, Entry | BadLine]],
@@ -97,6 +107,7 @@ def take_in(
             good = [(line, record) for line, record in chunk if isinstance(record, Entry)]
             try:
                 added, changed, refused = _write(conn, [record for _, record in good])
+                unknown = counts.unknown_scopes | _unknown_scopes(conn, {record.scope for _, record in good})
             except psycopg.Error as error:
                 raise DatabaseError(f"{explained(error)}; {counts.done} records were done before") from None
             bad = [(line, record.reason) for line, record in chunk if isinstance(record, BadLine)]
@@ -105,7 +116,11 @@ def take_in(
                 reject(line, reason)
             kept = len(chunk) - added - changed - len(bad)
             counts = Counts(
-                counts.added + added, counts.changed + changed, counts.kept + kept, counts.bad + len(bad)
+                counts.added + added,
+                counts.changed + changed,
+                counts.kept + kept,
+                counts.bad + len(bad),
+                frozenset(sorted(unknown)[:UNKNOWN_SCOPES]),
             )
             progress(counts)
     return counts
@@ -143,6 +158,12 @@ def _write(conn: psycopg.Connection[Any], entries: Sequence[Entry]) -> tuple[int
     row = conn.execute(query("suppression/import"), values).fetchone()
     assert row is not None
     return row[0], row[1], row[2]
+
+
+def _unknown_scopes(conn: psycopg.Connection[Any], scopes: set[str]) -> set[str]:
+    if scopes <= {"all"}:
+        return set()
+    return {scope for (scope,) in conn.execute(query("suppression/unknown_scopes"), {"scopes": list(scopes)})}
 
 
 def _chunks(

@@ -162,3 +162,47 @@ def test_a_chunk_that_the_database_refuses_is_told_with_what_was_done_before(dat
         suppression.take_in(database, enumerate(entries), reject=print, progress=lambda _: None)
     assert "@" not in str(refused.value)
     assert [address for address, *_ in held(conn)] == ["a@x.co", "b@x.co"]
+
+
+def test_an_import_notes_a_scope_that_nothing_has_before_it_reads_a_line(outboxd):
+    result = outboxd("import", "-", "--reason", "admin", "--scope", "newsleter", stdin="a@x.co\n")
+    noted = outboxd("add", "b@x.co", "--reason", "admin", "--scope", "newsleter").stderr
+    assert (result.exit_code, result.stderr) == (0, noted)
+    assert noted.startswith("note: ")
+    refused = outboxd("import", "-", "--scope", "newsleter", stdin="email,scop\n")
+    assert refused.stderr.startswith(noted)
+    for known in ("all", "marketing", "newsletter"):
+        assert outboxd("import", "-", "--reason", "admin", "--scope", known, stdin="a@x.co\n").stderr == ""
+
+
+def test_an_import_names_the_files_scopes_that_nothing_has_once(outboxd, monkeypatch):
+    monkeypatch.setattr(suppression, "CHUNK", 2)
+    scopes = ["newsleter", "marketing", "markting\x1b", "all", "newsleter", "ada@example.org", ""]
+    lines = "".join(f"a{number}@x.co,{scope}\n" for number, scope in enumerate(scopes))
+    result = outboxd("import", "-", "--reason", "admin", stdin=f"email,scope\n{lines}")
+    assert result.exit_code == 0
+    (note,) = result.stderr.splitlines()
+    assert note.endswith(r": 'markting\x1b', 'newsleter', and some with an @ (is the scope in its column?)")
+    many = "".join(f"a{number}@x.co,s{number:04}\n" for number in range(1000))
+    note = outboxd("import", "-", "--reason", "admin", stdin=f"email,scope\n{many}").stderr
+    assert note.count("'s0") == suppression.UNKNOWN_SCOPES
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--expires-at", "tomorrow", "is not an instant"),
+        ("--expires-at", "2020-01-01", "has passed"),
+        ("--scope", "x" * 101, "more than 100"),
+        ("--cause", "x" * 1001, "more than 1000"),
+    ],
+)
+def test_an_option_that_would_make_every_line_bad_is_refused_once(outboxd, conn, option, value, why):
+    result = outboxd("import", "-", "--reason", "admin", option, value, stdin="a@x.co\nb@x.co\n")
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert why in result.stderr
+    assert "line " not in result.stderr
+    assert held(conn) == []
+    until = outboxd("import", "-", "--reason", "admin", "--expires-at", "2999-01-01", stdin="a@x.co\n")
+    assert until.exit_code == 0
