@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 3f8c047970bff1c1';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 11f023f981e3ee24';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
