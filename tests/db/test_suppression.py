@@ -2,11 +2,13 @@
 
 import hashlib
 import hmac
+import threading
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 from factories import insert, payload
+from waiting import until
 
 from outboxd.core.suppression import REASONS, Suppressed
 from outboxd.db.suppression import among
@@ -180,6 +182,80 @@ def test_an_erasure_and_others_of_the_same_address_in_one_call_hide_it_too(conn)
         {"a": ADA},
     )
     assert held(conn, "scope, address") == [("all", None), ("marketing", None)]
+
+
+def in_thread(conn, call):
+    """A thread that runs it on that connection, and what it raised."""
+    raised = []
+
+    def run():
+        try:
+            call(conn)
+        except psycopg.Error as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, raised
+
+
+def until_it_waits(look, thread, conn):
+    """For a lock; what does not wait ends."""
+    asked = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+    pid = (conn.info.backend_pid,)
+    until(lambda: not thread.is_alive() or look.execute(asked, pid).fetchone()[0], what="a wait or an end")
+
+
+@pytest.mark.parametrize("first", ["gdpr", "unsubscribe"])
+def test_a_suppression_beside_an_erasure_leaves_no_readable_address_whichever_commits_first(connect, first):
+    second = {"gdpr": "unsubscribe", "unsubscribe": "gdpr"}[first]
+    scopes = {"gdpr": "all", "unsubscribe": "marketing"}
+    ours, theirs, look = connect(), connect(), connect()
+    ours.execute("begin")
+    suppress(ours, reason=first, scope=scopes[first])
+    thread, raised = in_thread(theirs, lambda conn: suppress(conn, reason=second, scope=scopes[second]))
+    until_it_waits(look, thread, theirs)
+    ours.execute("commit")
+    thread.join()
+    assert raised == []
+    assert held(look, "scope, reason, address") == [("all", "gdpr", None), ("marketing", "unsubscribe", None)]
+
+
+def test_an_erasure_and_an_import_of_the_same_scopes_in_another_order_do_not_deadlock(connect):
+    holder, importer, eraser, look = (connect() for _ in range(4))
+    for scope in ("all", "marketing"):
+        suppress(look, reason="unsubscribe", scope=scope)
+    holder.execute("begin")
+    holder.execute("select from outboxd.suppression where scope = 'all' for update")
+    importing, refused = in_thread(importer, lambda conn: conn.execute(
+        "select outboxd.suppress_many(array[%(a)s, %(a)s], array['fraud', 'fraud'], array['all', 'marketing'],"
+        " array['x', 'x'], array[null, null], array[null, null]::timestamptz[], array[null, null]::jsonb[])",
+        {"a": ADA},
+    ))  # fmt: skip
+    until_it_waits(look, importing, importer)
+    erasing, failed = in_thread(eraser, lambda conn: suppress(conn, reason="gdpr", scope="marketing"))
+    until_it_waits(look, erasing, eraser)
+    holder.execute("commit")
+    importing.join()
+    erasing.join()
+    assert refused + failed == []
+    assert held(look, "scope, reason, address") == [("all", "fraud", None), ("marketing", "gdpr", None)]
+
+
+def test_an_open_erasure_holds_up_no_gate_and_an_open_suppression_no_other(connect):
+    eraser, ours, theirs = connect(), connect(), connect()
+    id_ = insert(ours)
+    for conn in (ours, theirs):
+        conn.execute("set lock_timeout = '1s'")
+    with eraser.transaction(force_rollback=True):
+        suppress(eraser, reason="gdpr")
+        assert blocked(ours, id_) == set()
+        assert ours.execute("select reason from outboxd.suppressed(array[%s])", (ADA,)).fetchall() == []
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            suppress(ours, "bob@example.org")
+    with ours.transaction():
+        suppress(ours)
+        assert suppress(theirs, "bob@example.org") is True
 
 
 def test_unsuppress_takes_away_one_scope_or_all_but_never_an_erasure_unasked(conn):
