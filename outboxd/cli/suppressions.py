@@ -103,11 +103,11 @@ def remove(address: str, scope: str | None, *, erased: bool) -> None:
 def import_(
     file: BinaryIO, address_column: str | None, delimiter: str, rejects: Path | None, **defaults: str | None
 ) -> None:
-    """Suppress the addresses of a CSV FILE (`-` for standard input). Exit 1 where a line was bad.
+    """Suppress the addresses of a CSV FILE in UTF-8 (`-` for standard input). Exit 1 where a line was bad.
 
     Columns: address (or email), scope, reason, source, cause, expires_at, metadata; without a header line, the
     first cell is the address. Good lines are committed 10,000 at a time, and running it again changes nothing.
-    Scopes that no queue or type has are noted: they stop nothing.
+    Lines that have expired are counted and left out. Scopes that no queue or type has are noted: they stop nothing.
     """
     from outboxd.db import suppression  # noqa: PLC0415 - psycopg
 
@@ -118,7 +118,7 @@ def import_(
     _refuse_bad(given, now=now)
     if "scope" in given and suppression.is_unknown_scope(url, given["scope"]):
         click.echo(UNKNOWN_SCOPE, err=True)
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     records = read(
         text,
         now=now,
@@ -134,7 +134,10 @@ def import_(
         except ColumnsError as error:
             raise click.UsageError(str(error)) from None
     _note(counts.unknown_scopes - {given.get("scope")})
-    click.echo(f"added {counts.added}, changed {counts.changed}, kept {counts.kept}, bad lines {counts.bad}")
+    click.echo(
+        f"added {counts.added}, changed {counts.changed}, kept {counts.kept}, expired {counts.expired},"
+        f" bad lines {counts.bad}"
+    )
     click.get_current_context().exit(1 if counts.bad else 0)
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow
 
-from outboxd.core.suppression import BadLine, Counts, Entry, Suppressed
+from outboxd.core.suppression import BadLine, Counts, Entry, Expired, Suppressed
 from outboxd.db.command import connected, explained, rows
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
@@ -91,14 +91,14 @@ def is_unknown_scope(url: str, scope: str) -> bool:
 
 def take_in(
     url: str,
-    records: Iterable[tuple[int, Entry | BadLine]],
+    records: Iterable[tuple[int, Entry | Expired | BadLine]],
     *,
     reject: Callable[[int, str], None],
     progress: Callable[[Counts], None],
 ) -> Counts:
     """Import numbered records, 10,000 in a transaction; what is there already stays, so that it can be run again.
 
-    Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
+    What has expired is left out. Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
     how many records were done.
     """
     counts = Counts()
@@ -114,11 +114,13 @@ def take_in(
             bad += [(good[position - 1][0], "address: is not an address") for position in refused]
             for line, reason in sorted(bad):
                 reject(line, reason)
-            kept = len(chunk) - added - changed - len(bad)
+            expired = sum(isinstance(record, Expired) for _, record in chunk)
+            kept = len(chunk) - added - changed - expired - len(bad)
             counts = Counts(
                 counts.added + added,
                 counts.changed + changed,
                 counts.kept + kept,
+                counts.expired + expired,
                 counts.bad + len(bad),
                 frozenset(sorted(unknown)[:UNKNOWN_SCOPES]),
             )
@@ -167,8 +169,8 @@ def _unknown_scopes(conn: psycopg.Connection[Any], scopes: set[str]) -> set[str]
 
 
 def _chunks(
-    records: Iterable[tuple[int, Entry | BadLine]],
-) -> Iterator[list[tuple[int, Entry | BadLine]]]:
+    records: Iterable[tuple[int, Entry | Expired | BadLine]],
+) -> Iterator[list[tuple[int, Entry | Expired | BadLine]]]:
     source = iter(records)
     while chunk := list(islice(source, CHUNK)):
         yield chunk
