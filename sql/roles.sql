@@ -82,6 +82,7 @@ begin
       ('outboxd_app', 'execute', 'enqueue_many'),
       ('outboxd_app', 'execute', 'cancel'),
       ('outboxd_app', 'execute', 'status'),
+      ('outboxd_app', 'execute', 'suppressed'),
 
       -- The daemon: moves emails between the tables of their states. It writes no email and deletes no history; new
       -- partitions are made by a function of the owner.
@@ -153,6 +154,7 @@ begin
       ('outboxd_admin', 'execute', 'suppress'),
       ('outboxd_admin', 'execute', 'suppress_many'),
       ('outboxd_admin', 'execute', 'unsuppress'),
+      ('outboxd_admin', 'execute', 'suppressed'),
       ('outboxd_admin', 'execute', 'normalise_address'),
       ('outboxd_admin', 'select', 'suppression'),
       ('outboxd_admin', 'select', 'suppression_summary'),

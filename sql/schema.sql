@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 3f8c047970bff1c1';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d244c78f2b75e54b';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3062,6 +3062,13 @@ declare
 begin
   if cardinality(addresses) > 50000 then
     raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
+  end if;
+  -- Before the snapshot of what follows: who writes beside an erasure that it does not see would keep the readable
+  -- address, and the erasure would not see that row.
+  if 'gdpr' = any (reasons) then
+    lock table outboxd.suppression in share row exclusive mode;
+  else
+    lock table outboxd.suppression in row exclusive mode;
   end if;
   with given as materialized (
     select item.place, outboxd.normalise_address(item.address) as address, item.reason, item.scope, item.source,

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,12 @@ import click
 
 from outboxd.cli.printing import as_json, table
 from outboxd.cli.settings import database_url
-from outboxd.core.suppression import REASONS, ColumnsError, Counts, instant, read
+from outboxd.core.suppression import REASONS, ColumnsError, Counts, instant, read, refused
 
 COLUMNS = ("address", "scope", "reason", "source", "cause", "expires_at", "created_at")
 LINES_ON_STDERR = 20  # bad lines named there; a file of rejects holds all of them
 PLAIN_EVERY = 100_000  # records between two lines of progress where there is no terminal
+UNKNOWN_SCOPE = "note: no queue or type with a policy has the name of this scope"
 
 
 def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -64,7 +65,7 @@ def add(**values: str | datetime | None) -> None:
 
     done = suppression.add(database_url(), **values)
     if not done["known_scope"]:
-        click.echo("note: no queue or type with a policy has the name of this scope", err=True)
+        click.echo(UNKNOWN_SCOPE, err=True)
     click.echo("suppressed" if done["changed"] else "was suppressed already, as gravely and as long")
 
 
@@ -102,21 +103,26 @@ def remove(address: str, scope: str | None, *, erased: bool) -> None:
 def import_(
     file: BinaryIO, address_column: str | None, delimiter: str, rejects: Path | None, **defaults: str | None
 ) -> None:
-    """Suppress the addresses of a CSV FILE (`-` for standard input). Exit 1 where a line was bad.
+    """Suppress the addresses of a CSV FILE in UTF-8 (`-` for standard input). Exit 1 where a line was bad.
 
     Columns: address (or email), scope, reason, source, cause, expires_at, metadata; without a header line, the
     first cell is the address. Good lines are committed 10,000 at a time, and running it again changes nothing.
+    Lines that have expired are counted and left out. Scopes that no queue or type has are noted: they stop nothing.
     """
     from outboxd.db import suppression  # noqa: PLC0415 - psycopg
 
     if len(delimiter) != 1:
         raise click.BadParameter("must be one character", param_hint="--delimiter")
-    url = database_url()
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+    url, now = database_url(), datetime.now(UTC)
+    given = {name: value for name, value in defaults.items() if value}
+    _refuse_bad(given, now=now)
+    if "scope" in given and suppression.is_unknown_scope(url, given["scope"]):
+        click.echo(UNKNOWN_SCOPE, err=True)
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     records = read(
         text,
-        now=datetime.now(UTC),
-        defaults={name: value for name, value in defaults.items() if value},
+        now=now,
+        defaults=given,
         address_column=address_column,
         delimiter=delimiter,
     )
@@ -127,7 +133,11 @@ def import_(
             counts = suppression.take_in(url, records, reject=reject, progress=progress)
         except ColumnsError as error:
             raise click.UsageError(str(error)) from None
-    click.echo(f"added {counts.added}, changed {counts.changed}, kept {counts.kept}, bad lines {counts.bad}")
+    _note(counts.unknown_scopes - {given.get("scope")})
+    click.echo(
+        f"added {counts.added}, changed {counts.changed}, kept {counts.kept}, expired {counts.expired},"
+        f" bad lines {counts.bad}"
+    )
     click.get_current_context().exit(1 if counts.bad else 0)
 
 
@@ -142,6 +152,25 @@ def export(file: BinaryIO, scope: str | None, reason: str | None) -> None:
     erased = suppression.give_out(database_url(), file.write, scope=scope, reason=reason)
     if erased:
         click.echo(f"left out {erased} whose address was erased", err=True)
+
+
+def _refuse_bad(defaults: Mapping[str, str], *, now: datetime) -> None:
+    found = refused(defaults, now=now)
+    if found:
+        field, why = found
+        raise click.BadParameter(why, param_hint=f"--{field.replace('_', '-')}")
+
+
+def _note(scopes: Collection[str]) -> None:
+    """The file's scopes that stop nothing. One that holds an @ may be somebody's address, and is not shown."""
+    if not scopes:
+        return
+    named = [repr(scope) for scope in sorted(scopes) if "@" not in scope]
+    if len(named) < len(scopes):
+        named.append("and some with an @ (is the scope in its column?)")
+    click.echo(
+        f"note: no queue or type with a policy has the name of these scopes: {', '.join(named)}", err=True
+    )
 
 
 @contextmanager

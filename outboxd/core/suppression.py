@@ -1,8 +1,9 @@
 """Suppressions: who gets no email, and the lines of a CSV file that say so. Pure.
 
 `read` turns lines of a file into entries, or into a `BadLine` that says what is wrong without showing any value. A file
-written by `outboxd suppressions export` comes back as it was: a cell that a spreadsheet would take for a formula is
-written with a ' before it, and read without.
+written by `outboxd suppressions export` comes back as it was, but for what has expired and for `created_at`: that says
+when a row was written to this list, so that it is not read. A cell that a spreadsheet would take for a formula is written
+with a ' before it, and read without.
 """
 
 import csv
@@ -31,6 +32,7 @@ MAX_CAUSE_CHARACTERS: Final = 1_000
 MAX_METADATA_CHARACTERS: Final = 4_096
 _AS_ADDRESS: Final = frozenset({"address", "email", "e-mail", "email_address"})
 _KEPT_FROM_SPREADSHEETS: Final = re.compile("'+[=+\\-@\t\r\n]")
+_UNDECODED: Final = re.compile("[\udc80-\udcff]")  # what the error handler `surrogateescape` makes of a byte
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -64,18 +66,28 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """A line that is right but has expired: there is nothing to write."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """What an import did so far: rows that are new, that were changed, that were there already, and bad lines."""
+    """What an import did so far: rows that are new, that were changed, that were there already; expired and bad lines.
+
+    `unknown_scopes` are some of the scopes in these rows that no queue or type with a policy has.
+    """
 
     added: int = 0
     changed: int = 0
     kept: int = 0
+    expired: int = 0
     bad: int = 0
+    unknown_scopes: frozenset[str] = frozenset()
 
     @property
     def done(self) -> int:
         """Records looked at."""
-        return self.added + self.changed + self.kept + self.bad
+        return self.added + self.changed + self.kept + self.expired + self.bad
 
 
 class ColumnsError(ValueError):
@@ -89,12 +101,13 @@ def read(
     defaults: Mapping[str, str],
     address_column: str | None = None,
     delimiter: str = ",",
-) -> Iterator[tuple[int, Entry | BadLine]]:
+) -> Iterator[tuple[int, Entry | Expired | BadLine]]:
     """Each record with the number of its last line, from 1.
 
     The first record is a header where one of its cells is `address` or `email` (or `address_column`); without one,
     the first cell of each record is the address. `defaults` fill cells that are empty or missing. With
-    `address_column` all other columns are ignored. Raises `ColumnsError` for a header that names unknown columns.
+    `address_column` all other columns are ignored. Bytes of the file that are not UTF-8 are expected as the error handler
+    `surrogateescape` leaves them; a cell with one is bad. Raises `ColumnsError` for a header that names unknown columns.
     """
     reader = csv.reader(lines, delimiter=delimiter)
     columns: Mapping[str, int] | None = None
@@ -118,26 +131,40 @@ def read(
 
 def entry(
     cells: list[str], columns: Mapping[str, int], defaults: Mapping[str, str], *, now: datetime
-) -> Entry | BadLine:
+) -> Entry | Expired | BadLine:
     """One record as an entry, or why it is none."""
 
     def cell(name: str) -> str:
         place = columns.get(name)
         text = _as_written(cells[place]).strip() if place is not None and place < len(cells) else ""
+        if _UNDECODED.search(text):
+            raise ValueError(f"{name}: is not UTF-8; convert the file first, such as with iconv")
         return text or defaults.get(name, "")
 
     try:
-        return Entry(
+        found = Entry(
             address=_address(cell("address")),
             reason=_reason(cell("reason")),
             scope=_short("scope", cell("scope") or "all", MAX_NAME_CHARACTERS),
             source=_short("source", cell("source") or "import", MAX_NAME_CHARACTERS),
             cause=_short("cause", cell("cause"), MAX_CAUSE_CHARACTERS) or None,
-            expires_at=_instant(cell("expires_at"), now),
+            expires_at=_instant(cell("expires_at")),
             metadata=_metadata(cell("metadata")),
         )
     except ValueError as error:
         return BadLine(str(error))
+    return Expired() if found.expires_at is not None and found.expires_at <= now else found
+
+
+def refused(defaults: Mapping[str, str], *, now: datetime) -> tuple[str, str] | None:
+    """The field whose default every line that needs it would be refused for, and why; None where there is none."""
+    found = entry([], {}, {"address": "ada@example.org", "reason": REASONS[0], **defaults}, now=now)
+    if isinstance(found, Entry):
+        return None
+    if isinstance(found, Expired):
+        return "expires_at", "has passed"
+    field, _, why = found.reason.partition(": ")
+    return field, why
 
 
 def instant(text: str) -> datetime:
@@ -193,16 +220,13 @@ def _short(name: str, text: str, most: int) -> str:
     return text
 
 
-def _instant(text: str, now: datetime) -> datetime | None:
+def _instant(text: str) -> datetime | None:
     if text in {"", "infinity", "never"}:
         return None
     try:
-        moment = instant(text)
+        return instant(text)
     except ValueError:
         raise ValueError("expires_at: is not an instant in ISO 8601") from None
-    if moment <= now:
-        raise ValueError("expires_at: has passed")
-    return moment
 
 
 def _metadata(text: str) -> str | None:

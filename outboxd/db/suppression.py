@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow
 
-from outboxd.core.suppression import BadLine, Counts, Entry, Suppressed
+from outboxd.core.suppression import BadLine, Counts, Entry, Expired, Suppressed
 from outboxd.db.command import connected, explained, rows
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
@@ -21,6 +21,7 @@ from outboxd.errors import DatabaseError
 
 MOST: Final = 1_000  # emails in one question
 CHUNK: Final = 10_000  # entries in one transaction of an import
+UNKNOWN_SCOPES: Final = 20  # of an import that are remembered
 
 
 def among(
@@ -79,16 +80,25 @@ def remove(url: str, address: str, *, scope: str | None, erased: bool) -> int:
     return int(rows(url, query("suppression/remove"), values)[0]["removed"])
 
 
+def is_unknown_scope(url: str, scope: str) -> bool:
+    """Whether a suppression of this scope stops nothing: no queue and no type with a policy has its name."""
+    with connected(url) as conn:
+        try:
+            return bool(_unknown_scopes(conn, {scope}))
+        except psycopg.Error as error:
+            raise explained(error) from None
+
+
 def take_in(
     url: str,
-    records: Iterable[tuple[int, Entry | BadLine]],
+    records: Iterable[tuple[int, Entry | Expired | BadLine]],
     *,
     reject: Callable[[int, str], None],
     progress: Callable[[Counts], None],
 ) -> Counts:
     """Import numbered records, 10,000 in a transaction; what is there already stays, so that it can be run again.
 
-    Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
+    What has expired is left out. Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
     how many records were done.
     """
     counts = Counts()
@@ -97,15 +107,22 @@ def take_in(
             good = [(line, record) for line, record in chunk if isinstance(record, Entry)]
             try:
                 added, changed, refused = _write(conn, [record for _, record in good])
+                unknown = counts.unknown_scopes | _unknown_scopes(conn, {record.scope for _, record in good})
             except psycopg.Error as error:
                 raise DatabaseError(f"{explained(error)}; {counts.done} records were done before") from None
             bad = [(line, record.reason) for line, record in chunk if isinstance(record, BadLine)]
             bad += [(good[position - 1][0], "address: is not an address") for position in refused]
             for line, reason in sorted(bad):
                 reject(line, reason)
-            kept = len(chunk) - added - changed - len(bad)
+            expired = sum(isinstance(record, Expired) for _, record in chunk)
+            kept = len(chunk) - added - changed - expired - len(bad)
             counts = Counts(
-                counts.added + added, counts.changed + changed, counts.kept + kept, counts.bad + len(bad)
+                counts.added + added,
+                counts.changed + changed,
+                counts.kept + kept,
+                counts.expired + expired,
+                counts.bad + len(bad),
+                frozenset(sorted(unknown)[:UNKNOWN_SCOPES]),
             )
             progress(counts)
     return counts
@@ -145,9 +162,15 @@ def _write(conn: psycopg.Connection[Any], entries: Sequence[Entry]) -> tuple[int
     return row[0], row[1], row[2]
 
 
+def _unknown_scopes(conn: psycopg.Connection[Any], scopes: set[str]) -> set[str]:
+    if scopes <= {"all"}:
+        return set()
+    return {scope for (scope,) in conn.execute(query("suppression/unknown_scopes"), {"scopes": list(scopes)})}
+
+
 def _chunks(
-    records: Iterable[tuple[int, Entry | BadLine]],
-) -> Iterator[list[tuple[int, Entry | BadLine]]]:
+    records: Iterable[tuple[int, Entry | Expired | BadLine]],
+) -> Iterator[list[tuple[int, Entry | Expired | BadLine]]]:
     source = iter(records)
     while chunk := list(islice(source, CHUNK)):
         yield chunk

@@ -1,7 +1,7 @@
 -- Suppress many addresses in one statement: parallel arrays, at most 50,000. Whoever is suppressed already under the
 -- scope keeps the gravest reason and the latest expiry; what has expired is replaced. Returns how many rows are new, how
 -- many were changed, and the positions (from 1) of what is no address: the caller decides whether these fail the rest.
--- Rows are written in the order of their keys, so that two of these cannot deadlock.
+-- Rows are written in the order of their keys, and an erasure (`gdpr`) writes alone, so that two calls cannot deadlock.
 create or replace function outboxd.suppress_many(
   addresses text[], reasons text[], scopes text[], sources text[], causes text[], expiries timestamptz[],
   metadata jsonb[], out added integer, out changed integer, out refused integer[])
@@ -15,6 +15,13 @@ declare
 begin
   if cardinality(addresses) > 50000 then
     raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
+  end if;
+  -- Before the snapshot of what follows: who writes beside an erasure that it does not see would keep the readable
+  -- address, and the erasure would not see that row.
+  if 'gdpr' = any (reasons) then
+    lock table outboxd.suppression in share row exclusive mode;
+  else
+    lock table outboxd.suppression in row exclusive mode;
   end if;
   with given as materialized (
     select item.place, outboxd.normalise_address(item.address) as address, item.reason, item.scope, item.source,

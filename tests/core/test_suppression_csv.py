@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outboxd.core.suppression import BadLine, ColumnsError, Entry, read
+from outboxd.core.suppression import BadLine, ColumnsError, Entry, Expired, read
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -43,6 +43,13 @@ def test_an_instant_without_an_offset_is_utc():
     assert found.expires_at == datetime(2031, 2, 3, tzinfo=UTC)
 
 
+def test_what_has_expired_is_no_bad_line():
+    text = "email,expires_at\nada@example.org,2030-01-01\nada@example.org,2030-01-01T00:00:01Z\n"
+    (_, expired), (_, holds) = read_text(text)
+    assert expired == Expired()
+    assert isinstance(holds, Entry)
+
+
 def test_an_unknown_column_is_refused_by_name():
     with pytest.raises(ColumnsError, match="scop"):
         read_text("email,scop\nada@example.org,newsletter\n")
@@ -68,7 +75,9 @@ def test_the_address_column_of_another_program_can_be_named():
         (f"ada@example.org,,,{'x' * 1001},,", "cause: has"),
         ("ada@example.org,,,a\x00b,,", "cause: has"),
         ("ada@example.org,,,,tomorrow,", "expires_at: is not"),
-        ("ada@example.org,,,,2029-12-31,", "expires_at: has passed"),
+        ("ada@example.org,,,,2029-12-31,[]", "metadata: is not"),
+        ("ada@example.org,,,M\udcfcller,,", "cause: is not UTF-8"),
+        ("ada@b\udcfccher.example,,,,,", "address: is not UTF-8"),
         ("ada@example.org,,,,,[]", "metadata: is not"),
         ("ada@example.org,,,,,{", "metadata: is not"),
         ('ada@example.org,,,,,"{""a"":""\\u0000""}"', "metadata: is not"),
@@ -105,4 +114,4 @@ def test_whatever_a_file_holds_is_an_entry_or_a_bad_line(table):
     )
     for line, found in read_text(out.getvalue()):
         assert line > 1
-        assert isinstance(found, Entry | BadLine)
+        assert isinstance(found, Entry | Expired | BadLine)

@@ -2,12 +2,13 @@
 
 import hashlib
 import hmac
+import threading
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import psycopg
 import pytest
 from factories import insert, payload
+from waiting import until
 
 from outboxd.core.suppression import REASONS, Suppressed
 from outboxd.db.suppression import among
@@ -183,6 +184,80 @@ def test_an_erasure_and_others_of_the_same_address_in_one_call_hide_it_too(conn)
     assert held(conn, "scope, address") == [("all", None), ("marketing", None)]
 
 
+def in_thread(conn, call):
+    """A thread that runs it on that connection, and what it raised."""
+    raised = []
+
+    def run():
+        try:
+            call(conn)
+        except psycopg.Error as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, raised
+
+
+def until_it_waits(look, thread, conn):
+    """For a lock; what does not wait ends."""
+    asked = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+    pid = (conn.info.backend_pid,)
+    until(lambda: not thread.is_alive() or look.execute(asked, pid).fetchone()[0], what="a wait or an end")
+
+
+@pytest.mark.parametrize("first", ["gdpr", "unsubscribe"])
+def test_a_suppression_beside_an_erasure_leaves_no_readable_address_whichever_commits_first(connect, first):
+    second = {"gdpr": "unsubscribe", "unsubscribe": "gdpr"}[first]
+    scopes = {"gdpr": "all", "unsubscribe": "marketing"}
+    ours, theirs, look = connect(), connect(), connect()
+    ours.execute("begin")
+    suppress(ours, reason=first, scope=scopes[first])
+    thread, raised = in_thread(theirs, lambda conn: suppress(conn, reason=second, scope=scopes[second]))
+    until_it_waits(look, thread, theirs)
+    ours.execute("commit")
+    thread.join()
+    assert raised == []
+    assert held(look, "scope, reason, address") == [("all", "gdpr", None), ("marketing", "unsubscribe", None)]
+
+
+def test_an_erasure_and_an_import_of_the_same_scopes_in_another_order_do_not_deadlock(connect):
+    holder, importer, eraser, look = (connect() for _ in range(4))
+    for scope in ("all", "marketing"):
+        suppress(look, reason="unsubscribe", scope=scope)
+    holder.execute("begin")
+    holder.execute("select from outboxd.suppression where scope = 'all' for update")
+    importing, refused = in_thread(importer, lambda conn: conn.execute(
+        "select outboxd.suppress_many(array[%(a)s, %(a)s], array['fraud', 'fraud'], array['all', 'marketing'],"
+        " array['x', 'x'], array[null, null], array[null, null]::timestamptz[], array[null, null]::jsonb[])",
+        {"a": ADA},
+    ))  # fmt: skip
+    until_it_waits(look, importing, importer)
+    erasing, failed = in_thread(eraser, lambda conn: suppress(conn, reason="gdpr", scope="marketing"))
+    until_it_waits(look, erasing, eraser)
+    holder.execute("commit")
+    importing.join()
+    erasing.join()
+    assert refused + failed == []
+    assert held(look, "scope, reason, address") == [("all", "fraud", None), ("marketing", "gdpr", None)]
+
+
+def test_an_open_erasure_holds_up_no_gate_and_an_open_suppression_no_other(connect):
+    eraser, ours, theirs = connect(), connect(), connect()
+    id_ = insert(ours)
+    for conn in (ours, theirs):
+        conn.execute("set lock_timeout = '1s'")
+    with eraser.transaction(force_rollback=True):
+        suppress(eraser, reason="gdpr")
+        assert blocked(ours, id_) == set()
+        assert ours.execute("select reason from outboxd.suppressed(array[%s])", (ADA,)).fetchall() == []
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            suppress(ours, "bob@example.org")
+    with ours.transaction():
+        suppress(ours)
+        assert suppress(theirs, "bob@example.org") is True
+
+
 def test_unsuppress_takes_away_one_scope_or_all_but_never_an_erasure_unasked(conn):
     for scope in ("all", "marketing", "newsletter"):
         suppress(conn, reason="unsubscribe", scope=scope)
@@ -284,29 +359,26 @@ def test_every_reason_is_known_to_sql_and_python_alike(conn):
     assert len(held(conn)) == 8
 
 
-def test_a_role_that_may_call_the_functions_sees_neither_the_list_nor_the_secret(conn, connect):
-    role = f"role_{uuid4().hex[:12]}"
-    conn.execute(f"create role {role}; grant usage on schema outboxd to {role}")
-    try:
-        conn.execute(
-            f"grant execute on function outboxd.suppress, outboxd.unsuppress, outboxd.suppressed to {role}"
-        )
-        theirs = connect()
-        theirs.execute(f"set role {role}")
-        assert suppress(theirs) is True
-        assert theirs.execute("select reason from outboxd.suppressed(array[%s])", (ADA,)).fetchall() == [
-            ("hard_bounce",)
-        ]
-        assert theirs.execute("select outboxd.unsuppress(%s)", (ADA,)).fetchone() == (1,)
-        for hidden in (
-            "table outboxd.suppression",
-            "table outboxd.secret",
-            "select outboxd.address_hash('a@b.co')",
-        ):
+def test_who_may_call_the_functions_sees_neither_the_list_nor_the_secret(connect):
+    roles = {name: connect() for name in ("webhook", "app", "admin")}
+    for name, theirs in roles.items():
+        theirs.execute(f"set session authorization outboxd_{name}")
+    asked = "select address, reason from outboxd.suppressed(array[%s, 'bob@example.org'], 'marketing')"
+    assert suppress(roles["webhook"]) is True
+    assert roles["app"].execute(asked, (ADA,)).fetchall() == [(ADA, "hard_bounce")]
+    assert roles["admin"].execute(asked, (ADA,)).fetchall() == [(ADA, "hard_bounce")]
+    assert roles["admin"].execute("select outboxd.unsuppress(%s)", (ADA,)).fetchone() == (1,)
+    secrets = ("table outboxd.secret", "select outboxd.address_hash('a@b.co')")
+    listed = ("table outboxd.suppression", "table outboxd.suppression_summary")
+    not_theirs = {
+        "webhook": (*secrets, *listed, asked, "select outboxd.unsuppress(%s)"),
+        "app": (*secrets, *listed, "select outboxd.suppress(%s, 'admin')", "select outboxd.unsuppress(%s)"),
+        "admin": secrets,
+    }
+    for name, statements in not_theirs.items():
+        for hidden in statements:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                theirs.execute(hidden)
-    finally:
-        conn.execute(f"drop owned by {role}; drop role {role}")
+                roles[name].execute(hidden, (ADA,) if "%s" in hidden else None)
 
 
 def test_the_summary_counts_by_scope_and_reason(conn):
