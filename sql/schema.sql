@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 3f8c047970bff1c1';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract fa1d2ca8d6fbee04';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1416,6 +1416,9 @@ begin
   where known.key = freed.key;
 
   perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, unused);
+  if true = any (unused) then
+    perform outboxd.open_lanes(kinds, keys);
+  end if;
 
   return (select count(*) from unnest(unused) as given (back) where given.back);
 end
@@ -1899,6 +1902,55 @@ insert into outboxd.operator_log (who, action, kind, key, detail)
 values (
   session_user || coalesce(' for ' || left(nullif(current_setting('outboxd.operator', true), ''), 100), ''),
   note_action.action, note_action.kind, note_action.key, note_action.detail)
+$$;
+
+--
+-- Name: open_lanes(text[], text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.open_lanes(kinds text[], keys text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  opened integer;
+begin
+  with closed as materialized (
+    select lane.id, mine.kind, mine.key
+    from (
+      select given.kind, given.key, case
+          when given.kind in ('provider_minute', 'provider_day') then 'provider'
+          when given.kind in ('account_day', 'account_month') then 'quota'
+          else given.kind end as lane_kind
+      from unnest(kinds, keys) as given (kind, key)) as mine
+    left join outboxd.queue on mine.lane_kind = 'quota'
+    join outboxd.lane on lane.kind = mine.lane_kind and lane.key = mine.key || coalesce('/' || queue.name, '')
+    where lane.closed_until > clock_timestamp()
+  ), roomy as materialized (
+    select closed.id
+    from closed
+    group by closed.id
+    having bool_and(coalesce((
+      select usage.used < usage.most
+      from outboxd.limit_usage as usage
+      where usage.kind = closed.kind and usage.key = closed.key), true))
+  ), locked as materialized (
+    select lane.id
+    from outboxd.lane
+    where lane.id = any (array(select roomy.id from roomy))
+    order by lane.kind, lane.key
+    for update
+  ), reopened as (
+    update outboxd.lane
+    set closed_until = clock_timestamp()
+    where lane.id = any (array(select locked.id from locked)) and lane.closed_until > clock_timestamp()
+    returning 1
+  )
+  select count(*) into opened from reopened;
+  if opened > 0 then
+    perform pg_notify('outboxd', '');
+  end if;
+end
 $$;
 
 --

@@ -1,0 +1,153 @@
+"""Lanes that limits closed: they open when shares come back, and not only when the window has passed."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from factories import HOME, insert, settler_without_thread, slot
+from limiting import DAY, itself
+
+from outboxd.core.outcome import Failure, Rejected, Returned
+from outboxd.db import lease, pause
+from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind
+from outboxd.delivery.hand import Hand, Held
+from outboxd.delivery.leasing import Leasing, lease_emails
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import Settler, settle
+
+COLUMNS = {"queue": "marketing", "campaign": "spring", "tenant": "acme"}
+LIMITED = {
+    "provider_minute": "example.org", "provider_day": "example.org", "queue": "marketing", "campaign": "spring",
+    "tenant": "acme", "type": "welcome", "account_day": HOME.account, "account_month": HOME.account,
+}  # fmt: skip
+ENDS = [Rejected(Failure("message", "bad", status=422)), Returned()]
+
+
+class Daemon:
+    """Claims what is open, and settles what a test says; nothing is sent."""
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self.conn = conn
+        self.settler: Settler = settler_without_thread()
+        self.settler.policies.refresh(conn)
+        self.settler.admission = Admission(self.settler.policies, itself)
+        self.refused: list[Result] = []
+
+    def claim(self) -> list[Held]:
+        """What may go of all that is due in open slots. What limits refuse waits in `refused` to be settled."""
+        settler, hand = self.settler, Hand(100)
+        binder = Binder(settler.session, hand, settler.report, [].append, 60.0, threading.Event())
+        leasing = Leasing(
+            hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60),
+            lambda load: bind(binder, self.conn, load),
+        )  # fmt: skip
+        wanted = [slot(one.queue, one.lane, one.priority) for one in waiting(self.conn) if one.due_in <= 0]
+        while wanted and lease_emails(leasing, self.conn, wanted, 100):
+            pass
+        while not settler.inbox.empty():
+            self.refused.append(settler.inbox.get())
+        return hand.close()
+
+    def settle_refused(self) -> None:
+        refused, self.refused = self.refused, []
+        settle(self.settler, self.conn, refused)
+
+    def settle(self, held: list[Held], outcome: Any) -> None:
+        settle(self.settler, self.conn, [Result(one, outcome) for one in held])
+
+    def round(self) -> None:
+        """What the reclaimer does each second."""
+        self.settler.policies.follow(self.conn, self.settler.policies._version)
+
+
+def waiting(conn: psycopg.Connection) -> list[lease.Waiting]:
+    return lease.slots(conn, HOME.account)
+
+
+def ids(held: list[Held]) -> set[int]:
+    return {email.id for one in held for email in one.parcel.emails}
+
+
+def limited(conn: psycopg.Connection, kind: str, most: int) -> Daemon:
+    """A daemon under one limit of `most` within a day, or a month."""
+    conn.execute("update outboxd.limit_rule set most = null")
+    conn.execute("insert into outboxd.account (name) values (%s) on conflict do nothing", (HOME.account,))
+    starts_on = (datetime.now(UTC) + timedelta(days=9)).day % 28 + 1
+    options = {
+        "account_month": f'{{"critical_share": 0, "starts_on": {starts_on}}}',
+        "account_day": '{"critical_share": 0}',
+    }
+    conn.execute(
+        "insert into outboxd.limit_rule (name, kind, key, most, per, options) values ('ours', %s, %s, %s, %s, %s)",
+        (kind, LIMITED[kind], most, DAY, options.get(kind, "{}")),
+    )
+    return Daemon(conn)
+
+
+@pytest.mark.parametrize("outcome", ENDS, ids=["rejected", "returned"])
+@pytest.mark.parametrize("kind", LIMITED)
+def test_shares_that_come_back_open_the_lane_that_was_closed_for_want_of_them(conn, kind, outcome):
+    daemon = limited(conn, kind, most=4)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    assert len(ids(going)) == 4
+    assert min(one.due_in for one in waiting(conn)) > 3000, "closed until the window has passed"
+    daemon.settle(going, outcome)
+    assert max(one.due_in for one in waiting(conn)) <= 0
+    assert len(ids(daemon.claim())) == min(4, 7 - (4 if isinstance(outcome, Rejected) else 0))
+
+
+def test_a_refusal_of_before_that_closes_the_lane_after_the_shares_came_back_holds_for_a_round_or_two(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle(going, ENDS[0])
+    daemon.round()
+    daemon.settle_refused()
+    assert daemon.claim() == []
+    daemon.round()
+    assert len(ids(daemon.claim())) == 3
+    closed = "update outboxd.lane set closed_until = 'infinity' returning closed_until::text"
+    assert conn.execute(closed).fetchone() == ("infinity",)
+    for _ in range(3):
+        daemon.round()
+    assert conn.execute("select closed_until::text from outboxd.lane").fetchone() == ("infinity",)
+
+
+def test_a_lane_stays_closed_where_another_of_its_limits_has_no_room(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    conn.execute(
+        "insert into outboxd.limit_rule (name, kind, key, most, per) values"
+        " ('minute', 'provider_minute', 'example.org', 4, '1 min')"
+    )
+    daemon.settler.policies.refresh(conn)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    conn.execute("update outboxd.window_count set n = array[9] where kind = 'provider_day'")
+    daemon.settle(going, ENDS[0])
+    assert min(one.due_in for one in waiting(conn)) > 3000
+
+
+def test_a_lane_that_nobody_lacks_a_share_of_is_not_written(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    others = [
+        pause.lane(conn, "provider", "other.example", closed_until=until),
+        pause.lane(conn, "tenant", "acme", closed_until=until),
+    ]
+    opened = pause.lane(conn, "provider", "example.org")
+    before = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
+    insert(conn, **COLUMNS | {"tenant": None})
+    daemon.settle(daemon.claim(), ENDS[0])
+    after = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
+    assert [row[0] for row in before] == [*others, opened]
+    assert after == before
