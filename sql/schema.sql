@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract fa1d2ca8d6fbee04';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 7554de168f4415fd';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1680,16 +1680,18 @@ begin
   return coalesce((
     select lane.id
     from (values
-      ('tenant', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
+      ('tenant', lane_of.tenant), ('exempt', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
       ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
     join outboxd.lane on lane.kind = mine.kind and lane.key = mine.key
     left join outboxd.pause
       on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
     cross join lateral (
       select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
-    where pause.key is not null or mine.kind = 'tenant'
-      or closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
-    order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
+    where pause.key is not null or case mine.kind
+      when 'tenant' then not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
+      when 'exempt' then outboxd.is_exempt('tenant', mine.key, lane_of.type)
+      else closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type) end
+    order by pause.key is null, closed.at desc nulls last, mine.kind not in ('tenant', 'exempt'), lane.id
     limit 1), 0);
 end
 $$;

@@ -11,7 +11,7 @@ from factories import HOME, insert, settler_without_thread, slot
 from limiting import DAY, itself
 
 from outboxd.core.outcome import Failure, Rejected, Returned
-from outboxd.db import lease, pause
+from outboxd.db import lease, parking, pause
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand, Held
@@ -151,3 +151,21 @@ def test_a_lane_that_nobody_lacks_a_share_of_is_not_written(conn):
     after = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
     assert [row[0] for row in before] == [*others, opened]
     assert after == before
+
+
+def test_what_a_tenant_s_limit_exempts_goes_while_its_lane_is_closed_also_where_it_waited_before(conn):
+    daemon = limited(conn, "tenant", most=4)
+    conn.execute(
+        """update outboxd.limit_rule set options = '{"exempt_types": ["reset"]}' where name = 'ours'"""
+    )
+    daemon.settler.policies.refresh(conn)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    before = insert(conn, type="reset", **COLUMNS)
+    (one,) = waiting(conn)
+    assert parking.part(conn, one.slot(), few=2, limit=100).moved == 8
+    pause.lane(conn, "tenant", "acme", closed_until=datetime.now(UTC) + timedelta(hours=2))
+    assert ids(daemon.claim()) == {before}
+    late = insert(conn, type="reset", **COLUMNS)
+    assert ids(daemon.claim()) == {late}
+    assert [one.due_in > 3000 for one in waiting(conn)] == [True]
