@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 7554de168f4415fd';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract a2396d13b551a933';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3021,7 +3021,11 @@ CREATE VIEW outboxd.email_status AS
             WHEN (member.id IS NOT NULL) THEN 'retrying'::text
             WHEN (ready.id IS NULL) THEN NULL::text
             WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
-            WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
+            WHEN (ready.scheduled_at <= clock_timestamp()) THEN
+            CASE
+                WHEN (lane.closed_until > clock_timestamp()) THEN 'blocked'::text
+                ELSE 'ready'::text
+            END
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
         END AS state,
@@ -4088,12 +4092,14 @@ CREATE VIEW outboxd.queue_status AS
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
+            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.by_limit IS NOT TRUE) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
            FROM ((outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
-             LEFT JOIN ( SELECT lane.id
+             LEFT JOIN ( SELECT lane.id,
+                    (pauses.key IS NULL) AS by_limit
                    FROM (outboxd.lane
-                     JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))) closed ON ((closed.id = ready.lane)))
+                     LEFT JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+                  WHERE ((pauses.key IS NOT NULL) OR (lane.closed_until > clock_timestamp()))) closed ON ((closed.id = ready.lane)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from factories import HOME, insert, settler_without_thread, slot
+from factories import HOME, insert, payload, settler_without_thread, slot, state_of
 from limiting import DAY, itself
 
-from outboxd.core.outcome import Failure, Rejected, Returned
+from outboxd.core.outcome import Failure, Rejected, Returned, Sent
 from outboxd.db import lease, parking, pause
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
@@ -169,3 +169,42 @@ def test_what_a_tenant_s_limit_exempts_goes_while_its_lane_is_closed_also_where_
     late = insert(conn, type="reset", **COLUMNS)
     assert ids(daemon.claim()) == {late}
     assert [one.due_in > 3000 for one in waiting(conn)] == [True]
+
+
+class TestViews:
+    def status(self, conn: psycopg.Connection) -> tuple[Any, ...]:
+        row = conn.execute(
+            "select ready, blocked, scheduled, retrying, oldest_due_seconds from outboxd.queue_status where queue = 'marketing'"
+        ).fetchone()
+        assert row is not None
+        return row
+
+    def test_what_is_due_in_a_lane_that_a_limit_closed_is_blocked_and_not_ready_until_it_opens(self, conn):
+        daemon = limited(conn, "provider_day", most=4)
+        held = [insert(conn, **COLUMNS) for _ in range(5)][-1]
+        going = daemon.claim()
+        daemon.settle_refused()
+        daemon.settle(going, Sent("re_1"))
+        conn.execute("update outboxd.ready set scheduled_at = scheduled_at - interval '1 h'")
+        later = insert(conn, **COLUMNS, scheduled_at=datetime.now(UTC) + timedelta(hours=1))
+        assert (state_of(conn, held), state_of(conn, later)) == ("blocked", "scheduled")
+        assert self.status(conn) == (0, 1, 1, 0, 0)
+        free = insert(conn, **COLUMNS, body=payload(to="eve@other.example"))
+        assert state_of(conn, free) == "ready"
+        ready, blocked, *_, oldest = self.status(conn)
+        assert (ready, blocked) == (1, 1)
+        assert 0 < oldest < 3600, "of what may go"
+        conn.execute("update outboxd.lane set closed_until = clock_timestamp()")
+        assert state_of(conn, held) == "ready"
+        assert self.status(conn)[:3] == (2, 0, 1)
+        assert self.status(conn)[-1] >= 3600
+
+    def test_a_lane_that_is_paused_and_closed_by_a_limit_counts_once(self, conn):
+        until = datetime.now(UTC) + timedelta(hours=1)
+        pause.lane(conn, "campaign", "spring", closed_until=until)
+        ids_ = [insert(conn, **COLUMNS) for _ in range(3)]
+        conn.execute("select outboxd.pause('campaign', 'spring', 'why')")
+        assert {state_of(conn, id_) for id_ in ids_} == {"blocked"}
+        assert self.status(conn)[:2] == (0, 3)
+        conn.execute("select outboxd.resume('campaign', 'spring')")
+        assert self.status(conn)[:2] == (0, 3)
