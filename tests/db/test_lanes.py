@@ -1,6 +1,7 @@
 """Lanes that limits closed: they open when shares come back, and not only when the window has passed."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,9 +10,11 @@ import psycopg
 import pytest
 from factories import HOME, insert, payload, settler_without_thread, slot, state_of
 from limiting import DAY, itself
+from waiting import until
 
 from outboxd.core.outcome import Failure, Rejected, Returned, Sent
 from outboxd.db import lease, parking, pause
+from outboxd.db.query import query
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand, Held
@@ -151,6 +154,43 @@ def test_a_lane_that_nobody_lacks_a_share_of_is_not_written(conn):
     after = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
     assert [row[0] for row in before] == [*others, opened]
     assert after == before
+
+
+def test_daemons_that_sleep_hear_of_a_lane_that_opened(conn, connect):
+    daemon = limited(conn, "provider_day", most=4)
+    for _ in range(5):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    listener = connect()
+    listener.execute("listen outboxd")
+    daemon.settle(going, ENDS[0])
+    assert list(listener.notifies(timeout=10, stop_after=1))
+
+
+@pytest.mark.parametrize("opens", ["lane/open", "lane/reopen"])
+def test_lanes_are_locked_in_one_order_by_all_who_open_them(conn, connect, opens):
+    until_then = datetime.now(UTC) + timedelta(hours=1)
+    for kind, key in (("tenant", "acme"), ("provider", "example.org"), ("campaign", "spring")):
+        pause.lane(conn, kind, key, closed_until=until_then)
+    values = {
+        "now": None,
+        "kinds": ["tenant", "provider_day", "campaign"],
+        "keys": ["acme", "example.org", "spring"],
+    }
+    first, opening = connect(), connect()
+    lock = "select from outboxd.lane where kind = %s for update nowait"
+    with ThreadPoolExecutor(1) as pool, first.transaction():
+        first.execute(lock, ("campaign",))
+        done = pool.submit(opening.execute, query(opens), values)
+        waits = "select from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+        until(
+            lambda: conn.execute(waits, (opening.info.backend_pid,)).fetchone() is not None, what="it to wait"
+        )
+        for kind in ("provider", "tenant"):
+            assert conn.execute(lock, (kind,)).fetchone() is not None
+    done.result()
+    assert conn.execute("select from outboxd.lane where closed_until > clock_timestamp()").fetchone() is None
 
 
 def test_what_a_tenant_s_limit_exempts_goes_while_its_lane_is_closed_also_where_it_waited_before(conn):
