@@ -115,6 +115,7 @@ begin
       ('outboxd_daemon', 'execute', 'gravity'),
       ('outboxd_daemon', 'execute', 'grant_limits'),
       ('outboxd_daemon', 'execute', 'give_back_limits'),
+      ('outboxd_daemon', 'execute', 'open_lanes'),
       ('outboxd_daemon', 'select, insert, update', 'instance'),
       ('outboxd_daemon', 'select, insert, update, delete', 'batch'),
       ('outboxd_daemon', 'select, insert, update, delete', 'batch_member'),

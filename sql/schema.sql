@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d244c78f2b75e54b';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 5ffd809d4a3d03cf';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1416,6 +1416,9 @@ begin
   where known.key = freed.key;
 
   perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, unused);
+  if true = any (unused) then
+    perform outboxd.open_lanes(kinds, keys);
+  end if;
 
   return (select count(*) from unnest(unused) as given (back) where given.back);
 end
@@ -1677,16 +1680,18 @@ begin
   return coalesce((
     select lane.id
     from (values
-      ('tenant', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
+      ('tenant', lane_of.tenant), ('exempt', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
       ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
     join outboxd.lane on lane.kind = mine.kind and lane.key = mine.key
     left join outboxd.pause
       on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())
     cross join lateral (
       select case when lane.closed_until > clock_timestamp() - interval '1 min' then lane.closed_until end as at) as closed
-    where pause.key is not null or mine.kind = 'tenant'
-      or closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
-    order by pause.key is null, closed.at desc nulls last, mine.kind <> 'tenant', lane.id
+    where pause.key is not null or case mine.kind
+      when 'tenant' then not outboxd.is_exempt(mine.kind, mine.key, lane_of.type)
+      when 'exempt' then outboxd.is_exempt('tenant', mine.key, lane_of.type)
+      else closed.at is not null and not outboxd.is_exempt(mine.kind, mine.key, lane_of.type) end
+    order by pause.key is null, closed.at desc nulls last, mine.kind not in ('tenant', 'exempt'), lane.id
     limit 1), 0);
 end
 $$;
@@ -1899,6 +1904,55 @@ insert into outboxd.operator_log (who, action, kind, key, detail)
 values (
   session_user || coalesce(' for ' || left(nullif(current_setting('outboxd.operator', true), ''), 100), ''),
   note_action.action, note_action.kind, note_action.key, note_action.detail)
+$$;
+
+--
+-- Name: open_lanes(text[], text[]); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.open_lanes(kinds text[], keys text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  opened integer;
+begin
+  with closed as materialized (
+    select lane.id, mine.kind, mine.key
+    from (
+      select given.kind, given.key, case
+          when given.kind in ('provider_minute', 'provider_day') then 'provider'
+          when given.kind in ('account_day', 'account_month') then 'quota'
+          else given.kind end as lane_kind
+      from unnest(kinds, keys) as given (kind, key)) as mine
+    left join outboxd.queue on mine.lane_kind = 'quota'
+    join outboxd.lane on lane.kind = mine.lane_kind and lane.key = mine.key || coalesce('/' || queue.name, '')
+    where lane.closed_until > clock_timestamp()
+  ), roomy as materialized (
+    select closed.id
+    from closed
+    group by closed.id
+    having bool_and(coalesce((
+      select usage.used < usage.most
+      from outboxd.limit_usage as usage
+      where usage.kind = closed.kind and usage.key = closed.key), true))
+  ), locked as materialized (
+    select lane.id
+    from outboxd.lane
+    where lane.id = any (array(select roomy.id from roomy))
+    order by lane.kind, lane.key
+    for update
+  ), reopened as (
+    update outboxd.lane
+    set closed_until = clock_timestamp()
+    where lane.id = any (array(select locked.id from locked)) and lane.closed_until > clock_timestamp()
+    returning 1
+  )
+  select count(*) into opened from reopened;
+  if opened > 0 then
+    perform pg_notify('outboxd', '');
+  end if;
+end
 $$;
 
 --
@@ -2967,7 +3021,11 @@ CREATE VIEW outboxd.email_status AS
             WHEN (member.id IS NOT NULL) THEN 'retrying'::text
             WHEN (ready.id IS NULL) THEN NULL::text
             WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
-            WHEN (ready.scheduled_at <= clock_timestamp()) THEN 'ready'::text
+            WHEN (ready.scheduled_at <= clock_timestamp()) THEN
+            CASE
+                WHEN (lane.closed_until > clock_timestamp()) THEN 'blocked'::text
+                ELSE 'ready'::text
+            END
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
         END AS state,
@@ -4041,12 +4099,14 @@ CREATE VIEW outboxd.queue_status AS
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
             count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
+            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.by_limit IS NOT TRUE) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
            FROM ((outboxd.ready
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
-             LEFT JOIN ( SELECT lane.id
+             LEFT JOIN ( SELECT lane.id,
+                    (pauses.key IS NULL) AS by_limit
                    FROM (outboxd.lane
-                     JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))) closed ON ((closed.id = ready.lane)))
+                     LEFT JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
+                  WHERE ((pauses.key IS NOT NULL) OR (lane.closed_until > clock_timestamp()))) closed ON ((closed.id = ready.lane)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending

@@ -42,9 +42,9 @@ def reserve(conn: Connection, name: str, wanted: int, *, share: float) -> tuple[
     return (UNLIMITED, wanted, 0.0) if row is None else (Rate(row[0], row[1]), row[2], row[3])
 
 
-def learn(conn: Connection, name: str, rate: float | None) -> None:
-    """Keep the rate that the provider's answers name."""
-    conn.execute(query("account/learn"), {"name": name, "rate": rate})
+def learn(conn: Connection, name: str, rate: float | None, *, instead: float | None) -> None:
+    """Keep the rate that an answer named while `instead` was known; not where another one is known by now."""
+    conn.execute(query("account/learn"), {"name": name, "rate": rate, "instead": instead})
 
 
 def overran(

@@ -1,5 +1,7 @@
 """Retry policy: rows of outboxd.queue and outboxd.email_type, read while running."""
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -12,6 +14,7 @@ from outboxd.db.session import Connection
 FALLBACK: Final = Policy(
     max_attempts=3, backoff="exponential", base=timedelta(seconds=5), give_up_after=timedelta()
 )
+FREED: Final = 10_000  # keys of limits that are remembered from one round to the next
 
 
 @dataclass(slots=True)
@@ -23,6 +26,8 @@ class Policies:
     _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
     _version: int = 0
     _reopen: int = 0  # rounds in which lanes are still to be opened
+    _freed: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=FREED))
+    _freed_before: set[tuple[str, str]] = field(default_factory=set)
 
     def of(self, queue: str, type_: str) -> Policy:
         """The type's policy, else the queue's."""
@@ -42,6 +47,24 @@ class Policies:
         if self._reopen:
             self._reopen -= 1
             conn.execute(query("lane/reopen"), {"now": None})
+        self._open_again(conn)
+
+    def gave_back(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Shares of limits with these (kind, key) went back, and opened their lanes. For any thread.
+
+        Somebody may have been refused before that and close the lane after it, so it is opened once more, when a whole
+        round has passed. Lost with the connection, the next share that goes back opens it.
+        """
+        self._freed.extend(keys)
+
+    def _open_again(self, conn: Connection) -> None:
+        due, self._freed_before = (
+            self._freed_before,
+            {self._freed.popleft() for _ in range(len(self._freed))},
+        )
+        if due:
+            kinds, keys = zip(*sorted(due), strict=True)
+            conn.execute(query("lane/open"), {"kinds": list(kinds), "keys": list(keys)})
 
     def refresh(self, conn: Connection) -> None:
         """Read them again, and the limits."""

@@ -90,7 +90,7 @@ class Admission:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
 
         Where an ask before it may have been accepted, that one's shares stay: windows have a share for each, of which
-        the last goes back; a mailbox has moved the only one, and keeps it.
+        the last goes back; a mailbox has moved the only one, and keeps it. Lanes that wanted these shares open.
         """
         parcels = list(unused)
         closed = self._ask(_granted_emails(parcel for parcel in parcels if not parcel.open))
@@ -100,6 +100,7 @@ class Admission:
                 with conn.transaction():
                     path_settings(conn)
                     limit.give_back(conn, returned)
+                self.policies.gave_back(zip(returned.kinds, returned.keys, strict=True))
 
     def _ask(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
         subjects = [_subject(email) for email in emails]

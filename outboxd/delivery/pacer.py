@@ -90,7 +90,7 @@ class Pacer:
         if rate is not None and (known.named is None or rate < known.named):
             self._fell_at = time.monotonic()
         with self._changed:
-            self._news.append(lambda conn: account.learn(conn, self.name, rate))
+            self._news.append(lambda conn: account.learn(conn, self.name, rate, instead=known.named))
         self._learned(Rate(rate, known.adapted))
 
     def passed(self) -> None:

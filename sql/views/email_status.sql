@@ -1,4 +1,5 @@
--- One row per email that the tables still know. Ask for one by uid or id; every state is a table's.
+-- One row per email that the tables still know. Ask for one by uid or id; every state is a table's, but for `blocked`:
+-- what a pause, an open breaker or `outboxd adopt` holds, and what is due and waits in a lane that a limit closed.
 create or replace view outboxd.email_status as
 select
   email.uid,
@@ -15,7 +16,8 @@ select
     when member.id is not null then 'retrying'
     when ready.id is null then null
     when closed.id is not null or ready.lane = -1000 then 'blocked'
-    when ready.scheduled_at <= clock_timestamp() then 'ready'
+    when ready.scheduled_at <= clock_timestamp() then
+      case when lane.closed_until > clock_timestamp() then 'blocked' else 'ready' end
     when progress.id is not null then 'retrying'
     else 'scheduled'
   end as state,

@@ -1,6 +1,7 @@
 -- One row per queue: what waits now, from the hot tables; what ended within 24 hours, from the tally of minutes.
 -- `paused`: all of it stands still. `pause_reason` also names what holds a part of it (a domain, a type, …) that is due;
--- since the first of them began and until the last ends, null where that is not known.
+-- since the first of them began and until the last ends, null where that is not known. `blocked` is what pauses hold, and
+-- what waits in lanes that limits closed; `oldest_due_seconds` leaves the latter out, which waits as policy wants it.
 create or replace view outboxd.queue_status as
 select
   queue.name as queue,
@@ -54,13 +55,14 @@ left join (
     count(*) filter (
       where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
     min(ready.scheduled_at) filter (
-      where ready.lane <> -1000 and ready.scheduled_at <= clock_timestamp()) as oldest_due
+      where ready.lane <> -1000 and closed.by_limit is not true and ready.scheduled_at <= clock_timestamp()) as oldest_due
   from outboxd.ready
   left join outboxd.progress on progress.id = ready.id
   left join (
-    select lane.id
+    select lane.id, pauses.key is null as by_limit
     from outboxd.lane
-    join outboxd.pauses on (pauses.kind, pauses.key) = (lane.kind, lane.key)) as closed on closed.id = ready.lane
+    left join outboxd.pauses on (pauses.kind, pauses.key) = (lane.kind, lane.key)
+    where pauses.key is not null or lane.closed_until > clock_timestamp()) as closed on closed.id = ready.lane
   group by ready.queue
 ) as waiting on waiting.queue = queue.id
 left join (

@@ -215,6 +215,41 @@ class TestSpeedingUp:
         assert account.adapt(conn, "default").adapted > 4.0
 
 
+class TestTheNamedRate:
+    @pytest.mark.parametrize(("before", "after"), [(10.0, 5.0), (10.0, None), (None, 10.0), (0.3, 0.1)])
+    def test_it_is_kept_in_place_of_the_one_that_was_known(self, conn, before, after):
+        have(conn, before)
+        account.learn(conn, "default", after, instead=before)
+        assert rate(conn).named == after
+
+    @pytest.mark.parametrize(("newer", "late"), [(20.0, 5.0), (5.0, 20.0), (None, 5.0), (5.0, None)])
+    def test_a_late_answer_at_one_daemon_does_not_put_an_old_rate_over_a_newer_one(
+        self, conn, database, newer, late
+    ):
+        have(conn, newer)
+        stop = threading.Event()
+        heard: list[float | None] = []
+        pacer = Pacer(Session(database, "pacer", stop=stop, path=True), "default", stop, heard.append)
+        pacer.heard(late)  # while it had no connection
+        pacer._round(pacer.session.connection())
+        pacer.session.close()
+        assert rate(conn).named == newer
+        assert heard == [late, newer], "it goes by the newer one itself"
+
+    def test_one_that_changes_again_and_again_is_told_in_order(self, conn, database):
+        stop = threading.Event()
+        pacer = Pacer(Session(database, "pacer", stop=stop, path=True), "default", stop, lambda _: None)
+        for named in (5.0, None, 7.0):
+            pacer.heard(named)
+        pacer._round(pacer.session.connection())
+        pacer.session.close()
+        assert rate(conn).named == 7.0
+
+    def test_that_of_an_account_that_nobody_knew_is_kept(self, conn):
+        account.learn(conn, "other", 3.0, instead=10.0)
+        assert conn.execute("select rate from outboxd.account where name = 'other'").fetchone() == (3.0,)
+
+
 def test_the_pacer_outlives_a_statement_that_is_refused_and_tells_its_news_all_the_same(database, conn):
     stop = threading.Event()
     pacer = Pacer(Session(database, "pacer", stop=stop, path=True), "default", stop, lambda _: None)

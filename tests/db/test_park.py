@@ -74,6 +74,59 @@ def test_a_type_that_every_limit_exempts_stays_out_of_the_lane_that_they_close(c
     assert set(lanes(conn).values()) == {lane}
 
 
+def exempt_resets(conn) -> None:
+    settings = '{"kind": "tenant", "most": 500, "per": "1 d", "exempt_types": ["reset"]}'
+    conn.execute("select outboxd.set_limit('ours', %s)", (settings,))
+
+
+def test_a_type_that_its_tenant_s_limit_exempts_never_goes_into_the_lane_that_this_closes(conn):
+    exempt_resets(conn)
+    lane = pause.lane(conn, "tenant", "acme", closed_until=datetime.now(UTC) + timedelta(hours=1))
+    reset, other = (put(conn, "shop.example", tenant="acme", type=type_)[0] for type_ in ("reset", "welcome"))
+    assert lanes(conn) == {reset: 0, other: lane}
+    conn.execute("update outboxd.lane set closed_until = null")
+    (later,) = put(conn, "shop.example", tenant="acme", type="reset")
+    assert lanes(conn)[later] == 0, "it may close before this is sent"
+    conn.execute("select outboxd.set_limit('ours', '{\"exempt_types\": []}')")
+    (counted,) = put(conn, "shop.example", tenant="acme", type="reset")
+    assert lanes(conn)[counted] == lane
+
+
+def test_parting_keeps_what_the_limit_exempts_in_a_lane_of_the_tenant_that_this_does_not_close(conn):
+    exempt_resets(conn)
+    types = ["reset", "welcome"] * 10
+    ids = [put(conn, "shop.example", tenant="acme", type=type_)[0] for type_ in types]
+    few = put(conn, "shop.example", tenant="other", type="reset")[0]
+    assert parking.part(conn, slot(), few=20, limit=100).moved == 20
+    kinds = {id_: (kind, key) for id_, kind, key in conn.execute(
+        "select ready.id, lane.kind, lane.key from outboxd.ready join outboxd.lane on lane.id = ready.lane"
+    )}  # fmt: skip
+    assert kinds == {
+        id_: ("exempt" if type_ == "reset" else "tenant", "acme")
+        for id_, type_ in zip(ids, types, strict=True)
+    }
+    assert lanes(conn)[few] == 0
+    pause.lane(conn, "tenant", "acme", closed_until=datetime.now(UTC) + timedelta(hours=1))
+    (late,) = put(conn, "shop.example", tenant="acme", type="reset")
+    assert lanes(conn)[late] == lanes(conn)[ids[0]]
+    (open_,) = (one for one in lease.slots(conn, "default") if one.due_in <= 0 and one.lane > 0)
+    assert open_.lane == lanes(conn)[ids[0]]
+    (next_,) = put(conn, "shop.example", tenant="acme", type="welcome")
+    assert lanes(conn)[next_] == lanes(conn)[ids[1]]
+
+
+def test_the_tenants_of_many_emails_are_parted_at_the_price_of_one_look_at_each_type(conn):
+    conn.execute("set track_functions = 'all'")
+    exempt_resets(conn)
+    for _ in range(300):
+        put(conn, "shop.example", tenant="acme", type="welcome")
+    conn.execute("select pg_stat_reset()")
+    assert parking.part(conn, slot(), few=20, limit=1000).moved == 300
+    conn.execute("select pg_stat_force_next_flush()")
+    calls = conn.execute("select calls from pg_stat_user_functions where funcname = 'is_exempt'").fetchall()
+    assert calls == [(1,)]
+
+
 def test_a_domain_in_no_group_is_its_own(conn):
     ids = put(conn, "shop.example", "other.example")
     lane = pause.lane(conn, "provider", "shop.example")

@@ -208,7 +208,7 @@ class TestDaemon:
         assert pause.lift(daemon, [("domain", "a.example")])
         account.ensure(daemon, "default")
         account.reserve(daemon, "default", 1, share=0.97)
-        account.learn(daemon, "default", 2.0)
+        account.learn(daemon, "default", 2.0, instead=10.0)
         account.overran(daemon, "default", timedelta(seconds=1))
         conn.execute("update outboxd.lease set lease_until = clock_timestamp()")
         assert len(lease.reclaim(daemon, crash_limit=1)) == 2 + 3

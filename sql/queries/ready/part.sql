@@ -1,6 +1,7 @@
 -- Of the next `limit` emails of a slot behind the watermark, move those of a tenant that has a lane, or more than a few
--- of them and gets one now, into that lane, where they keep their place. What somebody has locked is skipped.
--- Returns how many rows were looked at and were moved, and where the last of them stands. No row: nothing is behind it.
+-- of them and gets one now, into that lane, where they keep their place; what the tenant's limit exempts into another.
+-- What somebody has locked is skipped. Returns how many rows were looked at and were moved, and where the last of them
+-- stands. No row: nothing is behind it.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
@@ -10,28 +11,27 @@ with seen as materialized (
   limit %(limit)s::integer
   for update skip locked
 ), known as materialized (
-  select seen.ctid, email.tenant
-  from seen
-  join outboxd.email on email.id = seen.id
-  where email.tenant <> ''
+  select seen.ctid, email.tenant, email.type from seen join outboxd.email on email.id = seen.id where email.tenant <> ''
 ), met as materialized (
-  select known.tenant, count(*) as emails
-  from known
-  group by known.tenant
+  select known.tenant, known.type, sum(count(*)) over (partition by known.tenant) as emails,
+    case when outboxd.is_exempt('tenant', known.tenant, known.type) then 'exempt' else 'tenant' end as kind
+  from known group by known.tenant, known.type
 ), made as (
   insert into outboxd.lane as had (kind, key)
-  select 'tenant', met.tenant from met where met.emails >= %(few)s::integer order by met.tenant
+  select distinct met.kind, met.tenant from met where met.emails >= %(few)s::integer order by met.kind, met.tenant
   on conflict (kind, key) do update set kind = excluded.kind
-  returning had.id, had.key
+  returning had.id, had.kind, had.key
 ), theirs as materialized (
-  select made.id, made.key from made
+  select made.id, made.kind, made.key from made
   union
-  select lane.id, lane.key from met join outboxd.lane on lane.kind = 'tenant' and lane.key = met.tenant
+  select lane.id, lane.kind, lane.key from met join outboxd.lane on lane.kind = met.kind and lane.key = met.tenant
 ), parted as (
   update outboxd.ready
-  set lane = place.lane
-  from (select known.ctid, theirs.id as lane from known join theirs on theirs.key = known.tenant) as place
-  where ready.ctid = place.ctid
+  set lane = theirs.id
+  from known
+  join met using (tenant, type)
+  join theirs on theirs.kind = met.kind and theirs.key = met.tenant
+  where ready.ctid = known.ctid
   returning 1
 )
 select (select count(*) from seen), (select count(*) from parted), seen.scheduled_at, seen.id

@@ -1,0 +1,250 @@
+"""Lanes that limits closed: they open when shares come back, and not only when the window has passed."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from factories import HOME, insert, payload, settler_without_thread, slot, state_of
+from limiting import DAY, itself
+from waiting import until
+
+from outboxd.core.outcome import Failure, Rejected, Returned, Sent
+from outboxd.db import lease, parking, pause
+from outboxd.db.query import query
+from outboxd.delivery.admission import Admission
+from outboxd.delivery.binder import Binder, bind
+from outboxd.delivery.hand import Hand, Held
+from outboxd.delivery.leasing import Leasing, lease_emails
+from outboxd.delivery.sender import Result
+from outboxd.delivery.settler import Settler, settle
+
+COLUMNS = {"queue": "marketing", "campaign": "spring", "tenant": "acme"}
+LIMITED = {
+    "provider_minute": "example.org", "provider_day": "example.org", "queue": "marketing", "campaign": "spring",
+    "tenant": "acme", "type": "welcome", "account_day": HOME.account, "account_month": HOME.account,
+}  # fmt: skip
+ENDS = [Rejected(Failure("message", "bad", status=422)), Returned()]
+
+
+class Daemon:
+    """Claims what is open, and settles what a test says; nothing is sent."""
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self.conn = conn
+        self.settler: Settler = settler_without_thread()
+        self.settler.policies.refresh(conn)
+        self.settler.admission = Admission(self.settler.policies, itself)
+        self.refused: list[Result] = []
+
+    def claim(self) -> list[Held]:
+        """What may go of all that is due in open slots. What limits refuse waits in `refused` to be settled."""
+        settler, hand = self.settler, Hand(100)
+        binder = Binder(settler.session, hand, settler.report, [].append, 60.0, threading.Event())
+        leasing = Leasing(
+            hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60),
+            lambda load: bind(binder, self.conn, load),
+        )  # fmt: skip
+        wanted = [slot(one.queue, one.lane, one.priority) for one in waiting(self.conn) if one.due_in <= 0]
+        while wanted and lease_emails(leasing, self.conn, wanted, 100):
+            pass
+        while not settler.inbox.empty():
+            self.refused.append(settler.inbox.get())
+        return hand.close()
+
+    def settle_refused(self) -> None:
+        refused, self.refused = self.refused, []
+        settle(self.settler, self.conn, refused)
+
+    def settle(self, held: list[Held], outcome: Any) -> None:
+        settle(self.settler, self.conn, [Result(one, outcome) for one in held])
+
+    def round(self) -> None:
+        """What the reclaimer does each second."""
+        self.settler.policies.follow(self.conn, self.settler.policies._version)
+
+
+def waiting(conn: psycopg.Connection) -> list[lease.Waiting]:
+    return lease.slots(conn, HOME.account)
+
+
+def ids(held: list[Held]) -> set[int]:
+    return {email.id for one in held for email in one.parcel.emails}
+
+
+def limited(conn: psycopg.Connection, kind: str, most: int) -> Daemon:
+    """A daemon under one limit of `most` within a day, or a month."""
+    conn.execute("update outboxd.limit_rule set most = null")
+    conn.execute("insert into outboxd.account (name) values (%s) on conflict do nothing", (HOME.account,))
+    starts_on = (datetime.now(UTC) + timedelta(days=9)).day % 28 + 1
+    options = {
+        "account_month": f'{{"critical_share": 0, "starts_on": {starts_on}}}',
+        "account_day": '{"critical_share": 0}',
+    }
+    conn.execute(
+        "insert into outboxd.limit_rule (name, kind, key, most, per, options) values ('ours', %s, %s, %s, %s, %s)",
+        (kind, LIMITED[kind], most, DAY, options.get(kind, "{}")),
+    )
+    return Daemon(conn)
+
+
+@pytest.mark.parametrize("outcome", ENDS, ids=["rejected", "returned"])
+@pytest.mark.parametrize("kind", LIMITED)
+def test_shares_that_come_back_open_the_lane_that_was_closed_for_want_of_them(conn, kind, outcome):
+    daemon = limited(conn, kind, most=4)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    assert len(ids(going)) == 4
+    assert min(one.due_in for one in waiting(conn)) > 3000, "closed until the window has passed"
+    daemon.settle(going, outcome)
+    assert max(one.due_in for one in waiting(conn)) <= 0
+    assert len(ids(daemon.claim())) == min(4, 7 - (4 if isinstance(outcome, Rejected) else 0))
+
+
+def test_a_refusal_of_before_that_closes_the_lane_after_the_shares_came_back_holds_for_a_round_or_two(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle(going, ENDS[0])
+    daemon.round()
+    daemon.settle_refused()
+    assert daemon.claim() == []
+    daemon.round()
+    assert len(ids(daemon.claim())) == 3
+    closed = "update outboxd.lane set closed_until = 'infinity' returning closed_until::text"
+    assert conn.execute(closed).fetchone() == ("infinity",)
+    for _ in range(3):
+        daemon.round()
+    assert conn.execute("select closed_until::text from outboxd.lane").fetchone() == ("infinity",)
+
+
+def test_a_lane_stays_closed_where_another_of_its_limits_has_no_room(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    conn.execute(
+        "insert into outboxd.limit_rule (name, kind, key, most, per) values"
+        " ('minute', 'provider_minute', 'example.org', 4, '1 min')"
+    )
+    daemon.settler.policies.refresh(conn)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    conn.execute("update outboxd.window_count set n = array[9] where kind = 'provider_day'")
+    daemon.settle(going, ENDS[0])
+    assert min(one.due_in for one in waiting(conn)) > 3000
+
+
+def test_a_lane_that_nobody_lacks_a_share_of_is_not_written(conn):
+    daemon = limited(conn, "provider_day", most=4)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    others = [
+        pause.lane(conn, "provider", "other.example", closed_until=until),
+        pause.lane(conn, "tenant", "acme", closed_until=until),
+    ]
+    opened = pause.lane(conn, "provider", "example.org")
+    before = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
+    insert(conn, **COLUMNS | {"tenant": None})
+    daemon.settle(daemon.claim(), ENDS[0])
+    after = conn.execute("select id, xmin::text, closed_until from outboxd.lane order by id").fetchall()
+    assert [row[0] for row in before] == [*others, opened]
+    assert after == before
+
+
+def test_daemons_that_sleep_hear_of_a_lane_that_opened(conn, connect):
+    daemon = limited(conn, "provider_day", most=4)
+    for _ in range(5):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    listener = connect()
+    listener.execute("listen outboxd")
+    daemon.settle(going, ENDS[0])
+    assert list(listener.notifies(timeout=10, stop_after=1))
+
+
+@pytest.mark.parametrize("opens", ["lane/open", "lane/reopen"])
+def test_lanes_are_locked_in_one_order_by_all_who_open_them(conn, connect, opens):
+    until_then = datetime.now(UTC) + timedelta(hours=1)
+    for kind, key in (("tenant", "acme"), ("provider", "example.org"), ("campaign", "spring")):
+        pause.lane(conn, kind, key, closed_until=until_then)
+    values = {
+        "now": None,
+        "kinds": ["tenant", "provider_day", "campaign"],
+        "keys": ["acme", "example.org", "spring"],
+    }
+    first, opening = connect(), connect()
+    lock = "select from outboxd.lane where kind = %s for update nowait"
+    with ThreadPoolExecutor(1) as pool, first.transaction():
+        first.execute(lock, ("campaign",))
+        done = pool.submit(opening.execute, query(opens), values)
+        waits = "select from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+        until(
+            lambda: conn.execute(waits, (opening.info.backend_pid,)).fetchone() is not None, what="it to wait"
+        )
+        for kind in ("provider", "tenant"):
+            assert conn.execute(lock, (kind,)).fetchone() is not None
+    done.result()
+    assert conn.execute("select from outboxd.lane where closed_until > clock_timestamp()").fetchone() is None
+
+
+def test_what_a_tenant_s_limit_exempts_goes_while_its_lane_is_closed_also_where_it_waited_before(conn):
+    daemon = limited(conn, "tenant", most=4)
+    conn.execute(
+        """update outboxd.limit_rule set options = '{"exempt_types": ["reset"]}' where name = 'ours'"""
+    )
+    daemon.settler.policies.refresh(conn)
+    for _ in range(7):
+        insert(conn, **COLUMNS)
+    before = insert(conn, type="reset", **COLUMNS)
+    (one,) = waiting(conn)
+    assert parking.part(conn, one.slot(), few=2, limit=100).moved == 8
+    pause.lane(conn, "tenant", "acme", closed_until=datetime.now(UTC) + timedelta(hours=2))
+    assert ids(daemon.claim()) == {before}
+    late = insert(conn, type="reset", **COLUMNS)
+    assert ids(daemon.claim()) == {late}
+    assert [one.due_in > 3000 for one in waiting(conn)] == [True]
+
+
+class TestViews:
+    def status(self, conn: psycopg.Connection) -> tuple[Any, ...]:
+        row = conn.execute(
+            "select ready, blocked, scheduled, retrying, oldest_due_seconds from outboxd.queue_status where queue = 'marketing'"
+        ).fetchone()
+        assert row is not None
+        return row
+
+    def test_what_is_due_in_a_lane_that_a_limit_closed_is_blocked_and_not_ready_until_it_opens(self, conn):
+        daemon = limited(conn, "provider_day", most=4)
+        held = [insert(conn, **COLUMNS) for _ in range(5)][-1]
+        going = daemon.claim()
+        daemon.settle_refused()
+        daemon.settle(going, Sent("re_1"))
+        conn.execute("update outboxd.ready set scheduled_at = scheduled_at - interval '1 h'")
+        later = insert(conn, **COLUMNS, scheduled_at=datetime.now(UTC) + timedelta(hours=1))
+        assert (state_of(conn, held), state_of(conn, later)) == ("blocked", "scheduled")
+        assert self.status(conn) == (0, 1, 1, 0, 0)
+        free = insert(conn, **COLUMNS, body=payload(to="eve@other.example"))
+        assert state_of(conn, free) == "ready"
+        ready, blocked, *_, oldest = self.status(conn)
+        assert (ready, blocked) == (1, 1)
+        assert 0 < oldest < 3600, "of what may go"
+        conn.execute("update outboxd.lane set closed_until = clock_timestamp()")
+        assert state_of(conn, held) == "ready"
+        assert self.status(conn)[:3] == (2, 0, 1)
+        assert self.status(conn)[-1] >= 3600
+
+    def test_a_lane_that_is_paused_and_closed_by_a_limit_counts_once(self, conn):
+        until = datetime.now(UTC) + timedelta(hours=1)
+        pause.lane(conn, "campaign", "spring", closed_until=until)
+        ids_ = [insert(conn, **COLUMNS) for _ in range(3)]
+        conn.execute("select outboxd.pause('campaign', 'spring', 'why')")
+        assert {state_of(conn, id_) for id_ in ids_} == {"blocked"}
+        assert self.status(conn)[:2] == (0, 3)
+        conn.execute("select outboxd.resume('campaign', 'spring')")
+        assert self.status(conn)[:2] == (0, 3)
