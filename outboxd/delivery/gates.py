@@ -87,7 +87,9 @@ def _judge_batch(parcel: Parcel, batch: Batch, shut: Shut, *, now: datetime) -> 
     """A batch with an open answer is finished unchanged, whatever became of its members; any other is taken apart."""
     if (evidence := accepted(parcel)) is not None:
         return Stopped(evidence)
-    closed = next((found for email in parcel.emails if (found := _closed(email, shut))), None)
+    closed = next(
+        (found for email in parcel.emails if (found := _closed(email, shut, whole=batch.ambiguous))), None
+    )
     if batch.ambiguous:
         if (batch.frozen.account, batch.frozen.api_url) != (shut.home.account, shut.home.api_url):
             return Stopped(
@@ -165,8 +167,8 @@ def _away(email: Claimed, home: Frozen) -> Outcome | None:
     return None
 
 
-def _closed(email: Claimed, shut: Shut) -> Outcome | None:
-    """What it belongs to is paused: back to its place, or into the lane of what is paused."""
+def _closed(email: Claimed, shut: Shut, *, whole: bool = False) -> Outcome | None:
+    """What it belongs to is paused: back to its place, or into the lane of what is paused. `whole`: nobody is taken out."""
     paused = shut.paused
     if not paused:
         return None
@@ -181,13 +183,19 @@ def _closed(email: Claimed, shut: Shut) -> Outcome | None:
         if key and (kind, key) in paused:
             return Parked(kind, key)
     if any(kind == "provider" for kind, _ in paused):
-        return _closed_provider(email, shut)
+        return _closed_provider(email, shut, whole=whole)
     return None
 
 
-def _closed_provider(email: Claimed, shut: Shut) -> Outcome | None:
-    """Some recipient's mailbox is at a paused provider, listed there or by its domain's exchangers."""
-    left = (address for address in email.recipients if address not in email.frozen.removed)
+def _closed_provider(email: Claimed, shut: Shut, *, whole: bool) -> Outcome | None:
+    """Some recipient's mailbox is at a paused provider, listed there or by its domain's exchangers.
+
+    Who said no is taken out before the email goes, and holds it up no more.
+    """
+    out = set(email.frozen.removed)
+    if email.suppressed and not whole:
+        out |= {address for address, _, _ in email.suppressed}
+    left = (address for address in email.recipients if address not in out)
     for domain in dict.fromkeys(address.rpartition("@")[2] for address in left):
         provider = shut.provider_of(domain)
         for name in (provider.name, provider.shaped_by):

@@ -70,12 +70,15 @@ class World:
         wanted = {gate, *others}
         type_, body, columns = self.written(wanted)
         to = body["to"][0]
+        says_no = "suppression" not in wanted and self.draw.random() < 0.1
+        if says_no and self.draw.random() < 0.5:
+            body["cc"] = [f"c{len(self.ids)}@{self.draw.choice(['paused.example', 'gmx.de'])}"]
         id_ = insert(self.conn, type=type_, body=body, **columns)
         self.ids[id_] = gate
         for one in reversed(GATES):  # of two that set the lane, the earlier gate has the last word
             if one in wanted & AFTERWARDS.keys():
                 AFTERWARDS[one](self, id_, to)
-        if "suppression" not in wanted and self.draw.random() < 0.1:
+        if says_no:
             self.conn.execute(
                 "select outboxd.suppress(%s, 'unsubscribe', %s)", (body["cc"][0], columns["queue"])
             )
