@@ -7,7 +7,7 @@ counted here. Of a quota, queues that are not critical leave a share free.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -122,7 +122,8 @@ def from_rule(
 class Limits:
     """The limits in force, by kind and key. `time_scale` shortens every window, for tests.
 
-    `overrides`: some provider is slowed or suspended, so that it is asked about also where nothing is counted.
+    `overrides` are the providers that are slowed or suspended: who is one of them obeys its own, else its group's; while
+    there are any, a provider is asked about also where nothing is counted. None: it is not known which.
     `critical` are the queues that may use all of a quota.
     """
 
@@ -131,7 +132,7 @@ class Limits:
         rows: Iterable[Limit] = (),
         *,
         time_scale: float = 1.0,
-        overrides: bool = True,
+        overrides: Collection[str] | None = None,
         critical: Container[str] = (),
     ) -> None:
         self._overrides = overrides
@@ -189,14 +190,12 @@ class Limits:
 
     def _asked_of_provider(self, provider: Provider, type_: str) -> list[Share]:
         limits = [limit for kind in BY_PROVIDER if (limit := self.of(kind, provider.name, type_))]
-        if not limits and not self._overrides:
+        if not limits and self._overrides is not None and not self._overrides:
             return []
+        obeyed = provider.name if provider.name in (self._overrides or ()) else provider.shaped_by
         if not limits:
-            return [Share(SHAPE, provider.name, None, MINUTE, provider.shaped_by)]
-        return [
-            Share(limit.kind, provider.name, limit.most, self.window(limit), provider.shaped_by)
-            for limit in limits
-        ]
+            return [Share(SHAPE, provider.name, None, MINUTE, obeyed)]
+        return [Share(limit.kind, provider.name, limit.most, self.window(limit), obeyed) for limit in limits]
 
     def needs(self, email: Subject, provider_of: Callable[[str], Provider]) -> Needs:
         """All shares of an email. Remembered for emails to one recipient, which are alike where all they count under is."""

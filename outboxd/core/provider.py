@@ -14,7 +14,7 @@ _COUNTRY: Final = re.compile(r"[a-z0-9-]+\.([a-z]{2,3}|com?\.[a-z]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`name` is what limits count under; `shaped_by` is whose overrides are obeyed."""
+    """`name` is what limits count under; `shaped_by` is whose override is obeyed where there is none of its own."""
 
     name: str
     shaped_by: str

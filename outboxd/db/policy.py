@@ -69,7 +69,7 @@ class Policies:
     def refresh(self, conn: Connection) -> None:
         """Read them again, and the limits."""
         rules = [from_rule(*row) for row in conn.execute(query("policy/rules")).fetchall()]
-        overrides = conn.execute(query("policy/overrides")).fetchone() == (True,)
+        overrides = {name for (name,) in conn.execute(query("policy/overrides")).fetchall()}
         critical = {name for (name,) in conn.execute(query("policy/critical")).fetchall()}
         self.limits = Limits(rules, time_scale=self.time_scale, overrides=overrides, critical=critical)
         self._known = {

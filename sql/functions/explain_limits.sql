@@ -54,7 +54,12 @@ with mailbox as (
       limit 1) as limit_rule
     where limit_rule.most is not null
       and not coalesce(limit_rule.options -> 'exempt_types' ? explain_limits.type, false)) as rule on true
-  left join outboxd.provider_override as slowed on slowed.provider = wanted.shaped_by
+  left join lateral (
+    select override.rate_factor, override.suspended_until
+    from outboxd.provider_override as override
+    where wanted.shaped_by is not null and override.provider in (wanted.key, wanted.shaped_by)
+    order by override.provider <> wanted.key
+    limit 1) as slowed on true
   where rule.most is not null or slowed.suspended_until > explain_limits.at
 ), counted as (
   select ruled.kind, ruled.key, ruled.place, ruled.per, ruled.reach, ruled.closed,

@@ -131,8 +131,23 @@ def test_columns_are_in_order_and_add_up(recipients):
     assert len(wanted.addresses) == sum(len(set(to)) for to in recipients)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "obeyed"),
+    [
+        (["shop.example", "gmail"], "shop.example"),
+        (["gmail"], "gmail"),
+        (["other"], "gmail"),
+        (None, "gmail"),
+    ],
+)
+def test_a_custom_domain_obeys_its_own_override_else_that_of_its_group(overrides, obeyed):
+    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=overrides)
+    wanted = ask([subject(1, "ada@shop.example")], limits, lambda domain: Provider(domain, "gmail"))
+    assert (wanted.keys, wanted.key_provider) == (["shop.example"], [obeyed])
+
+
 def test_what_is_remembered_of_a_provider_is_its_own_though_the_lists_change_meanwhile():
-    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=False)
+    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=())
     told = iter([Provider("gmail", "gmail")])
     first = [subject(1, "ada@gmail.com")]
     ask(first, limits, lambda domain: next(told, Provider(domain, domain)))
@@ -140,7 +155,7 @@ def test_what_is_remembered_of_a_provider_is_its_own_though_the_lists_change_mea
 
 
 def test_a_key_is_asked_for_all_emails_that_are_alike_and_in_the_next_ask_again():
-    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=False)
+    limits = Limits([Limit("provider_minute", None, 10, MINUTE)], overrides=())
     emails = [subject(n, f"u{n}@gmail.com") for n in (1, 2, 3)]
     for wanted in (emails, emails[:2]):
         assert ask(wanted, limits, group).key_demand == [len(wanted)]

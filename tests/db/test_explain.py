@@ -95,7 +95,7 @@ class World:
             own = self.draw.choice(["yahoo.fr", "ymail.com", "full-day.example"])
         elif "provider_minute limit" in wanted:
             own = self.draw.choice(
-                ["full-minute.example", "suspended.example", "behind.example", "slow.example"]
+                ["full-minute.example", "suspended.example", "behind.example", "own.example", "slow.example"]
             )
         elif "provider pause" in wanted:
             own = self.draw.choice(["paused.example", "gmx.de", "at-gmx.example"])
@@ -235,13 +235,13 @@ def furnish(world: World) -> None:
         )
     conn.execute(
         "insert into outboxd.provider_override (provider, rate_factor, suspended_until, reason, who) values"
-        " ('suspended.example', 1, %(until)s, 'x', 'y'), ('behind', 0.5, %(until)s, 'x', 'y'),"
+        " ('suspended.example', 1, %(until)s, 'x', 'y'), ('behind', 0.5, %(until)s, 'x', 'y'), ('own.example', 1, %(until)s, 'x', 'y'), ('group', 1, null, 'x', 'y'),"
         " ('slow.example', 0.25, null, 'x', 'y')",
         {"until": until},
     )
     conn.execute(
         "insert into outboxd.domain_mx values ('behind.example', 'behind', %(now)s, 'infinity'),"
-        " ('at-gmx.example', 'gmx', %(now)s, 'infinity')",
+        " ('at-gmx.example', 'gmx', %(now)s, 'infinity'), ('own.example', 'group', %(now)s, 'infinity')",
         {"now": now},
     )
 

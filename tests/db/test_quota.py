@@ -297,7 +297,7 @@ class TestThePath:
 def test_without_a_quota_limits_ask_nothing_of_an_email():
     assert (
         ask(
-            [mail(1)], Limits([Limit("account", None, 10, timedelta(seconds=1))], overrides=False), itself
+            [mail(1)], Limits([Limit("account", None, 10, timedelta(seconds=1))], overrides=()), itself
         ).share_of
         == []
     )

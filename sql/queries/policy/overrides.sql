@@ -1,2 +1,2 @@
--- Whether some mailbox provider is slowed or suspended.
-select exists (select from outboxd.provider_override)
+-- The mailbox providers that are slowed or suspended.
+select provider_override.provider from outboxd.provider_override
