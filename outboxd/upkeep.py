@@ -7,15 +7,13 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 from uuid import UUID
 
-from outboxd.db import clock, hold, latency, limit, worker
+from outboxd.db import hold, latency, limit, worker
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
-from outboxd.delivery.watch import SteppedError, Watch
 from outboxd.providers import Providers
 
 log = logging.getLogger(__name__)
@@ -25,10 +23,7 @@ TIDY: Final = 6  # rounds between two prunings
 
 @dataclass(slots=True)
 class Keeper:
-    """The rounds, for one thread each: `round` on `session`, `learn` on `scout`, because DNS takes its time.
-
-    `watch` is over the server's clock: where nothing is sent, no grant sees a step before the counts are pruned by it.
-    """
+    """The rounds, for one thread each: `round` on `session`, `learn` on `scout`, because DNS takes its time."""
 
     session: Session
     scout: Session
@@ -37,7 +32,6 @@ class Keeper:
     stop: threading.Event
     providers: Providers
     rounds: int = 0
-    watch: Watch = field(default_factory=Watch)
 
     def round(self) -> None:
         """Every ten seconds: beat, keep partitions ahead, old figures, counts and histories few."""
@@ -76,20 +70,8 @@ class Keeper:
         )
         if made := worker.extend_partitions(conn):
             log.info("made partitions", extra={"tables": made})
-        now = self._look(conn)
         self.rounds += 1
         if self.rounds % TIDY == 0:
             latency.prune(conn)
-            limit.prune(conn, now=now)
+            limit.prune(conn)
             hold.prune(conn)
-
-    def _look(self, conn: Connection) -> datetime:
-        """What the server's clock says, once what it skipped is taken out of the counts."""
-        asked = self.watch.clock()
-        now = clock.now(conn)
-        try:
-            self.watch.saw(now, asked)
-        except SteppedError as stepped:
-            self.watch.follow(conn, stepped.step)
-            return self._look(conn)
-        return now

@@ -1,6 +1,6 @@
 """Following the server's clock where it steps ahead: what limits counted moves with it, once for all daemons."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from outboxd.core.clock import Step
@@ -8,14 +8,6 @@ from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 SLACK: Final = timedelta(minutes=1)  # more than any window is longer by
-
-
-def now(conn: Connection) -> datetime:
-    """What the server's clock says."""
-    row = conn.execute(query("clock/now")).fetchone()
-    assert row is not None
-    at: datetime = row[0]
-    return at
 
 
 def follow(conn: Connection, step: Step) -> timedelta | None:

@@ -3,7 +3,6 @@
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -17,10 +16,7 @@ from outboxd.core.limits import Limit
 from outboxd.db import limit
 from outboxd.db.clock import follow
 from outboxd.db.policy import Policies
-from outboxd.db.session import Session
 from outboxd.delivery.admission import Admission
-from outboxd.delivery.watch import Watch
-from outboxd.upkeep import TIDY, Keeper
 
 TWO_A_MINUTE = Limit("provider_minute", None, 2, MINUTE)
 FIVE_A_DAY = Limit("queue", "transactional", 5, DAY)
@@ -116,42 +112,24 @@ class TestAdmission:
         go, _ = admission.admit(conn, email.lease_id, [Parcel((email,))])
         return bool(go)
 
-    def go_ahead(self, conn: psycopg.Connection, *watches: Watch) -> None:
+    def go_ahead(self, conn: psycopg.Connection, admission: Admission) -> None:
         """As if the clock went two hours ahead: all that it said before was two hours less."""
         conn.execute(
-            "update outboxd.recipient_count set at = array(select one - %s from unnest(at) as one), stale_at = stale_at - %s",
-            (AHEAD, AHEAD),
+            "update outboxd.recipient_count set at = array(select one - %s from unnest(at) as one)", (AHEAD,)
         )
-        for watch in watches:
-            watch.last = replace(watch.last, at=watch.last.at - AHEAD)
+        admission.watch.last = replace(admission.watch.last, at=admission.watch.last.at - AHEAD)
 
     def test_the_fourth_mail_in_an_hour_waits_through_a_step(self, conn, admission, caplog):
         assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
-        self.go_ahead(conn, admission.watch)
+        self.go_ahead(conn, admission)
         assert not self.admitted(conn, admission)
         assert [line.message for line in caplog.records] == ["the server's clock went ahead; limits count on"]
         assert not self.admitted(conn, admission)
         assert conn.execute("select count(*) from outboxd.clock_step").fetchone() == (1,)
 
-    @pytest.fixture
-    def keeper(self) -> Keeper:
-        stop = threading.Event()
-        return Keeper(
-            Session("", "keeper", stop=stop), Session("", "scout", stop=stop), uuid4(), 1, stop, None
-        )
-
-    def test_what_still_counts_is_not_pruned_by_a_clock_that_went_ahead(self, conn, admission, keeper):
-        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
-        keeper._round(conn)
-        self.go_ahead(conn, admission.watch, keeper.watch)
-        for _ in range(TIDY):
-            keeper._round(conn)
-        assert not self.admitted(conn, admission)
-        assert conn.execute("select count(*) from outboxd.clock_step").fetchone() == (1,)
-
     def test_a_step_that_cannot_be_followed_is_seen_again(self, conn, admission, monkeypatch):
         assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
-        self.go_ahead(conn, admission.watch)
+        self.go_ahead(conn, admission)
         with monkeypatch.context() as patched:
             patched.setattr("outboxd.delivery.watch.follow", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):

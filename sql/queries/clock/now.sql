@@ -1,2 +1,0 @@
--- What the server's clock says.
-select clock_timestamp()
