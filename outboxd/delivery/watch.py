@@ -1,4 +1,7 @@
-"""The watch over the server's clock: each grant of limits is a look at it, and none is kept that was made after a step."""
+"""The watch over the server's clock: each grant of limits is a look at it, and none is kept that was made after a step.
+
+Who forgets what counts no more looks first, and goes by what the clock said then.
+"""
 
 import logging
 import time
@@ -6,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from outboxd.core.clock import Look, Step, step
-from outboxd.db.clock import follow
+from outboxd.db.clock import follow, read
 from outboxd.db.session import Connection
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,17 @@ class Watch:
         if found is not None:
             raise SteppedError(found)
         self.last = Look(at, asked)
+
+    def look(self, conn: Connection) -> datetime:
+        """What the clock says; where it has gone ahead, what limits counted has moved along."""
+        asked = self.clock()
+        at = read(conn)
+        try:
+            self.saw(at, asked)
+        except SteppedError as stepped:
+            self.follow(conn, stepped.step)
+            return self.look(conn)
+        return at
 
     def follow(self, conn: Connection, found: Step) -> None:
         """Take the step out of what limits counted, and look anew from here."""
