@@ -19,6 +19,7 @@ def follow(conn: Connection, step: Step) -> timedelta | None:
     """Move the counts by what nobody moved them by yet; by how much, or None. All counts are locked meanwhile."""
     values = {
         "seen_at": step.seen_at,
+        "earliest": step.earliest,
         "expected": step.expected,
         "at": step.at,
         "tolerance": step.tolerance,

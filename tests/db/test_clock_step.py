@@ -13,7 +13,7 @@ from limiting import DAY, HOUR, MINUTE, NOON, SLACK, THREE_AN_HOUR, columns, gra
 from waiting import until
 
 from outboxd.core.batch import Parcel
-from outboxd.core.clock import Step
+from outboxd.core.clock import TOLERANCE, Step
 from outboxd.core.limits import Limit
 from outboxd.db import limit
 from outboxd.db.clock import follow
@@ -36,7 +36,7 @@ def at(seconds: float) -> datetime:
 
 def stepped(after: float = 10, ahead: timedelta = AHEAD) -> Step:
     """Seen at noon, and that many seconds later it was ahead."""
-    return Step(NOON, at(after), at(after) + ahead, timedelta(seconds=1))
+    return Step(NOON, at(after), at(after), at(after) + ahead, TOLERANCE)
 
 
 def test_a_mailbox_counts_on_through_a_step(conn):
@@ -77,9 +77,20 @@ def test_daemons_that_saw_the_same_step_move_the_counts_once(conn, connect):
     grant(conn, [subject(1)], THREE_AN_HOUR, now=at(1))
     assert follow(conn, stepped()) == AHEAD
     assert follow(connect(), stepped(after=12)) is None
-    again = Step(at(20) + AHEAD, at(30) + AHEAD, at(30) + AHEAD + AHEAD, timedelta(seconds=1))
+    again = replace(
+        stepped(after=30, ahead=AHEAD + AHEAD),
+        seen_at=at(20) + AHEAD,
+        earliest=at(30) + AHEAD,
+        expected=at(30) + AHEAD,
+    )
     assert follow(conn, again) == AHEAD
     assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(1) + 2 * AHEAD],)
+
+
+def test_counts_move_by_as_much_as_the_clock_may_have_skipped(conn):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(9))
+    assert follow(conn, replace(stepped(), earliest=at(7))) == AHEAD + timedelta(seconds=3)
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(12) + AHEAD],)
 
 
 def test_a_step_waits_for_a_grant_that_is_under_way_and_moves_it_too(conn, connect):
@@ -139,7 +150,7 @@ class TestAdmission:
             {"ahead": AHEAD},
         )
         for watch in watches:
-            watch.last = replace(watch.last, at=watch.last.at - AHEAD)
+            watch.base = replace(watch.base, at=watch.base.at - AHEAD)
 
     def test_the_fourth_mail_in_an_hour_waits_through_a_step(self, conn, admission, caplog):
         assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
