@@ -1,19 +1,22 @@
 """What keeps the house in order beside the path: beats, partitions ahead, old figures and counts few, providers learned.
 
 Each round stands alone: one that fails or is late costs nothing but tidiness, and nothing here decides about an email.
+Every round looks at the server's clock, so that counts are pruned by true time: by the first pruning of a daemon that has
+just started, all others have looked since, and whoever saw a step has moved what still counts.
 """
 
 import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Final
 from uuid import UUID
 
 from outboxd.db import hold, latency, limit, worker
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.delivery.watch import Watch
 from outboxd.providers import Providers
 
 log = logging.getLogger(__name__)
@@ -32,9 +35,10 @@ class Keeper:
     stop: threading.Event
     providers: Providers
     rounds: int = 0
+    watch: Watch = field(default_factory=Watch)
 
     def round(self) -> None:
-        """Every ten seconds: beat, keep partitions ahead, old figures, counts and histories few."""
+        """Every ten seconds: beat, keep partitions ahead, look at the clock, keep old figures, counts and histories few."""
         self.run(self._round)
 
     def learn(self) -> None:
@@ -70,8 +74,9 @@ class Keeper:
         )
         if made := worker.extend_partitions(conn):
             log.info("made partitions", extra={"tables": made})
+        now = self.watch.look(conn)
         self.rounds += 1
         if self.rounds % TIDY == 0:
             latency.prune(conn)
-            limit.prune(conn)
+            limit.prune(conn, now=now)
             hold.prune(conn)

@@ -1,7 +1,7 @@
 """Following the server's clock where it steps ahead: what limits counted moves with it, once for all daemons."""
 
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, cast
 
 from outboxd.core.clock import Step
 from outboxd.db.query import query
@@ -10,10 +10,16 @@ from outboxd.db.session import Connection, path_settings
 SLACK: Final = timedelta(minutes=1)  # more than any window is longer by
 
 
+def read(conn: Connection) -> datetime:
+    """What the server's clock says."""
+    return cast("tuple[datetime]", conn.execute(query("clock/read")).fetchone())[0]
+
+
 def follow(conn: Connection, step: Step) -> timedelta | None:
     """Move the counts by what nobody moved them by yet; by how much, or None. All counts are locked meanwhile."""
     values = {
         "seen_at": step.seen_at,
+        "earliest": step.earliest,
         "expected": step.expected,
         "at": step.at,
         "tolerance": step.tolerance,

@@ -1,8 +1,10 @@
 """The server's clock steps ahead: what it skipped has not passed, so nothing is granted for it."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,12 +13,16 @@ from limiting import DAY, HOUR, MINUTE, NOON, SLACK, THREE_AN_HOUR, columns, gra
 from waiting import until
 
 from outboxd.core.batch import Parcel
-from outboxd.core.clock import Step
+from outboxd.core.clock import TOLERANCE, Step
 from outboxd.core.limits import Limit
 from outboxd.db import limit
 from outboxd.db.clock import follow
 from outboxd.db.policy import Policies
+from outboxd.db.session import Session
 from outboxd.delivery.admission import Admission
+from outboxd.delivery.watch import Watch
+from outboxd.providers import Providers
+from outboxd.upkeep import TIDY, Keeper
 
 TWO_A_MINUTE = Limit("provider_minute", None, 2, MINUTE)
 FIVE_A_DAY = Limit("queue", "transactional", 5, DAY)
@@ -30,7 +36,7 @@ def at(seconds: float) -> datetime:
 
 def stepped(after: float = 10, ahead: timedelta = AHEAD) -> Step:
     """Seen at noon, and that many seconds later it was ahead."""
-    return Step(NOON, at(after), at(after) + ahead, timedelta(seconds=1))
+    return Step(NOON, at(after), at(after), at(after) + ahead, TOLERANCE)
 
 
 def test_a_mailbox_counts_on_through_a_step(conn):
@@ -71,9 +77,20 @@ def test_daemons_that_saw_the_same_step_move_the_counts_once(conn, connect):
     grant(conn, [subject(1)], THREE_AN_HOUR, now=at(1))
     assert follow(conn, stepped()) == AHEAD
     assert follow(connect(), stepped(after=12)) is None
-    again = Step(at(20) + AHEAD, at(30) + AHEAD, at(30) + AHEAD + AHEAD, timedelta(seconds=1))
+    again = replace(
+        stepped(after=30, ahead=AHEAD + AHEAD),
+        seen_at=at(20) + AHEAD,
+        earliest=at(30) + AHEAD,
+        expected=at(30) + AHEAD,
+    )
     assert follow(conn, again) == AHEAD
     assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(1) + 2 * AHEAD],)
+
+
+def test_counts_move_by_as_much_as_the_clock_may_have_skipped(conn):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(9))
+    assert follow(conn, replace(stepped(), earliest=at(7))) == AHEAD + timedelta(seconds=3)
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(12) + AHEAD],)
 
 
 def test_a_step_waits_for_a_grant_that_is_under_way_and_moves_it_too(conn, connect):
@@ -112,16 +129,32 @@ class TestAdmission:
         go, _ = admission.admit(conn, email.lease_id, [Parcel((email,))])
         return bool(go)
 
-    def go_ahead(self, conn: psycopg.Connection, admission: Admission) -> None:
+    @pytest.fixture
+    def keepers(self, database) -> Iterator[list[Keeper]]:
+        """Those of two daemons."""
+        stop = threading.Event()
+        keepers = [
+            Keeper(Session(database, "keeper", stop=stop), Session(database, "scout", stop=stop), uuid4(), 1, stop,
+                Providers(lambda _: None))
+            for _ in range(2)
+        ]  # fmt: skip
+        yield keepers
+        for keeper in keepers:
+            keeper.session.close()
+
+    def go_ahead(self, conn: psycopg.Connection, *watches: Watch) -> None:
         """As if the clock went two hours ahead: all that it said before was two hours less."""
         conn.execute(
-            "update outboxd.recipient_count set at = array(select one - %s from unnest(at) as one)", (AHEAD,)
+            "update outboxd.recipient_count"
+            " set at = array(select one - %(ahead)s from unnest(at) as one), stale_at = stale_at - %(ahead)s",
+            {"ahead": AHEAD},
         )
-        admission.watch.last = replace(admission.watch.last, at=admission.watch.last.at - AHEAD)
+        for watch in watches:
+            watch.base = replace(watch.base, at=watch.base.at - AHEAD)
 
     def test_the_fourth_mail_in_an_hour_waits_through_a_step(self, conn, admission, caplog):
         assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
-        self.go_ahead(conn, admission)
+        self.go_ahead(conn, admission.watch)
         assert not self.admitted(conn, admission)
         assert [line.message for line in caplog.records] == ["the server's clock went ahead; limits count on"]
         assert not self.admitted(conn, admission)
@@ -129,9 +162,46 @@ class TestAdmission:
 
     def test_a_step_that_cannot_be_followed_is_seen_again(self, conn, admission, monkeypatch):
         assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
-        self.go_ahead(conn, admission)
+        self.go_ahead(conn, admission.watch)
         with monkeypatch.context() as patched:
             patched.setattr("outboxd.delivery.watch.follow", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 self.admitted(conn, admission)
+        assert not self.admitted(conn, admission)
+
+    def test_what_still_counts_is_not_pruned_before_a_grant_meets_the_step(self, conn, admission, keepers):
+        keeper, _ = keepers
+        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
+        for _ in range(TIDY - 1):
+            keeper.round()
+        self.go_ahead(conn, admission.watch, keeper.watch)
+        keeper.round()
+        assert keeper.rounds == TIDY
+        assert not self.admitted(conn, admission)
+        assert conn.execute("select count(*) from outboxd.clock_step").fetchone() == (1,)
+
+    def test_a_daemon_that_never_saw_the_clock_before_prunes_after_another_moved_the_counts(
+        self, conn, admission, keepers
+    ):
+        keeper, newcomer = keepers
+        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
+        keeper.round()
+        self.go_ahead(conn, admission.watch, keeper.watch)
+        for one in (newcomer, keeper, *[newcomer] * (TIDY - 1)):
+            one.round()
+        assert newcomer.rounds == TIDY
+        assert not self.admitted(conn, admission)
+
+    def test_nothing_is_pruned_in_a_round_whose_step_could_not_be_followed(
+        self, conn, admission, keepers, monkeypatch
+    ):
+        keeper, _ = keepers
+        assert [self.admitted(conn, admission) for _ in range(3)] == [True] * 3
+        for _ in range(TIDY - 1):
+            keeper.round()
+        self.go_ahead(conn, admission.watch, keeper.watch)
+        with monkeypatch.context() as patched:
+            patched.setattr("outboxd.delivery.watch.follow", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                keeper.round()
         assert not self.admitted(conn, admission)
