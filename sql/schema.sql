@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract f93ac9dac82d5ef6';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d0af62880392a345';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1421,9 +1421,6 @@ begin
   where known.key = freed.key;
 
   perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, unused);
-  if true = any (unused) then
-    perform outboxd.open_lanes(kinds, keys);
-  end if;
 
   return (select count(*) from unnest(unused) as given (back) where given.back);
 end

@@ -63,6 +63,11 @@ def give_back(conn: Connection, unused: Ask) -> int:
     return int(row[0]) if row else 0
 
 
+def open_lanes(conn: Connection, kinds: Sequence[str], keys: Sequence[str]) -> None:
+    """Open the lanes that limits of these keys closed, where they have room now. In the transaction of `give_back`."""
+    conn.execute(query("lane/open"), {"kinds": list(kinds), "keys": list(keys)})
+
+
 def prune(conn: Connection, *, limit: int = PRUNE, now: datetime | None = None) -> int:
     """Remove up to `limit` counts of each kind that count no more; how many. Call again while that is many."""
     with conn.transaction():

@@ -8,6 +8,7 @@ from typing import Final
 
 from outboxd.core.limits import Limits, from_rule
 from outboxd.core.retry import Policy
+from outboxd.db.limit import open_lanes
 from outboxd.db.query import query
 from outboxd.db.session import Connection
 
@@ -64,7 +65,7 @@ class Policies:
         )
         if due:
             kinds, keys = zip(*sorted(due), strict=True)
-            conn.execute(query("lane/open"), {"kinds": list(kinds), "keys": list(keys)})
+            open_lanes(conn, kinds, keys)
 
     def refresh(self, conn: Connection) -> None:
         """Read them again, and the limits."""

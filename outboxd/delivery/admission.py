@@ -86,11 +86,12 @@ class Admission:
             return self._verdicts(conn, wanted)
         return verdicts
 
-    def give_back(self, conn: Connection, unused: Iterable[Parcel]) -> None:
+    def give_back(self, conn: Connection, unused: Iterable[Parcel], *, opens: bool = True) -> None:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
 
         Where an ask before it may have been accepted, that one's shares stay: windows have a share for each, of which
-        the last goes back; a mailbox has moved the only one, and keeps it. Lanes that wanted these shares open.
+        the last goes back; a mailbox has moved the only one, and keeps it. `opens`: lanes that wanted these shares open;
+        not for a part of a batch of which another limit holds the rest, or it would open its own lane again and again.
         """
         parcels = list(unused)
         closed = self._ask(_granted_emails(parcel for parcel in parcels if not parcel.open))
@@ -99,8 +100,10 @@ class Admission:
             if returned.mailbox_of or returned.share_of:
                 with conn.transaction():
                     path_settings(conn)
-                    limit.give_back(conn, returned)
-                self.policies.gave_back(zip(returned.kinds, returned.keys, strict=True))
+                    if limit.give_back(conn, returned) and opens:
+                        limit.open_lanes(conn, returned.kinds, returned.keys)
+                if opens:
+                    self.policies.gave_back(zip(returned.kinds, returned.keys, strict=True))
 
     def _ask(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
         subjects = [_subject(email) for email in emails]

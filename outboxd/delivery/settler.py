@@ -161,7 +161,10 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
             _note(settlement, step, now)
     _lost(conn, lost)
     _note_held(conn, results)
-    settler.admission.give_back(conn, [result.held.parcel for result in results if _unused(result, taken)])
+    unused = [result for result in results if _unused(result, taken)]
+    for limited in (True, False):
+        parcels = [one.held.parcel for one in unused if isinstance(one.outcome, Limited) == limited]
+        settler.admission.give_back(conn, parcels, opens=not limited)
     return not {"again", "kept"}.isdisjoint(taken.values())
 
 

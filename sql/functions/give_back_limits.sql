@@ -1,7 +1,6 @@
 -- Take back shares that were granted and not used, under the arrays of grant_limits. An email with an open ambiguity
 -- keeps its shares: it may have been accepted. A grant that was moved since stays too. Locks in the order of
--- grant_limits, and opens the lanes that were closed for want of these shares. What cannot be found any more is not given
--- back: limits err on the low side.
+-- grant_limits. What cannot be found any more is not given back: limits err on the low side.
 create or replace function outboxd.give_back_limits(
   emails bigint[], granted_before timestamptz[], mailbox_of integer[], addresses text[],
   kinds text[], keys text[], share_of integer[], share_key integer[], share_units integer[])
@@ -43,9 +42,6 @@ begin
   where known.key = freed.key;
 
   perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, unused);
-  if true = any (unused) then
-    perform outboxd.open_lanes(kinds, keys);
-  end if;
 
   return (select count(*) from unnest(unused) as given (back) where given.back);
 end

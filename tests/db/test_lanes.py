@@ -1,5 +1,6 @@
 """Lanes that limits closed: they open when shares come back, and not only when the window has passed."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,22 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from factories import HOME, insert, payload, settler_without_thread, slot, state_of
+from factories import (
+    HOME,
+    batched,
+    claim_batches,
+    held,
+    insert,
+    payload,
+    settle_parcel,
+    settler_without_thread,
+    slot,
+    state_of,
+)
 from limiting import DAY, itself
 from waiting import until
 
-from outboxd.core.outcome import Failure, Rejected, Returned, Sent
+from outboxd.core.outcome import Ambiguous, Failure, Rejected, Returned, Sent
 from outboxd.db import lease, parking, pause
 from outboxd.db.query import query
 from outboxd.delivery.admission import Admission
@@ -248,3 +260,24 @@ class TestViews:
         assert self.status(conn)[:2] == (0, 3)
         conn.execute("select outboxd.resume('campaign', 'spring')")
         assert self.status(conn)[:2] == (0, 3)
+
+
+def test_a_batch_that_a_limit_holds_does_not_open_its_own_lane_with_what_its_other_members_give_back(
+    conn, connect
+):
+    parcel = batched(conn, connect(), 4)
+    settle_parcel(conn, parcel, Ambiguous(Failure("ambiguous", "no answer")))
+    conn.execute("update outboxd.batch set due_at = clock_timestamp()")
+    rule = {"kind": "queue", "key": "transactional", "most": 2, "per": "1 d"}
+    conn.execute("select outboxd.set_limit('few', %s)", (json.dumps(rule),))
+    (again,) = claim_batches(connect())
+    settler = settler_without_thread()
+    settler.policies.refresh(conn)
+    _, [(partly, stopped)] = settler.admission.grant(conn, [again])
+    assert [email.grant.at is None for email in partly.emails] == [False, False, True, True]
+    settle(settler, conn, [Result(held(*partly.emails, batch=partly.batch), stopped.outcome)])
+    for _ in range(3):
+        settler.policies.follow(conn, settler.policies._version)
+    assert conn.execute(
+        "select closed_until > clock_timestamp() + interval '1 h' from outboxd.lane where kind = 'queue'"
+    ).fetchone() == (True,)
