@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from conftest_path import drained, only_once
+from conftest_path import count, drained, only_once
 from factories import payload
 from ledger import accepted, by_key, filled, most_within
 from waiting import until
@@ -67,7 +67,7 @@ def mails(groups: dict[str, int]) -> list[dict]:
         add(groups["minute"], f"p{n}", 60)
     for n in (6, 7):
         add(groups["day"], f"p{n}", 30)
-    add(groups["campaign"], "p8", 30)
+    add(groups["campaign"], "p8", 30, campaign="may")
     add(groups["tenant"], "p9", 23, tenant="acme")
     add(groups["queue"], "p10", 20, type="newsletter")
     add(groups["recipient"], "p11", 7)
@@ -75,11 +75,14 @@ def mails(groups: dict[str, int]) -> list[dict]:
     return found
 
 
-def put(conn, items: list[dict]) -> None:
-    """Enqueue them. The campaign is set on the row: applications cannot name one yet."""
+def put(conn, items: list[dict]) -> int:
+    """Enqueue them; how many went into the lane of the campaign at once, as when its limit holds."""
     with conn.transaction():
         conn.execute("select outboxd.enqueue_many(%s::jsonb)", (json.dumps(items),))
-        conn.execute("update outboxd.email set campaign = 'may' where recipients[1] like '%@p8.example'")
+        return conn.execute(
+            "select count(*) from outboxd.email join outboxd.ready using (id) join outboxd.lane on lane.id = ready.lane"
+            " where email.created_at >= now() and lane.kind = 'campaign' and lane.key = email.campaign"
+        ).fetchone()[0]
 
 
 def set_rules(conn, found: list[Rule]) -> None:
@@ -128,7 +131,10 @@ def prove(
     put(conn, emails[: len(emails) // 2])
     options = {"arguments": ["--time-scale", str(scale)], "limits": True, "OUTBOXD_SENDER__THREADS": "8"}
     daemons = [daemon(running.url, **options) for _ in range(4)]
-    put(conn, emails[len(emails) // 2 :])
+    closed = "kind = 'campaign' and key = 'may' and closed_until is not null"
+    until(lambda: count(conn, "lane", closed), what="the campaign's limit to hold")
+    late = emails[len(emails) // 2 :]
+    assert put(conn, late) == sum(email.get("campaign") == "may" for email in late) > 0
     for number in range(kills):
         wanted = len(emails) * (number + 1) // (kills + 2)
         until(

@@ -11,10 +11,32 @@ from waiting import until
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 NEWSLETTERS = """
-insert into outboxd.email (type, payload)
-select 'newsletter', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 50 || '.example'))
+insert into outboxd.email (type, campaign, payload)
+select 'newsletter', 'may', jsonb_set(%s::jsonb, '{to}', to_jsonb('r' || n || '@d' || n %% 50 || '.example'))
 from generate_series(1, %s) as n
 """
+ROOMY = """
+update outboxd.limit_rule
+set most = case kind when 'account' then null else 1000000 end, options = options - 'exempt_types';
+insert into outboxd.limit_rule (name, kind, most, per) values
+  ('queue', 'queue', 1000000, '1 h'), ('campaign', 'campaign', 1000000, '1 h');
+"""
+
+
+def roomy(conn) -> None:
+    """Every email is asked about: its mailbox, its provider's minute and day, its queue and campaign. None is held."""
+    conn.execute(ROOMY)
+
+
+def all_counted(conn, running) -> None:
+    """Each mailbox that got something, for they are all different; each email in its provider's day and its queue's hour."""
+    accepted = len(running.provider.accepted_by_uid)
+    counted = (
+        "select sum((select sum(units) from unnest(n) as units)) from outboxd.window_count where kind = %s"
+    )
+    assert count(conn, "recipient_count") >= accepted
+    for kind in ("provider_day", "queue"):
+        assert conn.execute(counted, (kind,)).fetchone()[0] >= accepted
 
 
 def campaign(conn, emails: int) -> None:
@@ -39,8 +61,9 @@ def without_a_rate_limit(conn, sink, daemon, *, emails: int, probes: int, gap: f
     """Seconds from commit to ask of each probe while the campaign drains."""
     running = sink(think_time=0.02)
     conn.execute("update outboxd.queue set batch = false where name = 'marketing'")
+    roomy(conn)
     campaign(conn, emails)
-    daemon(running.url, OUTBOXD_SENDER__THREADS="8")
+    daemon(running.url, limits=True, OUTBOXD_SENDER__THREADS="8")
     until(lambda: len(running.provider.accepted_by_uid) > 100, what="the campaign to go")
     waits = [at - committed for committed, at in probe(conn, running, probes, gap)]
     left = emails + probes - len(running.provider.accepted_by_uid)
@@ -49,6 +72,7 @@ def without_a_rate_limit(conn, sink, daemon, *, emails: int, probes: int, gap: f
     )
     assert left > 0, "the campaign had ended before the last probe"
     only_once(running)
+    all_counted(conn, running)
     return waits
 
 
@@ -67,8 +91,9 @@ def test_a_reset_mail_is_asked_for_within_50_ms_while_two_hundred_thousand_drain
 def in_the_next_slot(conn, sink, daemon, *, emails: int, probes: int) -> list[int]:
     """How many other requests were made between the commit of each probe and its own."""
     running = sink(rate_limit=10)
+    roomy(conn)
     campaign(conn, emails)
-    daemon(running.url)
+    daemon(running.url, limits=True)
     until(lambda: len(asked(running)) > 10, what="the campaign to go")
     found = probe(conn, running, probes, 0.3)
     others = [sum(committed < entry.at < at for entry in asked(running)) for committed, at in found]
@@ -76,6 +101,7 @@ def in_the_next_slot(conn, sink, daemon, *, emails: int, probes: int) -> list[in
     print(f"\nrequests between: {sorted(others)[-5:]}; p99 {percentile(waits, 0.99) * 1000:.0f} ms")
     assert count(conn, "ready") > 0, "the campaign had ended before the last probe"
     only_once(running)
+    all_counted(conn, running)
     return others
 
 
