@@ -86,6 +86,25 @@ class TestOneByOne:
         }
         assert "max_attempts" not in found["types"]["reset"]
 
+    @pytest.mark.parametrize(
+        ("typed", "kept"),
+        [
+            ("42", "42"),
+            ("007", "007"),
+            ("1.50", "1.50"),
+            ("true", "true"),
+            ("[a, b]", "[a, b]"),
+            ('"null"', "null"),
+            ('"42"', "42"),
+        ],
+    )
+    def test_a_key_is_a_text_whatever_it_looks_like(self, outboxd, book, typed, kept):
+        made = outboxd("limits", "set", "x", "kind=tenant", f"key={typed}", "most=42", "per=1 h")
+        assert made.exit_code == 0
+        assert book()["limits"]["x"] == {"kind": "tenant", "key": kept, "most": 42, "per": "1 h"}
+        outboxd("limits", "set", "x", "key=null")
+        assert "key" not in book()["limits"]["x"]
+
     def test_remove_takes_it_away(self, outboxd, book):
         assert outboxd("limits", "remove", "icloud_day").output == "- limits.icloud_day\n"
         assert "icloud_day" not in book()["limits"]
