@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d244c78f2b75e54b';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract ff60222b3c98a0d2';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1093,6 +1093,7 @@ $$;
 CREATE FUNCTION outboxd.explain_limits(id bigint, queue text, type text, campaign text, tenant text, recipients text[], at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
 #variable_conflict use_column
 begin
@@ -1251,6 +1252,7 @@ $$;
 CREATE FUNCTION outboxd.explain_quota(queue text, units integer, at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
 #variable_conflict use_column
 declare
@@ -3823,7 +3825,7 @@ CREATE VIEW outboxd.limit_usage AS
    FROM ((outboxd.window_count known
      CROSS JOIN LATERAL ( SELECT
                 CASE
-                    WHEN (known.kind <> 'account_month'::text) THEN (clock_timestamp() - known.per)
+                    WHEN (known.kind <> 'account_month'::text) THEN (clock_timestamp() - make_interval(secs => (EXTRACT(epoch FROM known.per))::double precision))
                     ELSE outboxd.month_start(clock_timestamp(), COALESCE(( SELECT ((limit_rule.options ->> 'starts_on'::text))::integer AS int4
                        FROM outboxd.limit_rule
                       WHERE ((limit_rule.kind = 'account_month'::text) AND ((limit_rule.key IS NULL) OR (limit_rule.key = known.key)))
