@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract d0af62880392a345';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 2187319ef7540cb2';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1093,6 +1093,7 @@ $$;
 CREATE FUNCTION outboxd.explain_limits(id bigint, queue text, type text, campaign text, tenant text, recipients text[], at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
 #variable_conflict use_column
 begin
@@ -1256,6 +1257,7 @@ $$;
 CREATE FUNCTION outboxd.explain_quota(queue text, units integer, at timestamp with time zone) RETURNS TABLE(place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
 #variable_conflict use_column
 declare
@@ -1706,6 +1708,8 @@ CREATE FUNCTION outboxd.limit_key(kind text, key text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+declare
+  provider text;
 begin
   if key is null then
     return null;
@@ -1714,10 +1718,18 @@ begin
       using errcode = '22023';
   elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
     raise exception 'key: there is no queue of this name' using errcode = '22023';
-  elsif kind in ('provider_minute', 'provider_day') and key !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
-    raise exception 'key: must be a provider''s name or a domain in lower case' using errcode = '22023';
+  elsif kind not in ('provider_minute', 'provider_day') then
+    return key;
   end if;
-  return key;
+  provider := outboxd.domain_to_ascii(key);
+  if provider is null or provider !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
+    raise exception 'key: must be a provider''s name or a domain, whose letters can be written as A-labels'
+      using errcode = '22023';
+  elsif outboxd.provider_of(provider) <> provider then
+    raise exception 'key: this domain is listed under a provider' using errcode = '22023',
+      hint = format('Limit the provider: %s.', outboxd.provider_of(provider));
+  end if;
+  return provider;
 end
 $_$;
 
@@ -1966,7 +1978,8 @@ CREATE FUNCTION outboxd.pause(kind text, key text, reason text, until timestamp 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  wanted text := case when pause.kind in ('domain', 'provider') then lower(pause.key) else pause.key end;
+  wanted text := case pause.kind when 'provider' then coalesce(outboxd.domain_to_ascii(pause.key), lower(pause.key))
+    when 'domain' then lower(pause.key) else pause.key end;
 begin
   if pause.kind is null or pause.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain') then
     raise exception 'kind: must be queue, type, campaign, provider, account or domain' using errcode = '22023';
@@ -1979,7 +1992,10 @@ begin
     raise exception 'until: lies in the past' using errcode = '22023';
   elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
     raise exception 'key: there is no queue of this name' using errcode = '22023';
-  elsif pause.kind = 'provider' and outboxd.provider_of(wanted) is not null then
+  elsif pause.kind = 'provider' and wanted ~ '[^\x01-\x7f]' then
+    raise exception 'key: must be a provider''s name or a domain, whose letters can be written as A-labels'
+      using errcode = '22023';
+  elsif pause.kind = 'provider' and outboxd.provider_of(wanted) <> wanted then
     raise exception 'key: this domain is listed under a provider' using errcode = '22023',
       hint = format('Pause the provider: %s.', outboxd.provider_of(wanted));
   end if;
@@ -2422,6 +2438,11 @@ begin
     set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
     where breaker.account = wanted and breaker.state <> 'closed';
   else
+    if resume.kind = 'provider' and not exists (
+      select from outboxd.pause where pause.kind = 'provider' and pause.key = wanted)
+    then
+      wanted := coalesce(outboxd.domain_to_ascii(resume.key), wanted);
+    end if;
     delete from outboxd.pause
     where pause.kind = resume.kind and pause.key = wanted;
   end if;
@@ -3883,7 +3904,7 @@ CREATE VIEW outboxd.limit_usage AS
    FROM ((outboxd.window_count known
      CROSS JOIN LATERAL ( SELECT
                 CASE
-                    WHEN (known.kind <> 'account_month'::text) THEN (clock_timestamp() - known.per)
+                    WHEN (known.kind <> 'account_month'::text) THEN (clock_timestamp() - make_interval(secs => (EXTRACT(epoch FROM known.per))::double precision))
                     ELSE outboxd.month_start(clock_timestamp(), COALESCE(( SELECT ((limit_rule.options ->> 'starts_on'::text))::integer AS int4
                        FROM outboxd.limit_rule
                       WHERE ((limit_rule.kind = 'account_month'::text) AND ((limit_rule.key IS NULL) OR (limit_rule.key = known.key)))

@@ -48,7 +48,7 @@ def apply(ctx: click.Context, file: TextIO, *, yes: bool, json_: bool) -> None:
 
     shown: list[Change] = []
     try:
-        applied = rulebook.apply(database_url(), load(file.read()), agree)
+        applied = rulebook.apply(database_url(), load(_text(file)), agree)
     except ConfigError as error:
         click.echo(f"outboxd: {file.name} is refused, nothing was changed:", err=True)
         for mistake in error.mistakes:
@@ -59,3 +59,10 @@ def apply(ctx: click.Context, file: TextIO, *, yes: bool, json_: bool) -> None:
     elif not applied:
         click.echo("nothing was changed", err=True)
         ctx.exit(1)
+
+
+def _text(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"not UTF-8 text: {error.reason} at byte {error.start}"]) from None

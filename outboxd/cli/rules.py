@@ -10,6 +10,7 @@ from outboxd.cli.printing import as_json, table
 from outboxd.cli.settings import database_url
 from outboxd.core.rulebook import REMOVABLE, Change
 
+TEXTS = frozenset({"kind", "key", "queue", "backoff"})
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -37,6 +38,7 @@ def rules(section: str, about: str, columns: Sequence[str]) -> click.Group:
         """Make it, or change the settings given. Daemons follow within a second.
 
         VALUE is a number, a text, `true`, a list as `[reset, alert]`, or `null`: what a type inherits, or a limit lacks.
+        A key is a text whatever it looks like (`key=42`); in double quotes `null` is one too (`key='"null"'`).
         """
         _change(section, name, dict(_setting(text) for text in settings), json_=json_)
 
@@ -96,7 +98,13 @@ def _setting(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.BadParameter(f"must be KEY=VALUE, not {text!r}", param_hint="KEY=VALUE")
-    return key.strip(), _read(value.strip())
+    return key.strip(), (_text if key.strip() in TEXTS else _read)(value.strip())
+
+
+def _text(value: str) -> str | None:
+    if value == "null":
+        return None
+    return value[1:-1] if re.fullmatch(r'".*"', value) else value
 
 
 def _read(value: str) -> object:

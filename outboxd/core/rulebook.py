@@ -35,7 +35,10 @@ HEADER: Final = """\
 # A section that is here is meant whole: types and limits that are left out are removed.
 """
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\t": "\\t"}
+_CONTROL: Final = {chr(code): f"\\u{code:04x}" for code in (*range(32), *range(127, 160))}
+_ESCAPES: Final = _CONTROL | {'"': '\\"', "\\": "\\\\", "\t": "\\t"}
+_LARGEST: Final = 10**18
+_STRANGE: Final[Mapping[type, str]] = {dict: "a table (a name with dots is quoted)", list: "a list of others"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,42 @@ def dump(book: Book) -> str:
 def whole(section: str, settings: Settings) -> Settings:
     """Settings of a file as the database takes them: what was left out of a type or limit is null, and so unset."""
     return dict.fromkeys(UNSET.get(section, ())) | dict(settings)
+
+
+def path(section: str, *names: str) -> str:
+    """The key of a queue, type or limit, or of a setting of it, as TOML has it: `limits."a b".most`."""
+    return ".".join([section, *map(_key, names)])
+
+
+def unfit(section: str, name: str, settings: Settings | None) -> list[str]:
+    """What no policy can hold and no database reads, one line each with its whole key; empty where all is fit."""
+    named = {path(section, name): _text_problem(name)}
+    values = {path(section, name, key): _problem(key, value) for key, value in (settings or {}).items()}
+    return [f"{where}: {problem}" for where, problem in (named | values).items() if problem]
+
+
+def _problem(key: str, value: object) -> str | None:
+    if problem := _text_problem(key):
+        return problem
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return _text_problem(value)
+        case list() if all(isinstance(item, str) for item in value):
+            return next(filter(None, map(_text_problem, value)), None)
+        case int() | float():
+            return None if abs(value) < _LARGEST else "must be a finite number below 10^18"
+        case _:
+            given = _STRANGE.get(type(value), f"a {type(value).__name__}")
+            return f"must be a text, a number, true, false or a list of texts, not {given}"
+
+
+def _text_problem(text: str) -> str | None:
+    """A text that Postgres cannot hold: one with a NUL character, or with bytes that are not UTF-8."""
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        return "must be text in UTF-8 without NUL characters"
+    return None
 
 
 def _place(key: str) -> tuple[int, str]:

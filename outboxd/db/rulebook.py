@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from outboxd.core.rulebook import REMOVABLE, SECTIONS, Book, Change, Settings, whole
+from outboxd.core.rulebook import REMOVABLE, SECTIONS, Book, Change, Settings, path, unfit, whole
 from outboxd.db.query import query
 from outboxd.db.session import Connection, connect
 from outboxd.errors import ConfigError, DatabaseError
@@ -33,6 +33,8 @@ def listing(url: str, section: str) -> list[DictRow]:
 
 def change(url: str, section: str, name: str, settings: Settings | None) -> Change | None:
     """Make, change or (None) remove one; None where nothing changed. Raises `DatabaseError` naming the setting."""
+    if mistakes := unfit(section, name, settings):
+        raise DatabaseError("; ".join(mistakes))
     with _connected(url) as conn:
         try:
             return _set(conn, section, name, settings, known=name in _whole(conn)[section])
@@ -94,11 +96,14 @@ def _write(conn: Connection, book: Book) -> tuple[list[Change], list[str]]:
         for name, settings in book.get(section, {}).items()
     ]
     for section, name, settings in wanted:
+        if strange := unfit(section, name, settings):
+            mistakes += strange
+            continue
         try:
             with conn.transaction():
                 made = _set(conn, section, name, settings, known=name in before[section])
-        except (TypeError, *REFUSED) as error:
-            mistakes.append(f"{section}.{name}.{_problem(error)}")
+        except REFUSED as error:
+            mistakes.append(f"{path(section, name)}.{_problem(error)}")
         else:
             changes += [made] if made else []
     return changes, mistakes
@@ -128,9 +133,7 @@ def _whole(conn: Connection) -> dict[str, dict[str, dict[str, object]]]:
     return found
 
 
-def _problem(error: Exception) -> str:
-    if not isinstance(error, psycopg.Error):
-        return f"settings: {error}"
+def _problem(error: psycopg.Error) -> str:
     hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
     return f"{error.diag.message_primary or error}{hint}"
 

@@ -1,11 +1,13 @@
 -- Every limit that an email is under: what of it is granted now, whether it holds the email, and from when on it can
 -- grant. The same arithmetic as grant_limits, without locks and for this email alone: what is asked for at the same
 -- moment is not foreseen. `recipients` are those that are left. Of a suspended provider `most` may be null.
+-- In UTC every day of a limit has 24 hours, as for the daemons.
 create or replace function outboxd.explain_limits(
   id bigint, queue text, type text, campaign text, tenant text, recipients text[], at timestamptz)
 returns table (place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 begin

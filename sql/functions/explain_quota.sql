@@ -4,6 +4,7 @@ create or replace function outboxd.explain_quota(queue text, units integer, at t
 returns table (place bigint, kind text, key text, used integer, most integer, per interval, held boolean, free_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 declare

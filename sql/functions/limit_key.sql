@@ -1,9 +1,11 @@
--- The key that a limit of this kind may have: a queue, a type, a provider's name or domain, and so on. Refuses others.
--- Null: the limit holds for each key by itself.
+-- The key that a limit of this kind may have: a queue, a type, a provider's name or domain (as A-labels), and so on.
+-- Refuses others, such as a domain whose mail counts under a provider's name. Null: the limit holds for each key by itself.
 create or replace function outboxd.limit_key(kind text, key text) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  provider text;
 begin
   if key is null then
     return null;
@@ -12,9 +14,17 @@ begin
       using errcode = '22023';
   elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
     raise exception 'key: there is no queue of this name' using errcode = '22023';
-  elsif kind in ('provider_minute', 'provider_day') and key !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
-    raise exception 'key: must be a provider''s name or a domain in lower case' using errcode = '22023';
+  elsif kind not in ('provider_minute', 'provider_day') then
+    return key;
   end if;
-  return key;
+  provider := outboxd.domain_to_ascii(key);
+  if provider is null or provider !~ '^[a-z0-9][a-z0-9.-]{0,252}$' then
+    raise exception 'key: must be a provider''s name or a domain, whose letters can be written as A-labels'
+      using errcode = '22023';
+  elsif outboxd.provider_of(provider) <> provider then
+    raise exception 'key: this domain is listed under a provider' using errcode = '22023',
+      hint = format('Limit the provider: %s.', outboxd.provider_of(provider));
+  end if;
+  return provider;
 end
 $$;

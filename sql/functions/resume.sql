@@ -12,6 +12,11 @@ begin
     set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
     where breaker.account = wanted and breaker.state <> 'closed';
   else
+    if resume.kind = 'provider' and not exists (
+      select from outboxd.pause where pause.kind = 'provider' and pause.key = wanted)
+    then
+      wanted := coalesce(outboxd.domain_to_ascii(resume.key), wanted);
+    end if;
     delete from outboxd.pause
     where pause.kind = resume.kind and pause.key = wanted;
   end if;

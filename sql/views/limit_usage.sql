@@ -12,7 +12,7 @@ select
   known.at[cardinality(known.at)] as last_granted_at
 from outboxd.window_count as known
 cross join lateral (
-  select case when known.kind <> 'account_month' then clock_timestamp() - known.per
+  select case when known.kind <> 'account_month' then clock_timestamp() - make_interval(secs => extract(epoch from known.per)::float8)
     else outboxd.month_start(clock_timestamp(), coalesce((
       select (limit_rule.options ->> 'starts_on')::integer
       from outboxd.limit_rule

@@ -111,6 +111,27 @@ class TestChanges:
         change(conn, "limit", "acme", given)
         assert book(conn)["limits"]["acme"] == given | {"exempt_types": ["alert", "reset"]}
 
+    def test_a_domain_under_a_provider_is_refused_with_the_provider_s_name(self, conn):
+        rule = {"kind": "provider_day", "key": "yahoo.fr", "most": 1, "per": "1 h"}
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as refused:
+            change(conn, "limit", "new", rule)
+        assert refused.value.diag.message_primary == "key: this domain is listed under a provider"
+        assert refused.value.diag.message_hint == "Limit the provider: yahoo."
+
+    def test_a_provider_named_as_its_domain_can_be_limited_and_paused(self, conn):
+        conn.execute("insert into outboxd.provider_domain values ('shop.example', 'shop.example')")
+        rule = {"kind": "provider_day", "key": "shop.example", "most": 1, "per": "1 h"}
+        change(conn, "limit", "new", rule)
+        conn.execute("select outboxd.pause('provider', 'shop.example', 'x')")
+        assert book(conn)["limits"]["new"] == rule
+
+    @pytest.mark.parametrize("written", ["BÜCHER.example", "bu\u0308cher.example", "XN--BCHER-KVA.example"])
+    def test_a_limit_s_domain_is_kept_as_recipients_are(self, conn, written):
+        rule = {"kind": "provider_day", "key": written, "most": 1, "per": "1 h"}
+        change(conn, "limit", "new", rule)
+        assert book(conn)["limits"]["new"]["key"] == "xn--bcher-kva.example"
+        assert change(conn, "limit", "new", rule) == {}
+
     def test_an_option_goes_with_an_empty_list(self, conn):
         change(conn, "limit", "recipient", {"exempt_types": []})
         assert "exempt_types" not in book(conn)["limits"]["recipient"]
@@ -163,6 +184,9 @@ NONSENSE = [
     ("limit", "new", {"kind": "tenant", "key": "", "most": 1, "per": "1 h"}, "key"),
     ("limit", "new", {"kind": "recipient", "key": "ada@example.org", "most": 1, "per": "1 h"}, "key"),
     ("limit", "new", {"kind": "provider_day", "key": "Ada@Example.org", "most": 1, "per": "1 h"}, "key"),
+    ("limit", "new", {"kind": "provider_day", "key": "gmail.com", "most": 1, "per": "1 h"}, "key"),
+    ("limit", "new", {"kind": "provider_minute", "key": "Yahoo.co.uk", "most": 1, "per": "1 h"}, "key"),
+    ("limit", "new", {"kind": "provider_day", "key": "☃.example", "most": 1, "per": "1 h"}, "key"),
     ("limit", "new", {"kind": "queue", "key": "nowhere", "most": 1, "per": "1 h"}, "key"),
     ("limit", "new", {"kind": "provider_day", "key": "gmail", "most": 1, "per": "24 h"}, "key"),
     ("limit", "new", {"kind": "recipient", "most": 1, "per": "24 h"}, "key"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from waiting import until
 
 from outboxd.cli.main import cli
-from outboxd.core.rulebook import dump, load
+from outboxd.core.rulebook import dump, load, unfit
 from outboxd.daemon import WATCH
 from outboxd.db import rulebook
 from outboxd.db.policy import Policies
@@ -86,10 +86,33 @@ class TestOneByOne:
         }
         assert "max_attempts" not in found["types"]["reset"]
 
+    @pytest.mark.parametrize(
+        ("typed", "kept"),
+        [
+            ("42", "42"),
+            ("007", "007"),
+            ("1.50", "1.50"),
+            ("true", "true"),
+            ("[a, b]", "[a, b]"),
+            ('"null"', "null"),
+            ('"42"', "42"),
+        ],
+    )
+    def test_a_key_is_a_text_whatever_it_looks_like(self, outboxd, book, typed, kept):
+        made = outboxd("limits", "set", "x", "kind=tenant", f"key={typed}", "most=42", "per=1 h")
+        assert made.exit_code == 0
+        assert book()["limits"]["x"] == {"kind": "tenant", "key": kept, "most": 42, "per": "1 h"}
+        outboxd("limits", "set", "x", "key=null")
+        assert "key" not in book()["limits"]["x"]
+
     def test_remove_takes_it_away(self, outboxd, book):
         assert outboxd("limits", "remove", "icloud_day").output == "- limits.icloud_day\n"
         assert "icloud_day" not in book()["limits"]
         assert outboxd("queues", "remove", "system").exit_code == 2
+
+    def test_bytes_that_are_no_text_are_refused_by_the_whole_key(self, database):
+        with pytest.raises(DatabaseError, match=r"^limits\.x\.key: must be text in UTF-8"):
+            rulebook.change(database, "limits", "x", {"key": "\udcff"})
 
     def test_nonsense_is_refused_by_name(self, outboxd, book):
         before = book()
@@ -146,10 +169,53 @@ class TestAFile:
         )
         refused = outboxd("policy", "apply", "-", "--yes", stdin=text)
         assert refused.exit_code == 1
-        for path in ("queues.marketing.prioritty: ", "limits.recipient.most: ", "types.reset.settings: "):
+        for path in ("queues.marketing.prioritty: ", "limits.recipient.most: ", "types.reset.backoff_base: "):
             assert path in refused.output
         assert book() == before
         assert conn.execute("select count(*) from outboxd.operator_log").fetchone() == (0,)
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("most = nan", "limits.x.most: must be a finite number"),
+            ("most = -inf", "limits.x.most: must be a finite number"),
+            (f"most = 0x{'f' * 5000}", "limits.x.most: must be a finite number"),
+            (
+                "per = 2024-01-01",
+                "limits.x.per: must be a text, a number, true, false or a list of texts, not a date",
+            ),
+            (
+                "per = 07:00:00",
+                "limits.x.per: must be a text, a number, true, false or a list of texts, not a time",
+            ),
+            ('key = "a\\u0000b"', "limits.x.key: must be text in UTF-8 without NUL characters"),
+            (
+                'exempt_types = ["a\\u0000b"]',
+                "limits.x.exempt_types: must be text in UTF-8 without NUL characters",
+            ),
+            ("exempt_types = [2024-01-01]", "limits.x.exempt_types: must be a text"),
+            ("most.least = 1", "limits.x.most: must be a text"),
+            ('"k\\u0000" = 1', 'limits.x."k\\u0000": must be text'),
+            ('[limits."a.\\u0000"]', 'limits."a.\\u0000": must be text'),
+            ('[limits."a b"]', 'limits."a b".name: must be'),
+        ],
+        ids=range(12),
+    )
+    def test_what_no_policy_can_hold_is_refused_with_its_whole_key(self, outboxd, book, line, said):
+        before = book()
+        text = f'[types.reset]\nqueue = "nowhere"\n[limits.x]\nkind = "tenant"\n{line}\n'
+        refused = outboxd("policy", "apply", "-", "--yes", stdin=text)
+        assert refused.exit_code == 1
+        assert f"  {said}" in refused.output
+        assert "  types.reset.queue: " in refused.output
+        assert book() == before
+
+    def test_a_file_that_is_no_text_is_refused(self, outboxd, tmp_path):
+        file = tmp_path / "policy.toml"
+        file.write_bytes("[types.café]".encode("latin-1"))
+        refused = outboxd("policy", "apply", "--yes", str(file))
+        assert refused.exit_code == 1
+        assert "not UTF-8 text" in refused.output
 
     def test_what_was_not_shown_is_not_applied(self, database, book, conn):
         def somebody_else_was_faster(_changes: object) -> bool:
@@ -187,6 +253,16 @@ BOOKS = st.dictionaries(
 @given(BOOKS)
 def test_a_dumped_book_loads_as_it_was(book):
     assert load(dump(book)) == book
+
+
+@given(BOOKS)
+def test_what_a_book_can_hold_is_fit(book):
+    assert [
+        unfit(section, *entry)
+        for section in book
+        for entry in book[section].items()
+        if unfit(section, *entry)
+    ] == []
 
 
 def test_a_book_with_a_stranger_section_is_refused():

@@ -74,3 +74,28 @@ def test_a_domain_is_resumed_beside_its_account(run, conn):
     conn.execute("select outboxd.pause('domain', 'shop.example', 'DNS moves')")
     assert run(accounts, "resume", "--domain", "Shop.example").output == "resumed\n"
     assert conn.execute("select count(*) from outboxd.pauses").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("written", ["BÜCHER.example", "bu\u0308cher.example", "xn--Bcher-kva.example"])
+def test_a_provider_s_domain_is_paused_and_resumed_as_recipients_are_kept(run, conn, written):
+    assert run(providers, "pause", written, "--reason", "x").exit_code == 0
+    assert conn.execute("select key from outboxd.pauses").fetchall() == [("xn--bcher-kva.example",)]
+    assert run(providers, "resume", written).output == "resumed\n"
+    assert log(conn)[1:] == [("resume", "provider", "xn--bcher-kva.example")]
+
+
+def test_a_provider_that_can_have_no_mail_is_not_paused(run, conn):
+    from outboxd.errors import DatabaseError
+
+    failed = run(providers, "pause", "☃.example", "--reason", "x")
+    assert isinstance(failed.exception, DatabaseError)
+    assert str(failed.exception).startswith("key: must be a provider's name or a domain")
+    assert conn.execute("select count(*) from outboxd.pauses").fetchone() == (0,)
+
+
+def test_a_provider_s_pause_that_was_kept_as_written_can_be_resumed(run, conn):
+    conn.execute(
+        "insert into outboxd.pause (kind, key, reason, by) values ('provider', 'bücher.example', 'x', 'ada')"
+    )
+    assert run(providers, "resume", "bücher.example").output == "resumed\n"
+    assert conn.execute("select count(*) from outboxd.pauses").fetchone() == (0,)
