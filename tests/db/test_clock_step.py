@@ -87,6 +87,13 @@ def test_daemons_that_saw_the_same_step_move_the_counts_once(conn, connect):
     assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(1) + 2 * AHEAD],)
 
 
+def test_a_clock_that_goes_back_and_ahead_again_is_followed_again(conn):
+    assert follow(conn, stepped()) == AHEAD
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(20))
+    assert follow(conn, replace(stepped(after=30), seen_at=at(15))) == AHEAD
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(20) + AHEAD],)
+
+
 def test_counts_move_by_as_much_as_the_clock_may_have_skipped(conn):
     grant(conn, [subject(1)], THREE_AN_HOUR, now=at(9))
     assert follow(conn, replace(stepped(), earliest=at(7))) == AHEAD + timedelta(seconds=3)
