@@ -81,7 +81,7 @@ CANARIES = (
         (
             Edit(
                 "outboxd/core/batch.py",
-                'return [replace(step, name="kept") if step.name == "again" else step]',
+                'return [_with_its_batch(step) if step.name == "again" else step]',
                 "return [step]",
             ),
         ),
@@ -213,7 +213,8 @@ CANARIES = (
         (
             Edit(
                 "outboxd/delivery/admission.py",
-                "held = [verdict for verdict in asked if not verdict.granted]", "held = asked[:0]",
+                "        if not held:\n            return list(parcels), []",
+                "        if True:\n            return list(parcels), []",
             ),
         ),
         test="tests/path/test_gates.py::test_a_recipient_gets_three_an_hour_and_a_reset_is_never_the_fourth",

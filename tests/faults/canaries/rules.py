@@ -30,8 +30,8 @@ RULES = (
         (
             Edit(
                 "outboxd/core/retry.py",
-                'return Step("again", email.attempts, email.ambiguous, email.transient)\n        case Throttled',
-                'return Step("again", email.attempts + 1, email.ambiguous, email.transient)\n        case Throttled',
+                "            return _unasked(email)\n        case Throttled",
+                '            return Step("again", email.attempts + 1, email.ambiguous, email.transient)\n        case Throttled',
             ),
             Edit(SETTLE, "    and (held.asked_ago is not null or (", "    and (held.attempts > 0 or ("),
         ),
