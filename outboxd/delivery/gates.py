@@ -190,9 +190,9 @@ def _closed(email: Claimed, shut: Shut, *, whole: bool = False) -> Outcome | Non
 def _closed_provider(email: Claimed, shut: Shut, *, whole: bool) -> Outcome | None:
     """Some recipient's mailbox is at a paused provider, listed there or by its domain's exchangers.
 
-    Who said no is taken out before the email goes, and holds it up no more.
+    Who said no is taken out before the email goes, and holds it up no more; once it was asked for, for good.
     """
-    out = set(email.frozen.removed)
+    out = set(email.frozen.removed) if email.first_asked_at is not None else set()
     if email.suppressed and not whole:
         out |= {address for address, _, _ in email.suppressed}
     left = (address for address in email.recipients if address not in out)
