@@ -408,6 +408,7 @@ def claimed_when_told(world: World, id_: int, said: Told) -> bool:
     return said.holder in BEFORE_CLAIM and after and not before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("each", "at_least"), [(20, 16), pytest.param(126, 100, marks=pytest.mark.long)], ids=["400", "2000"]
 )
@@ -445,6 +446,7 @@ def test_explain_says_of_random_emails_what_the_path_then_does(conn, each, at_le
     assert sum(len(said.limits()) > 1 for id_, said in told.items() if id_ in stopped) >= at_least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("each", "at_least"), [(3, 16), pytest.param(20, 100, marks=pytest.mark.long)], ids=["70", "460"]
 )

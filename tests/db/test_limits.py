@@ -91,7 +91,7 @@ class TestMailboxes:
     def test_hundreds_of_new_mailboxes_are_one_write_each(self, conn):
         emails = [subject(n, f"u{n}@x{n % 7}.example") for n in range(500)]
         minute = Limit("provider_minute", None, 1000, MINUTE)
-        assert len(granted(grant(conn, emails, THREE_AN_HOUR, minute))) == 500
+        assert len(granted(grant(conn, emails, THREE_AN_HOUR, minute, now=NOON))) == 500
         conn.execute("select pg_stat_force_next_flush()")
         wrote = conn.execute(
             "select n_tup_ins, n_tup_upd from pg_stat_user_tables where relname = 'recipient_count'"
@@ -133,6 +133,7 @@ class TestWindows:
         emails = [*(subject(n, type="digest") for n in range(5)), subject(9)]
         assert granted(grant(conn, emails, queue, type_, now=NOON)) == [0, 9]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("step", [0.2, 0.61, 7.3, 61.0])
     def test_no_sliding_minute_holds_more_and_demand_fills_what_is_allowed(self, conn, step):
         most, instants = 20, []

@@ -232,6 +232,7 @@ class TestThePath:
             settings |= {"starts_on": far_from_the_turn(conn)}
         set_quota(conn, kind, most=300, **settings)
 
+    @pytest.mark.slow
     def test_explain_says_of_200_emails_what_the_path_then_does(self, conn, kind):
         self.furnish(conn, kind, critical_share=0.5)
         spent(conn, kind, 150)
