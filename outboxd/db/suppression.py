@@ -98,8 +98,8 @@ def take_in(
 ) -> Counts:
     """Import numbered records, 10,000 in a transaction; what is there already stays, so that it can be run again.
 
-    What has expired is left out. Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises `DatabaseError`, saying
-    how many records were done.
+    What has expired is left out. Calls `reject(line, reason)` for each bad line and `progress` after each commit. Raises
+    `DatabaseError`, saying how many records were done.
     """
     counts = Counts()
     with connected(url) as conn:

@@ -13,8 +13,8 @@ begin
   return coalesce((
     select lane.id
     from (values
-      ('tenant', lane_of.tenant), ('exempt', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type), ('queue', lane_of.queue),
-      ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
+      ('tenant', lane_of.tenant), ('exempt', lane_of.tenant), ('campaign', lane_of.campaign), ('type', lane_of.type),
+      ('queue', lane_of.queue), ('provider', coalesce(outboxd.provider_of(domain), domain))) as mine (kind, key)
     join outboxd.lane on lane.kind = mine.kind and lane.key = mine.key
     left join outboxd.pause
       on pause.kind = mine.kind and pause.key = mine.key and (pause.until is null or pause.until > clock_timestamp())

@@ -1,7 +1,7 @@
 -- Of the next `limit` due rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
--- type or queue, or (a `quota`, whose lanes are by queue) all of them, or (`others`) all but those. They keep their place; each is touched once; what somebody has locked is
--- skipped. A type that is exempt is not theirs, unless it is a pause that closed it. Returns how many rows were looked at
--- and were moved, and where the last of them stands. No row: nothing is behind the watermark.
+-- type or queue (of a `quota`, which closes a queue: all), or (`others`) all but those. They keep their place, are touched
+-- once, and left where somebody has locked them. An exempt type is not theirs, unless a pause closed it. Returns how many
+-- rows were looked at and were moved, and where the last of them stands. No row: nothing is behind the watermark.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
