@@ -21,6 +21,7 @@ from outboxd.db import lease
 from outboxd.db.lease import Slot
 from outboxd.db.session import connect
 from outboxd.delivery.claimer import HEAD_EVERY
+from outboxd.delivery.leasing import NEAR
 
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 SPAWN = multiprocessing.get_context("spawn")
@@ -101,6 +102,7 @@ def claim_and_roll_back(database: str, there: Connection) -> None:
     a daemon, whose claims are committed, does not do.
     """
     wanted: list[Slot] = []
+    near = lease.ANYWHERE
     head_due = 0.0
     with connect(database, "claims", path=True) as conn:
         for number in itertools.count():
@@ -113,11 +115,13 @@ def claim_and_roll_back(database: str, there: Connection) -> None:
             conn.pgconn.exec_(b"begin")
             started = time.perf_counter()
             emails = lease.claim(conn, wanted, lease_id=uuid4(), worker=uuid4(), frozen=HOME,
-                ttl=timedelta(seconds=60), limit=100).emails  # fmt: skip
+                ttl=timedelta(seconds=60), limit=100, near=near).emails  # fmt: skip
             took = (time.perf_counter() - started) * 1000
             conn.pgconn.exec_(b"rollback")
             last = {(email.queue_id, email.lane, email.priority): email for email in emails}
             wanted = [Slot(*place, email.scheduled_at, email.id) for place, email in last.items()]
+            ids = [email.id for email in emails]
+            near = (min(ids) - NEAR, max(ids) + NEAR) if ids else near
             if number >= WARM_UP:
                 there.send(took)
     there.send(None)
