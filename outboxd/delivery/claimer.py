@@ -33,6 +33,7 @@ BATCH: Final = 500  # emails in one lease
 SLOTS: Final = 9  # that are looked at first after a ring
 SEEN: Final = 50  # slots that are remembered
 URGENT: Final = 0.02  # seconds between two looks for more urgent mail while the hand is full
+URGENT_COST: Final = 4  # times what the last one took, at least: it may walk over what is dead
 URGENT_MOST: Final = 50  # emails of such a look
 STAY: Final = 0.5  # seconds that the bell stays armed while it rings
 STREAM: Final = 0.015  # seconds between two rings, below which emails do not come one by one any more
@@ -96,12 +97,13 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
     recheck(claimer.leasing, conn, claimer.need)
     if claimer.leasing.move(conn):
         claimer.head_due = 0.0
+    if time.monotonic() >= claimer.head_due:
+        _scan_from_head(claimer, conn)
     room = claimer.leasing.hand.room()
     if room == 0:
-        if time.monotonic() >= claimer.head_due:
-            _scan_from_head(claimer, conn)  # urgent mail may be where none was seen yet
+        started = time.monotonic()
         if not _claim_urgent(claimer, conn):
-            claimer.leasing.hand.wait_for_room(URGENT)
+            claimer.leasing.hand.wait_for_room(max(URGENT, URGENT_COST * (time.monotonic() - started)))
     elif not _claim_suspect(claimer, conn) and not _fill(claimer, conn, room):
         rest = claimer.leasing.rest()
         if rest != 0:
@@ -109,12 +111,10 @@ def claim_round(claimer: Claimer, conn: Connection) -> None:
 
 
 def _fill(claimer: Claimer, conn: Connection, room: int) -> bool:
-    """Claim into the room that is there; from the head where that is due. False where nothing came.
+    """Claim into the room that is there. False where nothing came.
 
     Batches that were asked before and fresh mail take turns: neither waits for all of the other.
     """
-    if time.monotonic() >= claimer.head_due:
-        _scan_from_head(claimer, conn)
     most = min(room, BATCH)
     parcels = max(1, most // 100)
     if _probe(claimer, conn):

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -23,8 +24,9 @@ from outboxd.core.outcome import Ambiguous, Failed, Failure, Limited, Returned
 from outboxd.db import lease, parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
-from outboxd.delivery.binder import Load
-from outboxd.delivery.claimer import Claimer, _claim_urgent, _fill, _scan_from_head
+from outboxd.delivery import claimer
+from outboxd.delivery.binder import Load, held
+from outboxd.delivery.claimer import Claimer, _claim_urgent, _fill, _scan_from_head, claim_round
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing
 
@@ -71,11 +73,16 @@ class Daemon:
         for _ in range(1000):
             if turns.part(self.conn):
                 self.claimer.head_due = 0.0
-            _fill(self.claimer, self.conn, HUNDRED)
+            self.fill(HUNDRED)
             if ids := self.taken():
                 rows = self.conn.execute("select id, tenant from outboxd.email where id = any(%s)", (ids,))
                 return list(dict(rows.fetchall()).values())
         raise AssertionError("nothing came")
+
+    def fill(self, room: int) -> None:
+        if time.monotonic() >= self.claimer.head_due:
+            _scan_from_head(self.claimer, self.conn)
+        _fill(self.claimer, self.conn, room)
 
     def bind(self, load: Load) -> None:
         self.bound += [email.id for group in load.groups for email in group]
@@ -98,7 +105,7 @@ def test_fresh_mail_and_batches_that_are_asked_again_take_turns(conn, connect):
     daemon = Daemon(conn)
     kinds = []
     for _ in range(8):
-        _fill(daemon.claimer, conn, HUNDRED)
+        daemon.fill(HUNDRED)
         kinds.append(fresh.issuperset(daemon.taken()))
     assert kinds == [False, True] * 4
 
@@ -119,7 +126,7 @@ def test_fresh_mail_and_what_failed_before_share_every_claim(conn, retries, fres
     again = failed_before(conn, retries)
     new = {insert(conn) for _ in range(fresh)}
     daemon = Daemon(conn)
-    _fill(daemon.claimer, conn, HUNDRED)
+    daemon.fill(HUNDRED)
     first = set(daemon.taken())
     few = again if retries < fresh else new
     assert few < first
@@ -137,13 +144,64 @@ def test_what_a_claim_gives_back_unasked_is_first_again(conn):
     assert [email.scheduled_at for email in again] == [email.scheduled_at for email in first]
 
 
+def test_suspects_of_a_queue_that_was_paused_after_the_last_look_keep_no_look_away(conn):
+    """Each that is claimed is put back, and the next is claimed: the other queue's mail waited for all of them."""
+    for _ in range(40):
+        insert(conn, queue="marketing")
+    conn.execute("update outboxd.ready set lane = -1")
+    daemon = Daemon(conn)
+    daemon.claimer.fence = SimpleNamespace(admits=lambda _: True)
+    _scan_from_head(daemon.claimer, conn)
+    conn.execute("select outboxd.pause('queue', 'marketing', 'wrong price')")
+    other = insert(conn)
+    daemon.claimer.head_due = 0.0
+    rounds = 0
+    while other not in daemon.taken():
+        claim_round(daemon.claimer, conn)
+        rounds += 1
+        assert rounds < 20, "nobody looked"
+
+
+def test_looks_for_urgent_mail_that_walk_over_dead_rows_rest_longer(conn, connect, monkeypatch):
+    """A transaction keeps vacuum from what was sent: each look walks over all of it, while the hand is full."""
+    insert_many(conn, 30_000)
+    pin = connect()
+    pin.execute("begin isolation level repeatable read")
+    pin.execute("select count(*) from outboxd.queue")
+    conn.execute("delete from outboxd.ready")
+    for _ in range(10):
+        insert(conn, queue="marketing")
+    daemon = Daemon(conn)
+    daemon.claimer.leasing.bind = lambda load: daemon.hand.put(
+        held(Parcel((email,)), load.started, 60.0, None) for group in load.groups for email in group
+    )
+    daemon.claimer.fence = SimpleNamespace(admits=lambda _: True)
+    daemon.fill(HUNDRED)
+    daemon.hand.pace(1.0)
+    looks, rests = [], []
+    claim_urgent = claimer._claim_urgent
+
+    def look(*args) -> bool:
+        started = time.monotonic()
+        found = claim_urgent(*args)
+        looks.append(time.monotonic() - started)
+        return found
+
+    monkeypatch.setattr(claimer, "_claim_urgent", look)
+    monkeypatch.setattr(daemon.hand, "wait_for_room", rests.append)
+    for _ in range(5):
+        claim_round(daemon.claimer, conn)
+    assert len(looks) == len(rests) == 5
+    assert max(rests) > max(claimer.URGENT, 3 * max(looks))
+
+
 def test_urgent_mail_without_end_is_claimed_no_faster_than_the_hand_empties(conn):
     """As if what is less urgent, and waits in the hand, were not there; and no more."""
     insert(conn, queue="marketing")
     daemon = Daemon(conn)
     daemon.claimer.leasing.bind = lambda load: daemon.hand.expect(sum(map(len, load.groups)))
     daemon.hand.pace(50.0)
-    _fill(daemon.claimer, conn, 1)
+    daemon.fill(1)
     insert_many(conn, 2_000)
     _scan_from_head(daemon.claimer, conn)
     for _ in range(50):
@@ -245,7 +303,7 @@ def test_a_claim_that_is_small_finds_the_crowd_too(conn, connect):
     while late not in taken:
         if daemon.claimer.leasing.turns.part(daemon.conn):
             daemon.claimer.head_due = 0.0
-        _fill(daemon.claimer, daemon.conn, 3)
+        daemon.fill(3)
         taken += daemon.taken()
     assert len(taken) <= 30, "7 claims of 3 show a crowd of 20"
 
