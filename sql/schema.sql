@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 507ceb240090c7fd';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 775e350cc4552cbc';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1174,7 +1174,7 @@ with mailbox as (
 select counted.place, counted.kind, counted.key, counted.used, counted.most, counted.per,
   not counted.moves and (counted.closed is not null or coalesce(over.excess > 0, false)),
   case
-    when counted.closed is not null then counted.closed
+    when counted.closed is not null then case when counted.closed < '9999-01-01 utc' then counted.closed end
     when counted.moves or over.excess is null or over.excess <= 0 then null
     when counted.kind = 'recipient' then counted.reach + coalesce(
       outboxd.mailbox_free_at(outboxd.recipient_key(counted.key), explain_limits.id, explain_limits.at - counted.reach,
@@ -1526,7 +1526,7 @@ begin
           where entry.at > wanted.counts_from) as used,
         case when slowed.rate_factor is null or wanted.most is null then wanted.most
           else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-        case when slowed.suspended_until > instant then slowed.suspended_until
+        case when slowed.suspended_until > instant then least(slowed.suspended_until, instant + interval '1 d')
           when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
       from (
         select given.kind, given.key, given.most, given.day, given.provider, given.place,
@@ -2494,11 +2494,14 @@ begin
     raise exception 'per: a month is as long as it is; leave it out' using errcode = '22023';
   end if;
   rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'),
-    case rule.kind when 'account_day' then coalesce(rule.per, '24 h') when 'account_month' then '31 d' else rule.per end);
+    case when rule.kind = before ->> 'kind' and not settings ? 'per' then rule.per end,
+    case rule.kind when 'account_day' then interval '24 h' when 'account_month' then interval '31 d' end);
   foreach needed in array case when rule.kind in ('account_day', 'account_month') then array['kind', 'most']
     else array['kind', 'most', 'per'] end
   loop
-    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
+    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null'
+      or needed = 'per' and rule.per is null
+    then
       raise exception '%: is missing', needed using errcode = '22023';
     end if;
   end loop;

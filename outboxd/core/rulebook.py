@@ -23,7 +23,7 @@ SECTIONS: Final = ("queues", "types", "limits")
 REMOVABLE: Final = ("types", "limits")
 UNSET: Final = {
     "types": ("max_attempts", "backoff", "backoff_base", "give_up_after"),
-    "limits": ("key", "exempt_types", "pace", "critical_share", "starts_on"),
+    "limits": ("key", "per", "exempt_types", "pace", "critical_share", "starts_on"),
 }
 ORDER: Final = (
     "kind", "key", "most", "per", "exempt_types", "pace", "critical_share", "starts_on", "queue", "priority", "weight",

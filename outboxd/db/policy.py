@@ -25,7 +25,7 @@ class Policies:
     time_scale: float = 1.0
     limits: Limits = field(default_factory=Limits)
     _known: dict[tuple[str, str | None], Policy] = field(default_factory=dict)
-    _version: int = 0
+    _version: int = -1  # none was read
     _reopen: int = 0  # rounds in which lanes are still to be opened
     _freed: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=FREED))
     _freed_before: set[tuple[str, str]] = field(default_factory=set)
@@ -39,11 +39,12 @@ class Policies:
         """Read them again where policy has another version than these; for each second.
 
         The version was read before the rows, so that rows are never older than the version that they go by. A change
-        opens the lanes that limits closed: now, and a round later, when nobody settles by the old ones any more.
+        opens the lanes that limits closed: now, and a round later, when nobody settles by the old ones any more. So does
+        a start: policy may have changed while nobody ran.
         """
         if version != self._version:
             self.refresh(conn)
-            self._reopen = 2 if self._version else 0
+            self._reopen = 2
             self._version = version
         if self._reopen:
             self._reopen -= 1

@@ -88,7 +88,7 @@ with mailbox as (
 select counted.place, counted.kind, counted.key, counted.used, counted.most, counted.per,
   not counted.moves and (counted.closed is not null or coalesce(over.excess > 0, false)),
   case
-    when counted.closed is not null then counted.closed
+    when counted.closed is not null then case when counted.closed < '9999-01-01 utc' then counted.closed end
     when counted.moves or over.excess is null or over.excess <= 0 then null
     when counted.kind = 'recipient' then counted.reach + coalesce(
       outboxd.mailbox_free_at(outboxd.recipient_key(counted.key), explain_limits.id, explain_limits.at - counted.reach,

@@ -103,7 +103,7 @@ begin
           where entry.at > wanted.counts_from) as used,
         case when slowed.rate_factor is null or wanted.most is null then wanted.most
           else greatest(1, floor(wanted.most * slowed.rate_factor))::integer end as most,
-        case when slowed.suspended_until > instant then slowed.suspended_until
+        case when slowed.suspended_until > instant then least(slowed.suspended_until, instant + interval '1 d')
           when wanted.day is not null then outboxd.month_turning(instant, wanted.day, longer) end as closed
       from (
         select given.kind, given.key, given.most, given.day, given.provider, given.place,

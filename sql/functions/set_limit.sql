@@ -1,6 +1,6 @@
 -- Make, change or (settings null) remove a limit. Settings that are left out stay; `most` "unlimited" or null switches
--- it off for its key, `key` null makes it hold for each key by itself. Returns what changed, {} for nothing; writes the
--- operators' log. Refuses nonsense with 22023, naming the setting.
+-- it off for its key, `key` null makes it hold for each key by itself; another `kind` takes its own `per`. Returns what
+-- changed, {} for nothing; writes the operators' log. Refuses nonsense with 22023, naming the setting.
 create or replace function outboxd.set_limit(name text, settings jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -37,11 +37,14 @@ begin
     raise exception 'per: a month is as long as it is; leave it out' using errcode = '22023';
   end if;
   rule.per := coalesce(outboxd.setting_interval(settings, 'per', '1 ms', '31 d'),
-    case rule.kind when 'account_day' then coalesce(rule.per, '24 h') when 'account_month' then '31 d' else rule.per end);
+    case when rule.kind = before ->> 'kind' and not settings ? 'per' then rule.per end,
+    case rule.kind when 'account_day' then interval '24 h' when 'account_month' then interval '31 d' end);
   foreach needed in array case when rule.kind in ('account_day', 'account_month') then array['kind', 'most']
     else array['kind', 'most', 'per'] end
   loop
-    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null' then
+    if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null'
+      or needed = 'per' and rule.per is null
+    then
       raise exception '%: is missing', needed using errcode = '22023';
     end if;
   end loop;

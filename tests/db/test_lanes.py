@@ -281,3 +281,38 @@ def test_a_batch_that_a_limit_holds_does_not_open_its_own_lane_with_what_its_oth
     assert conn.execute(
         "select closed_until > clock_timestamp() + interval '1 h' from outboxd.lane where kind = 'queue'"
     ).fetchone() == (True,)
+
+
+def test_a_limit_that_was_removed_while_no_daemon_ran_holds_nothing(conn):
+    daemon = limited(conn, "provider_day", most=1)
+    for _ in range(3):
+        insert(conn, **COLUMNS)
+    going = daemon.claim()
+    daemon.settle_refused()
+    assert (len(ids(going)), daemon.claim()) == (1, []), "the lane is closed for a day"
+    conn.execute("select outboxd.set_limit('ours', null)")
+    fresh = Daemon(conn)
+    fresh.settler.policies.follow(conn, lease.any_expired(conn)[1])
+    assert len(ids(fresh.claim())) == 2
+
+
+def test_a_provider_that_is_suspended_for_ever_stops_its_own_mail_alone(conn):
+    """No Python date is infinity: a claim that answered so would fail, again and again, with all that it had leased."""
+    conn.execute(
+        "insert into outboxd.provider_override (provider, suspended_until, reason, who) "
+        "values ('example.org', 'infinity', 'deferrals', 'ada')"
+    )
+    daemon = Daemon(conn)
+    held_back = insert(conn, **COLUMNS)
+    other = insert(conn, body=payload(to="eve@other.example"))
+    gates = conn.execute(
+        "select gate, free_at from outboxd.explain((select uid from outboxd.email where id = %s)) where holds",
+        (held_back,),
+    ).fetchall()
+    assert gates == [("provider_minute limit", None)]
+    assert ids(daemon.claim()) == {other}
+    daemon.settle_refused()
+    assert daemon.claim() == []
+    conn.execute("delete from outboxd.provider_override")
+    daemon.settler.policies.follow(conn, lease.any_expired(conn)[1])
+    assert ids(daemon.claim()) == {held_back}

@@ -132,6 +132,22 @@ class TestChanges:
         assert book(conn)["limits"]["new"]["key"] == "xn--bcher-kva.example"
         assert change(conn, "limit", "new", rule) == {}
 
+    def test_another_kind_takes_no_window_of_the_old_one(self, conn):
+        """A month's quota that became one of a day counted 31 days."""
+        month = {"kind": "account_month", "most": 3000}
+        change(conn, "limit", "ours", month)
+        change(conn, "limit", "ours", {"kind": "account_day", "most": 100})
+        assert conn.execute("select outboxd.limit_settings('ours') ->> 'per'").fetchone() == ("1 d",)
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="per: is missing"):
+            change(conn, "limit", "ours", {"kind": "campaign"})
+        change(conn, "limit", "ours", {"kind": "campaign", "per": "2 h"})
+        change(conn, "limit", "ours", {"most": 7})
+        assert conn.execute("select outboxd.limit_settings('ours') ->> 'per'").fetchone() == ("2 h",)
+        change(conn, "limit", "ours", month)
+        assert conn.execute("select outboxd.limit_settings('ours')").fetchone() == (
+            month | {"starts_on": 1, "critical_share": 0.1},
+        )
+
     def test_an_option_goes_with_an_empty_list(self, conn):
         change(conn, "limit", "recipient", {"exempt_types": []})
         assert "exempt_types" not in book(conn)["limits"]["recipient"]
