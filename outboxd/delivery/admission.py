@@ -12,7 +12,7 @@ from uuid import UUID
 
 from outboxd.core.batch import Parcel
 from outboxd.core.email import Claimed
-from outboxd.core.limits import Ask, Subject, ask
+from outboxd.core.limits import Ask, Subject, ask, ask_back
 from outboxd.core.outcome import Limited
 from outboxd.core.provider import Provider
 from outboxd.core.recipients import Goes, review
@@ -50,13 +50,14 @@ class Admission:
         in hand may have left for the provider meanwhile.
         """
         emails = [email for parcel in parcels for email in parcel.emails]
-        wanted = self._ask(emails)
+        wanted = ask([_subject(email) for email in emails], self.policies.limits, self.provider_of)
         if not wanted.mailbox_of and not wanted.share_of:
             return list(parcels), []
         held: dict[int, Verdict] = {}
-        for email, verdict in zip(emails, self._verdicts(conn, wanted), strict=True):
+        for email, verdict, needs in zip(emails, self._verdicts(conn, wanted), wanted.needs, strict=True):
             if verdict.granted:
                 email.grant.at = verdict.granted_at
+                email.grant.needs = needs
             else:
                 held[email.id] = verdict
         if not held:
@@ -94,8 +95,8 @@ class Admission:
         not for a part of a batch of which another limit holds the rest, or it would open its own lane again and again.
         """
         parcels = list(unused)
-        closed = self._ask(_granted_emails(parcel for parcel in parcels if not parcel.open))
-        open_ = self._ask(_granted_emails(parcel for parcel in parcels if parcel.open), mailboxes=False)
+        closed = self._unused(_granted_emails(parcel for parcel in parcels if not parcel.open))
+        open_ = self._unused(_granted_emails(parcel for parcel in parcels if parcel.open), mailboxes=False)
         for returned in (closed, open_):
             if returned.mailbox_of or returned.share_of:
                 with conn.transaction():
@@ -105,9 +106,8 @@ class Admission:
                 if opens:
                     self.policies.gave_back(zip(returned.kinds, returned.keys, strict=True))
 
-    def _ask(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
-        subjects = [_subject(email) for email in emails]
-        return ask(subjects, self.policies.limits, self.provider_of, mailboxes=mailboxes)
+    def _unused(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
+        return ask_back([_subject(email) for email in emails], self.policies.limits, mailboxes=mailboxes)
 
 
 def _granted_emails(parcels: Iterable[Parcel]) -> Iterable[Claimed]:
@@ -126,6 +126,7 @@ def _subject(email: Claimed) -> Subject:
         recipients=tuple(one for one in recipients if one not in removed) if removed else recipients,
         granted_at=email.grant.at,
         account=email.frozen.account,
+        granted=email.grant.needs,
     )
 
 
