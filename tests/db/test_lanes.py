@@ -281,3 +281,29 @@ def test_a_batch_that_a_limit_holds_does_not_open_its_own_lane_with_what_its_oth
     assert conn.execute(
         "select closed_until > clock_timestamp() + interval '1 h' from outboxd.lane where kind = 'queue'"
     ).fetchone() == (True,)
+
+
+def test_what_a_suspended_provider_holds_that_was_in_hand_opens_the_lane_of_its_campaign_and_not_its_own(
+    conn,
+):
+    daemon = limited(conn, "campaign", most=4)
+    for _ in range(4):
+        insert(conn, **COLUMNS)
+    others = {insert(conn, **COLUMNS, body=payload(to="eve@other.example")) for _ in range(3)}
+    going = daemon.claim()
+    daemon.settle_refused()
+    assert len(ids(going)) == 4
+    conn.execute(
+        "insert into outboxd.provider_override (provider, suspended_until, reason, who)"
+        " values ('example.org', clock_timestamp() + interval '5 min', 'bounces', 'ada')"
+    )
+    daemon.settler.policies.refresh(conn)
+    _, refused = daemon.settler.admission.grant(conn, [one.parcel for one in going])
+    by = {parcel.first.id: stopped for parcel, stopped in refused}
+    settle(daemon.settler, conn, [Result(one, by[one.parcel.first.id].outcome) for one in going])
+    for _ in range(3):
+        daemon.round()
+    assert ids(daemon.claim()) == others
+    assert conn.execute(
+        "select closed_until > clock_timestamp() from outboxd.lane where kind = 'provider'"
+    ).fetchone() == (True,)
