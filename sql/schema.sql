@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 775e350cc4552cbc';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract c9a07c44f911ff92';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1368,7 +1368,8 @@ begin
     select greatest(0, slot.n - coalesce((
       select sum(gone.n)
       from unnest(freed.at, freed.n) as gone (at, n)
-      where gone.at <= slot.at and gone.at > coalesce(known.at[slot.place - 1], slot.at - known.per / 40)), 0))::integer
+      where gone.at <= slot.at and gone.at > coalesce(known.at[slot.place - 1], '-infinity')
+        and gone.at >= date_bin(known.per / 40, slot.at, 'epoch')), 0))::integer
     from unnest(known.at, known.n) with ordinality as slot (at, n, place)
     order by slot.place)
   from (
@@ -1429,10 +1430,10 @@ end
 $$;
 
 --
--- Name: grant_limits(bigint[], timestamp with time zone[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], integer[], text[], integer[], integer[], integer[], integer[], integer[], interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: grant_limits(bigint[], timestamp with time zone[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], integer[], text[], integer[], integer[], integer[], integer[], integer[], interval, timestamp with time zone, integer[]); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[], key_demand integer[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], slack interval, bound_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(email bigint, granted boolean, kind text, key text, free_at timestamp with time zone, granted_at timestamp with time zone)
+CREATE FUNCTION outboxd.grant_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[], kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[], key_demand integer[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], slack interval, bound_now timestamp with time zone DEFAULT NULL::timestamp with time zone, share_granted integer[] DEFAULT NULL::integer[]) RETURNS TABLE(email bigint, granted boolean, kind text, key text, free_at timestamp with time zone, granted_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1541,7 +1542,7 @@ begin
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
         first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
-        used, most, closed, mailbox_longer, longer, instant) as refused
+        used, most, closed, mailbox_longer, longer, instant, coalesce(share_granted, share_units)) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;
@@ -1563,7 +1564,7 @@ begin
       emails, passed, made, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
   if moved then
-    perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
+    perform outboxd.free_shares(kinds, keys, share_of, share_key, coalesce(share_granted, share_units), granted_before, passed);
   end if;
   if not taken then
     perform outboxd.write_shares(
@@ -2252,16 +2253,16 @@ end
 $_$;
 
 --
--- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], timestamp with time zone[], timestamp with time zone[], integer[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, interval, timestamp with time zone); Type: FUNCTION; Schema: outboxd; Owner: -
+-- Name: refuse_limits(bigint[], timestamp with time zone[], integer[], text[], bytea[], integer[], interval[], integer[], integer[], boolean[], text[], text[], interval[], timestamp with time zone[], timestamp with time zone[], integer[], integer[], integer[], integer[], integer[], integer[], timestamp with time zone[], interval, interval, timestamp with time zone, integer[]); Type: FUNCTION; Schema: outboxd; Owner: -
 --
 
-CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], counts_from timestamp with time zone[], turns_at timestamp with time zone[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], used integer[], most integer[], closed timestamp with time zone[], mailbox_longer interval, longer interval, instant timestamp with time zone) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
+CREATE FUNCTION outboxd.refuse_limits(emails bigint[], granted_before timestamp with time zone[], mailbox_of integer[], addresses text[], hashes bytea[], mailbox_most integer[], mailbox_per interval[], first_of integer[], others integer[], own boolean[], kinds text[], keys text[], key_per interval[], counts_from timestamp with time zone[], turns_at timestamp with time zone[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[], used integer[], most integer[], closed timestamp with time zone[], mailbox_longer interval, longer interval, instant timestamp with time zone, share_granted integer[]) RETURNS TABLE(place integer, kind text, key text, free_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   mailbox_taken integer[] := array_fill(0, array[cardinality(addresses)]);
-  moves boolean;
+  counted integer[] := array_fill(0, array[cardinality(share_of)]);  -- of each share, units that still count
   m integer := 1;
   s integer := 1;
   first_m integer;
@@ -2291,12 +2292,17 @@ begin
     end loop;
     while share_of[s] = email loop
       k := share_key[s];
-      moves := coalesce(granted_before[email] > counts_from[k], false);
+      if granted_before[email] > counts_from[k] then
+        counted[s] := share_granted[s];
+      end if;
       room := most[k] - share_spare[s];
       candidate := closed[k];
-      if candidate is null and not moves and used[k] + least(share_units[s], room) > room then
+      if candidate is null and counted[s] < share_units[s]
+        and used[k] - counted[s] + least(share_units[s], room) > room
+      then
         candidate := coalesce(turns_at[k], key_per[k] + longer + coalesce(
-          outboxd.window_free_at(kinds[k], keys[k], counts_from[k], used[k] + least(share_units[s], room) - room), instant));
+          outboxd.window_free_at(kinds[k], keys[k], counts_from[k],
+            used[k] - counted[s] + least(share_units[s], room) - room), instant));
       end if;
       if free_at is null and candidate is not null or candidate > free_at then
         place := email;
@@ -2317,9 +2323,7 @@ begin
     end loop;
     for pair in first_s .. s - 1 loop
       k := share_key[pair];
-      if granted_before[email] is null or granted_before[email] <= counts_from[k] then
-        used[k] := used[k] + share_units[pair];
-      end if;
+      used[k] := used[k] + share_units[pair] - counted[pair];
     end loop;
   end loop;
 end

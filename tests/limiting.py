@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from outboxd.core.limits import Ask, Limit, Limits, Subject, ask
+from outboxd.core.limits import Ask, Limit, Limits, Subject, ask, ask_back
 from outboxd.core.provider import Provider
 from outboxd.db import limit
 from outboxd.db.session import path_settings
@@ -30,7 +30,28 @@ def subject(id_: int, *recipients: str, type: str = "welcome", **fields: Any) ->
 
 
 def columns(emails: Sequence[Subject], limits: Iterable[Limit], *, scale: float = 1.0) -> Ask:
-    return ask(emails, Limits(limits, time_scale=scale), itself)
+    mine = Limits(limits, time_scale=scale)
+    return ask(remembering(emails, mine), mine, itself)
+
+
+def columns_back(emails: Sequence[Subject], limits: Iterable[Limit]) -> Ask:
+    mine = Limits(limits)
+    return ask_back(remembering(emails, mine), mine)
+
+
+def remembering(emails: Sequence[Subject], limits: Limits) -> list[Subject]:
+    """With what these limits granted, where an email was granted something and does not say under which."""
+    return [
+        email._replace(granted=limits.needs(email, itself))
+        if email.granted_at and not email.granted
+        else email
+        for email in emails
+    ]
+
+
+def under(emails: Iterable[Subject], *limits: Limit) -> list[Subject]:
+    """These emails, granted under these limits, whatever the limits are when they ask again."""
+    return [email._replace(granted=Limits(limits).needs(email, itself)) for email in emails]
 
 
 def grant(
@@ -50,7 +71,7 @@ def grant(
 def give_back(conn: psycopg.Connection, emails: Sequence[Subject], *limits: Limit) -> int:
     with conn.transaction():
         path_settings(conn)
-        return limit.give_back(conn, columns(emails, limits))
+        return limit.give_back(conn, columns_back(emails, limits))
 
 
 def granted(verdicts: Iterable[limit.Verdict]) -> list[int]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from outboxd.core.limits import Needs
+
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
@@ -22,9 +24,13 @@ class Frozen:
 
 @dataclass(slots=True)
 class Grant:
-    """What limits granted to one email for the ask that is to come: the instant, None before. It moves when asked again."""
+    """What limits granted to one email for the ask that is to come: the instant, None before. It moves when asked again.
+
+    `needs` are the shares that were taken then: those of the limits of that time, whatever the limits are now.
+    """
 
     at: datetime | None = None
+    needs: Needs | None = None
 
 
 @dataclass(frozen=True, slots=True)

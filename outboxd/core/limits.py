@@ -23,9 +23,8 @@ RECIPIENT: Final = "recipient"
 ANY_MAILBOX: Final = "*"  # limits of mailboxes are never of one by name
 REMEMBERED: Final = 10_000  # kinds of email that are alike, and types of email by provider
 MINUTE: Final = timedelta(minutes=1)
-MONTH_KEPT: Final = timedelta(
-    days=40
-)  # longer than a month; a 40th, by which counts are summed up, is a day of UTC
+# Longer than a month; a 40th, by which counts are summed up, is a day of UTC.
+MONTH_KEPT: Final = timedelta(days=40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class Limit:
 class Subject(NamedTuple):
     """What limits see of an email. Recipients are normalised addresses: to, cc and bcc.
 
-    `granted_at` is the instant of a grant that was not used up: asking again moves it, giving back takes it away.
+    `granted_at` is the instant of a grant that was not used up: asking again moves it, giving back takes it away;
+    `granted` are the shares that it took, without which none of a window is moved or given back.
     """
 
     id: int
@@ -59,11 +59,15 @@ class Subject(NamedTuple):
     recipients: tuple[str, ...]
     granted_at: datetime | None = None
     account: str = ""
+    granted: "Needs | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The columns of one statement. Places count from 1 and ascend; `keys` are distinct (kind, key)."""
+    """The columns of one statement. Places count from 1 and ascend; `keys` are distinct (kind, key).
+
+    `share_granted` are units that were granted before, empty where none were; `needs`, one per email, is no column.
+    """
 
     emails: list[int] = field(default_factory=list)
     granted_before: list[datetime | None] = field(default_factory=list)
@@ -82,6 +86,8 @@ class Ask:
     share_key: list[int] = field(default_factory=list)
     share_units: list[int] = field(default_factory=list)
     share_spare: list[int] = field(default_factory=list)
+    share_granted: list[int] = field(default_factory=list)
+    needs: "list[Needs]" = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,15 @@ class Needs:
     shares: list[Share]
     units: list[int]
     spare: list[int]
+
+    def granted(self, before: "Needs | None") -> list[int]:
+        """Of each share, the units that are among those that were granted `before`."""
+        if before is self:
+            return self.units
+        if before is None:
+            return [0] * len(self.units)
+        known = {(one.kind, one.key): units for one, units in zip(before.shares, before.units, strict=True)}
+        return [known.get((share.kind, share.key), 0) for share in self.shares]
 
 
 def from_rule(
@@ -230,32 +245,48 @@ class Limits:
         return None if limit is None or limit.most is None else (limit.most, self.window(limit))
 
 
-def ask(
-    emails: Sequence[Subject],
-    limits: Limits,
-    provider_of: Callable[[str], Provider],
-    *,
-    mailboxes: bool = True,
-) -> Ask:
-    """The columns for these emails, in their order: who comes first is served first. `mailboxes`: count those too."""
-    columns = Ask()
+def ask(emails: Sequence[Subject], limits: Limits, provider_of: Callable[[str], Provider]) -> Ask:
+    """The columns for these emails, in their order: who comes first is served first."""
+    columns = _begun(emails, limits)
     asking = _Asking(columns)
+    for place, email in enumerate(emails, start=1):
+        needs = limits.needs(email, provider_of)
+        columns.needs.append(needs)
+        asking.add(place, needs)
+    if any(email.granted_at is not None for email in emails):
+        for email, needs in zip(emails, columns.needs, strict=True):
+            columns.share_granted.extend(needs.granted(email.granted))
+    asking.finish()
+    return columns
+
+
+def ask_back(emails: Sequence[Subject], limits: Limits, *, mailboxes: bool = True) -> Ask:
+    """The columns that give back what these emails were granted, whatever they need now. `mailboxes`: those too."""
+    columns = _begun(emails, limits, mailboxes=mailboxes)
+    asking = _Asking(columns)
+    for place, email in enumerate(emails, start=1):
+        if email.granted is not None:
+            asking.add(place, email.granted)
+    asking.finish()
+    return columns
+
+
+def _begun(emails: Sequence[Subject], limits: Limits, *, mailboxes: bool = True) -> Ask:
+    """The columns of emails and their mailboxes."""
+    columns = Ask()
     of_type: dict[str, tuple[int, timedelta] | None] = {}
     columns.emails.extend([email.id for email in emails])
     columns.granted_before.extend([email.granted_at for email in emails])
-    for place, email in enumerate(emails, start=1):
+    for place, email in enumerate(emails if mailboxes else (), start=1):
         if email.type not in of_type:
-            of_type[email.type] = limits.of_mailbox(email.type) if mailboxes else None
+            of_type[email.type] = limits.of_mailbox(email.type)
         if mailbox := of_type[email.type]:
-            for address in (
-                email.recipients if len(email.recipients) == 1 else dict.fromkeys(email.recipients)
-            ):
+            to = email.recipients
+            for address in to if len(to) == 1 else dict.fromkeys(to):
                 columns.mailbox_of.append(place)
                 columns.addresses.append(address)
                 columns.mailbox_most.append(mailbox[0])
                 columns.mailbox_per.append(mailbox[1])
-        asking.add(place, limits.needs(email, provider_of))
-    asking.finish()
     return columns
 
 

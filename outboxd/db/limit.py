@@ -18,7 +18,7 @@ from outboxd.db.session import Connection, path_settings
 PRUNE: Final = 20_000  # rows of a kind in one round
 DURATIONS: Final = ("mailbox_per", "key_per")
 TEXTS: Final = ("addresses", "kinds", "keys", "key_provider")
-PLAIN: Final = tuple(one for one in fields(Ask) if one.name not in {*DURATIONS, *TEXTS})
+PLAIN: Final = tuple(one for one in fields(Ask) if one.name not in {*DURATIONS, *TEXTS, "needs"})
 
 
 class Verdict(NamedTuple):

@@ -12,10 +12,11 @@ from uuid import UUID
 
 from outboxd.core.batch import Parcel
 from outboxd.core.email import Claimed
-from outboxd.core.limits import Ask, Subject, ask
+from outboxd.core.limits import Ask, Subject, ask, ask_back
 from outboxd.core.outcome import Limited
 from outboxd.core.provider import Provider
 from outboxd.core.recipients import Goes, review
+from outboxd.core.retry import LANE_OF_LIMIT, QUOTAS
 from outboxd.db import limit, suppression
 from outboxd.db.limit import Verdict
 from outboxd.db.policy import Policies
@@ -50,13 +51,14 @@ class Admission:
         in hand may have left for the provider meanwhile.
         """
         emails = [email for parcel in parcels for email in parcel.emails]
-        wanted = self._ask(emails)
+        wanted = ask([_subject(email) for email in emails], self.policies.limits, self.provider_of)
         if not wanted.mailbox_of and not wanted.share_of:
             return list(parcels), []
         held: dict[int, Verdict] = {}
-        for email, verdict in zip(emails, self._verdicts(conn, wanted), strict=True):
+        for email, verdict, needs in zip(emails, self._verdicts(conn, wanted), wanted.needs, strict=True):
             if verdict.granted:
                 email.grant.at = verdict.granted_at
+                email.grant.needs = needs
             else:
                 held[email.id] = verdict
         if not held:
@@ -86,28 +88,43 @@ class Admission:
             return self._verdicts(conn, wanted)
         return verdicts
 
-    def give_back(self, conn: Connection, unused: Iterable[Parcel], *, opens: bool = True) -> None:
+    def give_back(
+        self, conn: Connection, unused: Iterable[Parcel], *, refused_by: tuple[str, str] | None = None
+    ) -> None:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
 
         Where an ask before it may have been accepted, that one's shares stay: windows have a share for each, of which
-        the last goes back; a mailbox has moved the only one, and keeps it. `opens`: lanes that wanted these shares open;
-        not for a part of a batch of which another limit holds the rest, or it would open its own lane again and again.
+        the last goes back; a mailbox has moved the only one, and keeps it. Lanes that wanted these shares open,
+        but not that of the limit (kind, key) by which they were refused: of a batch that it holds in part, it would open
+        its own lane again and again.
         """
         parcels = list(unused)
-        closed = self._ask(_granted_emails(parcel for parcel in parcels if not parcel.open))
-        open_ = self._ask(_granted_emails(parcel for parcel in parcels if parcel.open), mailboxes=False)
+        closed = self._unused(_granted_emails(parcel for parcel in parcels if not parcel.open))
+        open_ = self._unused(_granted_emails(parcel for parcel in parcels if parcel.open), mailboxes=False)
         for returned in (closed, open_):
             if returned.mailbox_of or returned.share_of:
                 with conn.transaction():
                     path_settings(conn)
-                    if limit.give_back(conn, returned) and opens:
-                        limit.open_lanes(conn, returned.kinds, returned.keys)
-                if opens:
-                    self.policies.gave_back(zip(returned.kinds, returned.keys, strict=True))
+                    opened = _others(returned, refused_by)
+                    if limit.give_back(conn, returned) and opened:
+                        limit.open_lanes(conn, *zip(*opened, strict=True))
+                self.policies.gave_back(opened)
 
-    def _ask(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
-        subjects = [_subject(email) for email in emails]
-        return ask(subjects, self.policies.limits, self.provider_of, mailboxes=mailboxes)
+    def _unused(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
+        return ask_back([_subject(email) for email in emails], self.policies.limits, mailboxes=mailboxes)
+
+
+def _others(returned: Ask, refused_by: tuple[str, str] | None) -> list[tuple[str, str]]:
+    """The keys whose lanes are not that of the limit which refused."""
+    keys = zip(returned.kinds, returned.keys, strict=True)
+    if refused_by is None:
+        return list(keys)
+    own = (_lane_kind(refused_by[0]), refused_by[1])
+    return [(kind, key) for kind, key in keys if (_lane_kind(kind), key) != own]
+
+
+def _lane_kind(kind: str) -> str:
+    return "quota" if kind in QUOTAS else LANE_OF_LIMIT.get(kind, kind)
 
 
 def _granted_emails(parcels: Iterable[Parcel]) -> Iterable[Claimed]:
@@ -126,6 +143,7 @@ def _subject(email: Claimed) -> Subject:
         recipients=tuple(one for one in recipients if one not in removed) if removed else recipients,
         granted_at=email.grant.at,
         account=email.frozen.account,
+        granted=email.grant.needs,
     )
 
 

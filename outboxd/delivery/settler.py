@@ -162,9 +162,9 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
     _lost(conn, lost)
     _note_held(conn, results)
     unused = [result for result in results if _unused(result, taken)]
-    for limited in (True, False):
-        parcels = [one.held.parcel for one in unused if isinstance(one.outcome, Limited) == limited]
-        settler.admission.give_back(conn, parcels, opens=not limited)
+    for by in dict.fromkeys(_limit(one) for one in unused if _has_shares(one)):
+        parcels = [one.held.parcel for one in unused if _limit(one) == by and _has_shares(one)]
+        settler.admission.give_back(conn, parcels, refused_by=by)
     return not {"again", "kept"}.isdisjoint(taken.values())
 
 
@@ -178,6 +178,16 @@ def _note_held(conn: Connection, results: Sequence[Result]) -> None:
     ]
     if held:
         hold.lengthen(conn, held)
+
+
+def _limit(result: Result) -> tuple[str, str] | None:
+    """The kind and key of the limit that refused it."""
+    outcome = result.outcome
+    return (outcome.kind, outcome.key) if isinstance(outcome, Limited) else None
+
+
+def _has_shares(result: Result) -> bool:
+    return any(email.grant.at is not None for email in result.held.parcel.emails)
 
 
 def _unused(result: Result, taken: Mapping[tuple[UUID, int], str]) -> bool:

@@ -13,7 +13,8 @@ begin
     select greatest(0, slot.n - coalesce((
       select sum(gone.n)
       from unnest(freed.at, freed.n) as gone (at, n)
-      where gone.at <= slot.at and gone.at > coalesce(known.at[slot.place - 1], slot.at - known.per / 40)), 0))::integer
+      where gone.at <= slot.at and gone.at > coalesce(known.at[slot.place - 1], '-infinity')
+        and gone.at >= date_bin(known.per / 40, slot.at, 'epoch')), 0))::integer
     from unnest(known.at, known.n) with ordinality as slot (at, n, place)
     order by slot.place)
   from (

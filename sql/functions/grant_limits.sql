@@ -1,14 +1,17 @@
 -- Ask all limits of each email, all or nothing, in the emails' order: a share that a later limit refuses is never taken.
 -- Reads the clock after the locks, or less than a part of `slack` before them: windows are longer by `slack`, the time that
--- may pass from grant to arrival. An email that has a share already moves it. A key with a `key_day` counts months that
+-- may pass from grant to arrival. What an email has of a share already (`share_granted`, null: all of it) moves. A key with a `key_day` counts months that
 -- begin on it, and grants nothing so near their turn. A share leaves `share_spare` free. Places in emails ascend. One row
 -- per email: granted, or held by what.
+drop function if exists outboxd.grant_limits(  -- one of both: older daemons call this one
+  bigint[], timestamptz[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], integer[], text[],
+  integer[], integer[], integer[], integer[], integer[], interval, timestamptz);
 create or replace function outboxd.grant_limits(
   emails bigint[], granted_before timestamptz[],
   mailbox_of integer[], addresses text[], mailbox_most integer[], mailbox_per interval[],
   kinds text[], keys text[], key_most integer[], key_per interval[], key_day integer[], key_provider text[],
   key_demand integer[], share_of integer[], share_key integer[], share_units integer[], share_spare integer[],
-  slack interval, bound_now timestamptz default null)
+  slack interval, bound_now timestamptz default null, share_granted integer[] default null)
 returns table (email bigint, granted boolean, kind text, key text, free_at timestamptz, granted_at timestamptz)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -118,7 +121,7 @@ begin
       select refused.place, refused.kind, refused.key, refused.free_at
       from outboxd.refuse_limits(emails, granted_before, mailbox_of, addresses, hashes, mailbox_most, mailbox_per,
         first_of, others, own, kinds, keys, key_per, counts_from, turns_at, share_of, share_key, share_units, share_spare,
-        used, most, closed, mailbox_longer, longer, instant) as refused
+        used, most, closed, mailbox_longer, longer, instant, coalesce(share_granted, share_units)) as refused
     loop
       passed[held.place] := false;
       held_kind[held.place] := held.kind;
@@ -140,7 +143,7 @@ begin
       emails, passed, made, mailbox_of, hashes, mailbox_per, mailbox_longer, instant);
   end if;
   if moved then
-    perform outboxd.free_shares(kinds, keys, share_of, share_key, share_units, granted_before, passed);
+    perform outboxd.free_shares(kinds, keys, share_of, share_key, coalesce(share_granted, share_units), granted_before, passed);
   end if;
   if not taken then
     perform outboxd.write_shares(

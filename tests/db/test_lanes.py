@@ -316,3 +316,29 @@ def test_a_provider_that_is_suspended_for_ever_stops_its_own_mail_alone(conn):
     conn.execute("delete from outboxd.provider_override")
     daemon.settler.policies.follow(conn, lease.any_expired(conn)[1])
     assert ids(daemon.claim()) == {held_back}
+
+
+def test_what_a_suspended_provider_holds_that_was_in_hand_opens_the_lane_of_its_campaign_and_not_its_own(
+    conn,
+):
+    daemon = limited(conn, "campaign", most=4)
+    for _ in range(4):
+        insert(conn, **COLUMNS)
+    others = {insert(conn, **COLUMNS, body=payload(to="eve@other.example")) for _ in range(3)}
+    going = daemon.claim()
+    daemon.settle_refused()
+    assert len(ids(going)) == 4
+    conn.execute(
+        "insert into outboxd.provider_override (provider, suspended_until, reason, who)"
+        " values ('example.org', clock_timestamp() + interval '5 min', 'bounces', 'ada')"
+    )
+    daemon.settler.policies.refresh(conn)
+    _, refused = daemon.settler.admission.grant(conn, [one.parcel for one in going])
+    by = {parcel.first.id: stopped for parcel, stopped in refused}
+    settle(daemon.settler, conn, [Result(one, by[one.parcel.first.id].outcome) for one in going])
+    for _ in range(3):
+        daemon.round()
+    assert ids(daemon.claim()) == others
+    assert conn.execute(
+        "select closed_until > clock_timestamp() from outboxd.lane where kind = 'provider'"
+    ).fetchone() == (True,)

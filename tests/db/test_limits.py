@@ -264,6 +264,14 @@ class TestMovingAndGivingBack:
         give_back(conn, [subject(1, granted_at=old.granted_at)], queue)
         assert used(conn, "queue", "transactional") == 1
 
+    def test_a_share_whose_slot_left_its_window_takes_none_of_the_next_slot_with_it(self, conn):
+        minute = Limit("provider_minute", None, 4, MINUTE)
+        grant(conn, [subject(1), subject(2)], minute, now=at(1.4))  # slots begin at 0 s and at 1.5 s
+        grant(conn, [subject(3), subject(4)], minute, now=at(1.6))
+        grant(conn, [subject(5)], minute, now=at(62.5))
+        give_back(conn, [subject(n, granted_at=at(1.4)) for n in (1, 2)], minute)
+        assert used(conn, "provider_minute", "example.org") == 3
+
 
 class TestOverrides:
     minute = Limit("provider_minute", None, 10, MINUTE)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import psycopg
 import pytest
-from limiting import DAY, HOUR, MINUTE, NOON, columns, subject
+from limiting import DAY, HOUR, MINUTE, NOON, columns, columns_back, subject
 from servers import fresh_database
 
 from outboxd.core.limits import Limit
@@ -47,7 +47,7 @@ def everything(conn: psycopg.Connection, first: int) -> None:
         path_settings(conn)
         at = ask_for(conn, first)
         limit.grant(conn, columns(emails(first, at), LIMITS))
-        assert limit.give_back(conn, columns(emails(first, at), LIMITS)) == BATCH
+        assert limit.give_back(conn, columns_back(emails(first, at), LIMITS)) == BATCH
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from factories import HOME, insert, settler_without_thread, slot, uid_of
-from limiting import DAY, HOUR, NOON, SLACK, itself, most_within, subject
+from limiting import DAY, HOUR, NOON, SLACK, columns_back, itself, most_within, subject
 
 from outboxd.core.limits import Limit, Limits, Subject, ask, from_rule
 from outboxd.core.outcome import Limited
@@ -161,7 +161,7 @@ class TestTogether:
         unused = mail(1, "a@x.example", "b@x.example", granted_at=verdict.granted_at)
         with conn.transaction():
             path_settings(conn)
-            limit.give_back(conn, ask([unused], Limits([ten]), itself))
+            limit.give_back(conn, columns_back([unused], [ten]))
         assert used(conn) == {"account_day": 0}
 
 

@@ -8,5 +8,5 @@ from outboxd.grant_limits(
   %(kinds)s::text[], %(keys)s::text[], %(key_most)s::integer[], %(key_per)s::interval[], %(key_day)s::integer[],
   %(key_provider)s::text[], %(key_demand)s::integer[],
   %(share_of)s::integer[], %(share_key)s::integer[], %(share_units)s::integer[], %(share_spare)s::integer[],
-  %(slack)s::interval, %(now)s::timestamptz) as result
+  %(slack)s::interval, %(now)s::timestamptz, nullif(%(share_granted)s::integer[], '{}')) as result
 where not result.granted or result.email = (%(emails)s::bigint[])[1]
