@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract c9a07c44f911ff92';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 5a7253c9eb48e34a';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1728,7 +1728,10 @@ begin
       using errcode = '22023';
   elsif outboxd.provider_of(provider) <> provider then
     raise exception 'key: this domain is listed under a provider' using errcode = '22023',
-      hint = format('Limit the provider: %s.', outboxd.provider_of(provider));
+      hint = format(case when exists (
+        select from outboxd.limit_rule where limit_rule.kind = limit_key.kind and limit_rule.key = limit_key.key)
+        then 'It holds nothing. Give it the key %s, the provider''s, or remove it.' else 'Limit the provider: %s.' end,
+        outboxd.provider_of(provider));
   end if;
   return provider;
 end
@@ -3152,11 +3155,11 @@ begin
     raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
   end if;
   -- Before the snapshot of what follows: who writes beside an erasure that it does not see would keep the readable
-  -- address, and the erasure would not see that row.
+  -- address, and the erasure would not see that row. No lock of the table: its vacuum goes on meanwhile.
   if 'gdpr' = any (reasons) then
-    lock table outboxd.suppression in share row exclusive mode;
+    perform pg_advisory_xact_lock(7101, 6);
   else
-    lock table outboxd.suppression in row exclusive mode;
+    perform pg_advisory_xact_lock_shared(7101, 6);
   end if;
   with given as materialized (
     select item.place, outboxd.normalise_address(item.address) as address, item.reason, item.scope, item.source,
@@ -3339,6 +3342,7 @@ begin
   if hash is null then
     raise exception 'address: is not an address' using errcode = '22023', hint = 'Write name@domain, without a name.';
   end if;
+  perform pg_advisory_xact_lock_shared(7101, 6);  -- an erasure writes alone: see suppress_many
   delete from outboxd.suppression
   where suppression.address_hash = hash
     and (unsuppress.scope is null or suppression.scope = unsuppress.scope)

@@ -32,6 +32,8 @@ def follow(conn: Connection, step: Step) -> timedelta | None:
         if row is None:
             return None
         values["ahead"] = row[0]
+        others = step.at - step.earliest - row[0]
+        values["until"] = step.expected + others  # theirs have moved what was granted
         conn.execute(query("clock/move_mailboxes"), values)
         conn.execute(query("clock/move_windows"), values)
     return timedelta(seconds=row[0].total_seconds())

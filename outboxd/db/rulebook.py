@@ -80,7 +80,10 @@ def _try(conn: Connection, book: Book, *, agreed: list[Change] | None = None) ->
 
 
 def _write(conn: Connection, book: Book) -> tuple[list[Change], list[str]]:
-    """Remove what the book leaves out, set what it has; every change, and every refusal."""
+    """Remove what the book leaves out, set what it has; every change, and every refusal of one.
+
+    What stands as the book has it is none, though it would be refused today: an export can always be applied.
+    """
     changes, mistakes = [], []
     before = _whole(conn)
     wanted: list[tuple[str, str, Settings | None]] = [
@@ -103,7 +106,9 @@ def _write(conn: Connection, book: Book) -> tuple[list[Change], list[str]]:
             with conn.transaction():
                 made = _set(conn, section, name, settings, known=name in before[section])
         except REFUSED as error:
-            mistakes.append(f"{path(section, name)}.{_problem(error)}")
+            stands = before[section].get(name)
+            if stands is None or settings != whole(section, stands):
+                mistakes.append(f"{path(section, name)}.{_problem(error)}")
         else:
             changes += [made] if made else []
     return changes, mistakes

@@ -23,7 +23,10 @@ begin
       using errcode = '22023';
   elsif outboxd.provider_of(provider) <> provider then
     raise exception 'key: this domain is listed under a provider' using errcode = '22023',
-      hint = format('Limit the provider: %s.', outboxd.provider_of(provider));
+      hint = format(case when exists (
+        select from outboxd.limit_rule where limit_rule.kind = limit_key.kind and limit_rule.key = limit_key.key)
+        then 'It holds nothing. Give it the key %s, the provider''s, or remove it.' else 'Limit the provider: %s.' end,
+        outboxd.provider_of(provider));
   end if;
   return provider;
 end

@@ -17,11 +17,11 @@ begin
     raise exception 'addresses: at most 50,000 in one call' using errcode = '22023';
   end if;
   -- Before the snapshot of what follows: who writes beside an erasure that it does not see would keep the readable
-  -- address, and the erasure would not see that row.
+  -- address, and the erasure would not see that row. No lock of the table: its vacuum goes on meanwhile.
   if 'gdpr' = any (reasons) then
-    lock table outboxd.suppression in share row exclusive mode;
+    perform pg_advisory_xact_lock(7101, 6);
   else
-    lock table outboxd.suppression in row exclusive mode;
+    perform pg_advisory_xact_lock_shared(7101, 6);
   end if;
   with given as materialized (
     select item.place, outboxd.normalise_address(item.address) as address, item.reason, item.scope, item.source,

@@ -13,6 +13,7 @@ begin
   if hash is null then
     raise exception 'address: is not an address' using errcode = '22023', hint = 'Write name@domain, without a name.';
   end if;
+  perform pg_advisory_xact_lock_shared(7101, 6);  -- an erasure writes alone: see suppress_many
   delete from outboxd.suppression
   where suppression.address_hash = hash
     and (unsuppress.scope is null or suppression.scope = unsuppress.scope)

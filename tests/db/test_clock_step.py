@@ -94,6 +94,45 @@ def test_a_clock_that_goes_back_and_ahead_again_is_followed_again(conn):
     assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(20) + AHEAD],)
 
 
+def seen(base: float, passed: float, ahead: float) -> Step:
+    """Seen at `base`, and `passed` seconds later ahead by that many."""
+    return Step(at(base), at(base + passed), at(base + passed), at(base + passed + ahead), TOLERANCE)
+
+
+@pytest.mark.parametrize("steps", [(30, 60), (60, 30), (5, 30, 7200, 60)])
+def test_who_slept_through_several_steps_that_others_noted_repeats_none(conn, connect, steps):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(0))
+    clock = 0
+    for ahead in steps:
+        assert follow(conn, seen(clock, 10, ahead)) == timedelta(seconds=ahead)
+        clock += 10 + ahead
+    passed = 10 * len(steps) + 5
+    assert follow(connect(), seen(0, passed, sum(steps))) is None
+    assert follow(connect(), seen(0, passed, sum(steps) + 3)) == timedelta(seconds=3)
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(sum(steps) + 3)],)
+
+
+def test_a_step_that_only_who_slept_saw_moves_what_others_moved_by_theirs(conn, connect):
+    grant(conn, [subject(1)], THREE_AN_HOUR, now=at(0))
+    follow(conn, seen(0, 40, 7200))
+    grant(conn, [subject(2)], THREE_AN_HOUR, now=at(7245))
+    assert follow(connect(), seen(0, 50, 7230)) == timedelta(seconds=30)
+    assert follow(conn, seen(7240, 12, 30)) is None
+    assert conn.execute("select at from outboxd.recipient_count").fetchone() == ([at(7230), at(7275)],)
+
+
+def test_steps_noted_before_the_clock_went_back_are_taken_off_no_later_one(conn):
+    follow(conn, seen(600, 10, 590))  # to 20 minutes past
+    follow(conn, seen(-8400, 10, 10790))  # from 140 minutes before, to 40 minutes past
+    assert follow(conn, seen(0, 10, 7200)) == timedelta(hours=2)
+
+
+def test_a_step_noted_after_the_clock_went_back_reaches_none_from_before(conn):
+    follow(conn, seen(0, 10, 60))
+    follow(conn, seen(20, 10, 600))  # after it went back by 60 s
+    assert follow(conn, seen(20, 60, 605)) == timedelta(seconds=5)
+
+
 def test_counts_move_by_as_much_as_the_clock_may_have_skipped(conn):
     grant(conn, [subject(1)], THREE_AN_HOUR, now=at(9))
     assert follow(conn, replace(stepped(), earliest=at(7))) == AHEAD + timedelta(seconds=3)

@@ -258,6 +258,47 @@ def test_an_open_erasure_holds_up_no_gate_and_an_open_suppression_no_other(conne
         assert suppress(theirs, "bob@example.org") is True
 
 
+def test_an_erasure_and_who_unsuppresses_the_same_scopes_do_not_deadlock(connect):
+    holder, lifter, eraser, look = (connect() for _ in range(4))
+    for scope in ("all", "marketing"):
+        suppress(look, reason="unsubscribe", scope=scope)
+    holder.execute("begin")
+    holder.execute("select from outboxd.suppression where scope = 'all' for update")
+    lifting, refused = in_thread(lifter, lambda conn: conn.execute("select outboxd.unsuppress(%s)", (ADA,)))
+    until_it_waits(look, lifting, lifter)
+    erasing, failed = in_thread(eraser, lambda conn: suppress(conn, reason="gdpr", scope="marketing"))
+    until_it_waits(look, erasing, eraser)
+    holder.execute("commit")
+    lifting.join()
+    erasing.join()
+    assert refused + failed == []
+    assert held(look, "scope, reason, address") == [("marketing", "gdpr", None)]
+
+
+def test_an_erasure_does_not_wait_for_a_vacuum_that_does_not_yield(connect):
+    vacuuming, eraser = connect(), connect()
+    eraser.execute("set lock_timeout = '1s'")
+    with vacuuming.transaction():
+        vacuuming.execute("lock table outboxd.suppression in share update exclusive mode")  # as vacuum does
+        assert suppress(eraser, reason="gdpr") is True
+
+
+def test_transactions_that_suppress_and_then_erase_end_as_a_deadlock_that_one_survives(connect):
+    ours, theirs, look = connect(), connect(), connect()
+    for conn, address in ((ours, ADA), (theirs, "bob@example.org")):
+        conn.execute("begin")
+        suppress(conn, address, reason="unsubscribe", scope="marketing")
+    erase = [
+        in_thread(conn, lambda conn: (suppress(conn, reason="gdpr"), conn.execute("commit")))
+        for conn in (ours, theirs)
+    ]
+    for thread, _ in erase:
+        thread.join()
+    (refused,) = [error for _, raised in erase for error in raised]
+    assert refused.sqlstate == "40P01"
+    assert ("gdpr", "all") in held(look)
+
+
 def test_unsuppress_takes_away_one_scope_or_all_but_never_an_erasure_unasked(conn):
     for scope in ("all", "marketing", "newsletter"):
         suppress(conn, reason="unsubscribe", scope=scope)

@@ -24,6 +24,7 @@ from outboxd.errors import ConfigError, DatabaseError
 from outboxd.loop import every
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "policy"
+LIMIT_OF_ACME = '[limits.acme]\nkind = "tenant"\nkey = "acme"\nmost = 1\nper = "1 h"\n'
 
 
 @pytest.fixture
@@ -141,6 +142,31 @@ class TestAFile:
         shown = outboxd("policy", "apply", str(file), stdin="y\n")
         assert (shown.exit_code, shown.output.splitlines()[0]) == (0, "~ limits.gmail_day.most  2000 → 1500")
         assert book()["limits"]["gmail_day"]["most"] == 1500
+
+    def test_an_export_is_applied_though_a_limit_of_it_would_be_refused_today(self, outboxd, book, conn):
+        conn.execute(
+            "insert into outboxd.limit_rule (name, kind, key, most, per)"
+            " values ('kept', 'provider_day', 'gmail.com', 5, '1 d')"
+        )
+        exported = outboxd("policy", "export").output
+        assert outboxd("policy", "apply", "-", "--yes", stdin=exported).output == "nothing to change\n"
+        assert outboxd("policy", "apply", "-", "--yes", stdin=exported + LIMIT_OF_ACME).exit_code == 0
+        assert set(book()["limits"]) >= {"kept", "acme"}
+
+    def test_a_limit_that_would_be_refused_today_changes_as_its_refusal_says(self, outboxd, book, conn):
+        conn.execute(
+            "insert into outboxd.limit_rule (name, kind, key, most, per)"
+            " values ('kept', 'provider_minute', 'gmail.com', 5, '1 min')"
+        )
+        remedy = "It holds nothing. Give it the key gmail, the provider's, or remove it."
+        assert remedy in str(outboxd("limits", "set", "kept", "most=6").exception)
+        changed = outboxd("policy", "export").output.replace("most = 5\n", "most = 6\n")
+        assert outboxd("policy", "apply", "-", "--yes", stdin=changed).exit_code == 1
+        assert book()["limits"]["kept"]["most"] == 5
+        assert outboxd("limits", "set", "kept", "most=6", "key=gmail").exit_code == 0
+        assert book()["limits"]["kept"] == {
+            "kind": "provider_minute", "key": "gmail", "most": 6, "per": "1 min",
+        }  # fmt: skip
 
     def test_without_a_yes_nothing_changes(self, outboxd, book, tmp_path):
         file = tmp_path / "policy.toml"
