@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 507ceb240090c7fd';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 44de9a64d19c4162';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2004,6 +2004,7 @@ begin
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.renew_exemptions(pause.kind);
   perform outboxd.note_action(
     'pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end
@@ -2387,6 +2388,24 @@ select exists (
 $$;
 
 --
+-- Name: renew_exemptions(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.renew_exemptions(kind text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+update outboxd.policy_version
+set version = version + 1
+where exists (
+  select
+  from outboxd.limit_rule
+  where limit_rule.options ? 'exempt_types'
+    and limit_rule.kind = any (case renew_exemptions.kind
+      when 'provider' then array['provider_minute', 'provider_day'] else array[renew_exemptions.kind] end))
+$$;
+
+--
 -- Name: suppression; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -2449,6 +2468,7 @@ begin
   if not found then
     return false;
   end if;
+  perform outboxd.renew_exemptions(resume.kind);
   perform outboxd.note_action('resume', resume.kind, wanted);
   return true;
 end
