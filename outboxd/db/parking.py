@@ -59,6 +59,11 @@ def exempting(conn: Connection, kind: str, key: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def in_quota(conn: Connection, lane: int) -> bool:
+    """Whether emails wait in that lane for the quota of an account, whichever."""
+    return lane > 0 and conn.execute(query("lane/in_quota"), {"lane": lane}).fetchone() is not None
+
+
 def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> Moved:
     """Move the emails of tenants that have at least `few`, or a lane, into their lanes."""
     values = {

@@ -13,6 +13,7 @@ from factories import HOME, insert, settler_without_thread
 from limiting import itself
 from test_lanes import COLUMNS, limited
 
+from outboxd.core.email import Frozen
 from outboxd.core.outcome import Sent
 from outboxd.db import lease, pause
 from outboxd.delivery import exempt
@@ -30,15 +31,15 @@ KEYS = {"provider_day": ("provider", "example.org"), "campaign": ("campaign", "s
 class Going:
     """A daemon that claims as one does, at most ten of a lane that closed within a minute, and remembers what it saw."""
 
-    def __init__(self, conn: psycopg.Connection) -> None:
-        self.conn, self.settler = conn, settler_without_thread()
+    def __init__(self, conn: psycopg.Connection, home: Frozen = HOME) -> None:
+        self.conn, self.home, self.settler = conn, home, settler_without_thread()
         self.settler.admission = Admission(self.settler.policies, itself)
         self.hand = Hand(1000)
         binder = Binder(
             self.settler.session, self.hand, self.settler.report, [].append, 60.0, threading.Event()
         )
         self.leasing = Leasing(
-            self.hand, self.settler, self.settler.admission, uuid4(), HOME, timedelta(seconds=60),
+            self.hand, self.settler, self.settler.admission, uuid4(), home, timedelta(seconds=60),
             lambda load: bind(binder, conn, load),
         )  # fmt: skip
         self.follow()
@@ -52,7 +53,7 @@ class Going:
         self.leasing.shut.clear()
         wanted = [
             replace(one.slot(), most=one.most)
-            for one in lease.slots(self.conn, HOME.account)
+            for one in lease.slots(self.conn, self.home.account)
             if one.due_in <= 0 and not one.closed
         ]
         if wanted:
