@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 5a7253c9eb48e34a';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 8c7925469228795e';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1042,8 +1042,8 @@ select
     then (select format('%s (%s)', who.reason, who.scope) from outboxd.unwanted(
       email.recipients, email.queue, email.type, explain_facts.at) as who limit 1) end,
   review.taken_out, lane.kind, lane.key,
-  coalesce(shut.key is not null or lane.closed_until > explain_facts.at, false),
-  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.closed_until) end
+  coalesce(shut.key is not null or lane.until > explain_facts.at, false),
+  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.until) end
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -1051,7 +1051,7 @@ left join outboxd.batch_member as member on member.id = email.id
 left join outboxd.batch on batch.batch_uid = member.batch_uid
 left join outboxd.ready on ready.id = email.id and member.id is null
 left join outboxd.progress on progress.id = email.id and member.id is null
-left join outboxd.lane on lane.id = coalesce(batch.lane, ready.lane)
+left join outboxd.lane_closed as lane on lane.id = coalesce(batch.lane, ready.lane)
 left join outboxd.pause as shut
   on shut.kind = lane.kind and shut.key = lane.key and (shut.until is null or shut.until > explain_facts.at)
 left join lateral (
@@ -1264,20 +1264,21 @@ declare
   longer constant interval := '1.005 s';
 begin
 return query
-with ruled as (
+with asked as (
   select kinds.place, kinds.kind, account.name as key, rule.per,
     case when kinds.kind = 'account_month' then coalesce((rule.options ->> 'starts_on')::integer, 1) end as day,
     case when exists (select from outboxd.queue where queue.name = explain_quota.queue and queue.critical) then rule.most
       else ceil(rule.most * (1 - (rule.options ->> 'critical_share')::numeric))::integer end as most
   from outboxd.account
   cross join (values (500::bigint, 'account_day'), (501, 'account_month')) as kinds (place, kind)
-  cross join lateral (
+  left join lateral (
     select limit_rule.most, limit_rule.per, limit_rule.options
     from outboxd.limit_rule
     where limit_rule.kind = kinds.kind and (limit_rule.key is null or limit_rule.key = account.name)
     order by limit_rule.key is null
-    limit 1) as rule
-  where rule.most is not null
+    limit 1) as rule on true
+), ruled as (
+  select asked.place, asked.kind, asked.key, asked.per, asked.day, asked.most from asked where asked.most is not null
 ), reach as (
   select ruled.place, ruled.kind, ruled.key, ruled.most,
     case when ruled.day is null then ruled.per else interval '1 mon' end as per,
@@ -1300,10 +1301,11 @@ select distinct on (counted.kind) counted.place, counted.kind, counted.key, coun
   said.free_at is not null, said.free_at
 from counted
 cross join lateral (
-  select coalesce(counted.closed, case when counted.excess > 0 then coalesce(
+  select case when counted.kind <> all (array(select asked.kind from asked where asked.most is null)) then
+    coalesce(counted.closed, case when counted.excess > 0 then coalesce(
     counted.turns_at,
     counted.per + longer + coalesce(
-      outboxd.window_free_at(counted.kind, counted.key, counted.counts_from, counted.excess), explain_quota.at)) end)
+      outboxd.window_free_at(counted.kind, counted.key, counted.counts_from, counted.excess), explain_quota.at)) end) end
     as free_at) as said
 order by counted.kind, said.free_at nulls first;
 end
@@ -2008,6 +2010,7 @@ begin
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.renew_exemptions(pause.kind);
   perform outboxd.note_action(
     'pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end
@@ -2394,6 +2397,24 @@ select exists (
 $$;
 
 --
+-- Name: renew_exemptions(text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.renew_exemptions(kind text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+update outboxd.policy_version
+set version = version + 1
+where exists (
+  select
+  from outboxd.limit_rule
+  where limit_rule.options ? 'exempt_types'
+    and limit_rule.kind = any (case renew_exemptions.kind
+      when 'provider' then array['provider_minute', 'provider_day'] else array[renew_exemptions.kind] end))
+$$;
+
+--
 -- Name: suppression; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -2456,6 +2477,7 @@ begin
   if not found then
     return false;
   end if;
+  perform outboxd.renew_exemptions(resume.kind);
   perform outboxd.note_action('resume', resume.kind, wanted);
   return true;
 end
@@ -2799,6 +2821,23 @@ end
 $$;
 
 --
+-- Name: account; Type: TABLE; Schema: outboxd; Owner: -
+--
+
+CREATE TABLE outboxd.account (
+    name text NOT NULL,
+    rate double precision DEFAULT 10,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    overran_at timestamp with time zone,
+    adapted double precision,
+    adapted_at timestamp with time zone,
+    drawn_at timestamp with time zone,
+    CONSTRAINT account_adapted_check CHECK ((adapted > (0)::double precision)),
+    CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
+)
+WITH (fillfactor='50');
+
+--
 -- Name: batch; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -2942,6 +2981,22 @@ CREATE TABLE outboxd.lane (
 );
 
 --
+-- Name: lane_closed; Type: VIEW; Schema: outboxd; Owner: -
+--
+
+CREATE VIEW outboxd.lane_closed AS
+ SELECT id,
+    kind,
+    key,
+        CASE
+            WHEN (kind = 'quota'::text) THEN COALESCE(( SELECT min(COALESCE(mine.closed_until, '-infinity'::timestamp with time zone)) AS min
+               FROM (outboxd.account
+                 LEFT JOIN outboxd.lane mine ON (((mine.kind = 'quota'::text) AND (mine.key = ((account.name || '/'::text) || regexp_replace(lane.key, '^.*/'::text, ''::text))))))), closed_until)
+            ELSE closed_until
+        END AS until
+   FROM outboxd.lane;
+
+--
 -- Name: lease; Type: TABLE; Schema: outboxd; Owner: -
 --
 
@@ -3056,7 +3111,7 @@ CREATE VIEW outboxd.email_status AS
             WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
             WHEN (ready.scheduled_at <= clock_timestamp()) THEN
             CASE
-                WHEN (lane.closed_until > clock_timestamp()) THEN 'blocked'::text
+                WHEN (lane.until > clock_timestamp()) THEN 'blocked'::text
                 ELSE 'ready'::text
             END
             WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
@@ -3084,7 +3139,7 @@ CREATE VIEW outboxd.email_status AS
      LEFT JOIN outboxd.progress ON ((progress.id = email.id)))
      LEFT JOIN outboxd.batch_member member ON ((member.id = email.id)))
      LEFT JOIN outboxd.batch ON ((batch.batch_uid = member.batch_uid)))
-     LEFT JOIN outboxd.lane ON ((lane.id = ready.lane)))
+     LEFT JOIN outboxd.lane_closed lane ON ((lane.id = ready.lane)))
      LEFT JOIN LATERAL ( SELECT pauses.key AS id
            FROM outboxd.pauses
           WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
@@ -3508,23 +3563,6 @@ begin
   where known.kind = taken.kind and known.key = taken.key;
 end
 $$;
-
---
--- Name: account; Type: TABLE; Schema: outboxd; Owner: -
---
-
-CREATE TABLE outboxd.account (
-    name text NOT NULL,
-    rate double precision DEFAULT 10,
-    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    overran_at timestamp with time zone,
-    adapted double precision,
-    adapted_at timestamp with time zone,
-    drawn_at timestamp with time zone,
-    CONSTRAINT account_adapted_check CHECK ((adapted > (0)::double precision)),
-    CONSTRAINT account_rate_check CHECK ((rate > (0)::double precision))
-)
-WITH (fillfactor='50');
 
 --
 -- Name: attempt; Type: TABLE; Schema: outboxd; Owner: -
@@ -4138,9 +4176,9 @@ CREATE VIEW outboxd.queue_status AS
              LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
              LEFT JOIN ( SELECT lane.id,
                     (pauses.key IS NULL) AS by_limit
-                   FROM (outboxd.lane
+                   FROM (outboxd.lane_closed lane
                      LEFT JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
-                  WHERE ((pauses.key IS NOT NULL) OR (lane.closed_until > clock_timestamp()))) closed ON ((closed.id = ready.lane)))
+                  WHERE ((pauses.key IS NOT NULL) OR (lane.until > clock_timestamp()))) closed ON ((closed.id = ready.lane)))
           GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending

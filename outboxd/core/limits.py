@@ -156,6 +156,7 @@ class Limits:
         self._critical = critical
         self._of_providers: dict[tuple[str, str, str], list[Share]] = {}
         self._alike: dict[tuple[str | None, ...], Needs] = {}
+        self.exempting = frozenset(kind for (kind, _), row in self._known.items() if row.exempt_types)
         self.has_quota = any(kind in BY_ACCOUNT for kind, _ in self._known)
 
     def of(self, kind: str, key: str | None, type_: str) -> Limit | None:
@@ -164,6 +165,10 @@ class Limits:
             return None
         limit = self._known.get((kind, key)) or self._known.get((kind, None))
         return None if limit is None or limit.most is None or type_ in limit.exempt_types else limit
+
+    def may_exempt(self, closes: str) -> bool:
+        """Whether some limit that closes lanes of this kind exempts a type."""
+        return not self.exempting.isdisjoint(BY_PROVIDER if closes == "provider" else (closes,))
 
     def window(self, limit: Limit) -> timedelta:
         """How long the limit's window is here."""

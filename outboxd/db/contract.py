@@ -28,7 +28,7 @@ SAID: Final = re.compile(
     r"outboxd (serves (?P<serves>\w+); )?(before (?P<before>[\w ]+); )?contract (?P<digest>\w+)"
 )
 # Functions are late bound, but trigger and view definitions are not: these come in this order, the rest by name.
-ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "email_status", "status")
+ORDER: Final = ("released", "accept_email", "queue_emails", "pauses", "lane_closed", "email_status", "status")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ def park(
     kind: str = "provider",
     paused: bool = False,
     others: bool = False,
+    scheduled: bool = False,
 ) -> Moved:
     """Move the emails of one thing, or all `others`, into a lane, of the next `limit` due behind the slot's watermark.
 
-    Types that are exempt from its limit are others, unless it is `paused`.
+    Types that are exempt from its limit are others, unless it is `paused`. `scheduled`: also what is not due yet.
     """
     values = {
         "kind": kind,
@@ -45,10 +46,22 @@ def park(
         "limit": limit,
         "paused": paused,
         "others": others,
+        "upto": "infinity" if scheduled else None,
     }
     with conn.pipeline(), transaction_of_path(conn):
         cursor = conn.execute(query("ready/park"), values, prepare=True)
     return _moved(slot, cursor.fetchone())
+
+
+def exempting(conn: Connection, kind: str, key: str) -> int | None:
+    """The lane that limits of this key close, where they exempt some type now; None while a pause holds every type."""
+    row = conn.execute(query("lane/exempting"), {"kind": kind, "key": key}).fetchone()
+    return None if row is None else int(row[0])
+
+
+def in_quota(conn: Connection, lane: int) -> bool:
+    """Whether emails wait in that lane for the quota of an account, whichever."""
+    return lane > 0 and conn.execute(query("lane/in_quota"), {"lane": lane}).fetchone() is not None
 
 
 def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> Moved:

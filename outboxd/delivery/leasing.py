@@ -21,6 +21,7 @@ from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Load, held
+from outboxd.delivery.exempt import Exempt
 from outboxd.delivery.gates import Stopped, judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import repack
@@ -58,6 +59,7 @@ class Leasing:
     shut: dict[int, float] = field(default_factory=dict)
     turns: Turns = field(default_factory=Turns)
     rise: Callable[[], Rise | None] = lambda: None
+    exempt: Exempt = field(default_factory=Exempt)
 
     def is_shut(self, lane: int) -> bool:
         """Whether a claim there would bring what is refused again: the last look may be older than the refusal."""
@@ -82,14 +84,17 @@ class Leasing:
             self.crowds.remove(crowd)
             self.crowds += [found] if found else []
             out = not crowd.is_open() and (found is None or found.is_open())
-        return self.turns.part(conn) or out
+        pulled = self.exempt.pull(conn, self.home.account)
+        return self.turns.part(conn) or pulled or out
 
     def rest(self) -> float | None:
         """Seconds until the next step is due; None where nothing is being moved."""
         if self.turns.crowded is not None:
             return 0.0
-        due = min((crowd.due for crowd in self.crowds), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
+        due = [crowd.due for crowd in self.crowds]
+        if (next_look := self.exempt.due()) is not None:
+            due.append(next_look)
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
 
 def lease_emails(
@@ -228,6 +233,7 @@ def _put_back(
     found = crowd(refused, of, provider_of=leasing.admission.provider_of)
     if found is not None and not any(known.is_at(found.slot) for known in leasing.crowds):
         leasing.crowds.append(found)
+    leasing.exempt.saw(refused, leasing.admission.policies.limits)
     for parcel, stopped in refused:
         stopped_one = _held(leasing, parcel, started, probe)
         leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))

@@ -111,11 +111,12 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     """The next step; what is left to do, or None where the slot has been looked through.
 
     First the others are pulled out of the crowd: they are few, and somebody waits for them. Then the crowd is moved into
-    its lane, at leisure; at once, where the others could not be pulled out.
+    its lane, at leisure; at once, where the others could not be pulled out. What a quota holds stays in the lane of another
+    account's: accounts that take turns would move it to and fro.
     """
     if not found.lane:
         found = replace(found, lane=pause.lane(conn, found.kind, found.key, closed_until=found.until))
-    if found.lane == found.slot.lane:
+    if found.lane == found.slot.lane or (found.kind == "quota" and parking.in_quota(conn, found.slot.lane)):
         return None
     if not found.is_open() or found.looks_again:
         return _pull(conn, found)

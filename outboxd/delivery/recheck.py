@@ -24,6 +24,7 @@ def recheck(leasing: Leasing, conn: Connection, need: float) -> None:
     cancelled, paused = word.since_claim(conn, ids)
     unwanted = suppression.among_now(conn, ids)
     _, refused = leasing.admission.grant(conn, [held.parcel for held in old])
+    leasing.exempt.saw(refused, leasing.admission.policies.limits)
     limited = {parcel.first.id: stopped for parcel, stopped in refused}
 
     def verdict(held: Held) -> Stopped | None:

@@ -36,8 +36,8 @@ select
     then (select format('%s (%s)', who.reason, who.scope) from outboxd.unwanted(
       email.recipients, email.queue, email.type, explain_facts.at) as who limit 1) end,
   review.taken_out, lane.kind, lane.key,
-  coalesce(shut.key is not null or lane.closed_until > explain_facts.at, false),
-  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.closed_until) end
+  coalesce(shut.key is not null or lane.until > explain_facts.at, false),
+  case when shut.key is null or shut.until is not null then greatest(shut.until, lane.until) end
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -45,7 +45,7 @@ left join outboxd.batch_member as member on member.id = email.id
 left join outboxd.batch on batch.batch_uid = member.batch_uid
 left join outboxd.ready on ready.id = email.id and member.id is null
 left join outboxd.progress on progress.id = email.id and member.id is null
-left join outboxd.lane on lane.id = coalesce(batch.lane, ready.lane)
+left join outboxd.lane_closed as lane on lane.id = coalesce(batch.lane, ready.lane)
 left join outboxd.pause as shut
   on shut.kind = lane.kind and shut.key = lane.key and (shut.until is null or shut.until > explain_facts.at)
 left join lateral (

@@ -34,6 +34,7 @@ begin
   on conflict on constraint pause_pkey do update
   set reason = excluded.reason, detail = null, since = clock_timestamp(), until = excluded.until, probe_at = null,
     probe_every = null, by = excluded.by;
+  perform outboxd.renew_exemptions(pause.kind);
   perform outboxd.note_action(
     'pause', pause.kind, wanted, jsonb_build_object('reason', pause.reason, 'until', pause.until));
 end

@@ -23,6 +23,7 @@ begin
   if not found then
     return false;
   end if;
+  perform outboxd.renew_exemptions(resume.kind);
   perform outboxd.note_action('resume', resume.kind, wanted);
   return true;
 end

@@ -17,7 +17,7 @@ select
     when ready.id is null then null
     when closed.id is not null or ready.lane = -1000 then 'blocked'
     when ready.scheduled_at <= clock_timestamp() then
-      case when lane.closed_until > clock_timestamp() then 'blocked' else 'ready' end
+      case when lane.until > clock_timestamp() then 'blocked' else 'ready' end
     when progress.id is not null then 'retrying'
     else 'scheduled'
   end as state,
@@ -40,7 +40,7 @@ left join outboxd.ready on ready.id = email.id
 left join outboxd.progress on progress.id = email.id
 left join outboxd.batch_member as member on member.id = email.id
 left join outboxd.batch on batch.batch_uid = member.batch_uid
-left join outboxd.lane on lane.id = ready.lane
+left join outboxd.lane_closed as lane on lane.id = ready.lane
 left join lateral (
   select pauses.key as id
   from outboxd.pauses

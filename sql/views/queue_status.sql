@@ -60,9 +60,9 @@ left join (
   left join outboxd.progress on progress.id = ready.id
   left join (
     select lane.id, pauses.key is null as by_limit
-    from outboxd.lane
+    from outboxd.lane_closed as lane
     left join outboxd.pauses on (pauses.kind, pauses.key) = (lane.kind, lane.key)
-    where pauses.key is not null or lane.closed_until > clock_timestamp()) as closed on closed.id = ready.lane
+    where pauses.key is not null or lane.until > clock_timestamp()) as closed on closed.id = ready.lane
   group by ready.queue
 ) as waiting on waiting.queue = queue.id
 left join (

@@ -142,7 +142,15 @@ STATEMENTS = {
     "lease/read": READ,
     "ready/slots": {"now": None, "account": "default", "probed_kind": None, "probed_key": None},
     "ready/park": PARK
-    | {"from_lane": 0, "kind": "provider", "key": "d1.example", "lane": 77, "paused": False, "others": False},
+    | {
+        "from_lane": 0,
+        "kind": "provider",
+        "key": "d1.example",
+        "lane": 77,
+        "paused": False,
+        "others": False,
+        "upto": None,
+    },
     "ready/part": PARK | {"few": 20},
     "lease/settle": SETTLE,
     "lease/reclaim": {"lease_ids": [LEASE], "crash_limit": 3, "now": None},

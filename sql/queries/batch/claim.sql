@@ -1,7 +1,7 @@
 -- Move due batches into a new lease, whole: members in the order of their bytes. `least` and `most` bound the crash
 -- streak. What is paused is left alone, and everything while the account's breaker is open, but for what is probed (in one
 -- lane, where one is given; an account's probe passes the breaker too). A batch without an open answer is asked at this
--- daemon's account from now on. No row: none was due.
+-- daemon's account from now on, and the quota of where it is asked closes its lane. No row: none was due.
 with instant as materialized (
   select coalesce(%(now)s::timestamptz, clock_timestamp()) as now
 ), due as materialized (
@@ -9,7 +9,15 @@ with instant as materialized (
   from outboxd.batch
   where batch.due_at <= (select instant.now from instant)
     and coalesce((
-      select lane.closed_until from outboxd.lane where lane.id = batch.lane) <= (select instant.now from instant), true)
+      select case when lane.kind = 'quota' then (
+          select mine.closed_until
+          from outboxd.queue
+          join outboxd.lane as mine on mine.kind = 'quota' and mine.key = case
+            when batch.ambiguous then batch.frozen ->> 'account' else %(frozen)s::jsonb ->> 'account' end || '/' || queue.name
+          where queue.id = batch.queue)
+        else lane.closed_until end
+      from outboxd.lane
+      where lane.id = batch.lane) <= (select instant.now from instant), true)
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
     and not exists (

@@ -1,8 +1,8 @@
 -- When the first batch of each queue, lane and crash streak falls due, in seconds, and whether it is closed by a pause
--- or the breaker. No row: none waits.
+-- or the breaker. A quota's lane is closed as in batch/claim, by that of where it is asked. No row: none waits.
 select
   waiting.queue, waiting.lane, waiting.crash_streak,
-  extract(epoch from greatest(waiting.due_at, lane.closed_until) - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
+  extract(epoch from greatest(waiting.due_at, shut.until) - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
   exists (
     select
     from outboxd.pause
@@ -15,9 +15,16 @@ select
     from outboxd.breaker
     where breaker.account = %(account)s and breaker.state <> 'closed') as closed
 from (
-  select batch.queue, batch.lane, batch.crash_streak, min(batch.due_at) as due_at
+  select batch.queue, batch.lane, batch.crash_streak, min(batch.due_at) as due_at,
+    case when batch.ambiguous then batch.frozen ->> 'account' else %(account)s::text end as asked_at
   from outboxd.batch
   where batch.due_at is not null
-  group by batch.queue, batch.lane, batch.crash_streak) as waiting
+  group by batch.queue, batch.lane, batch.crash_streak, asked_at) as waiting
 left join outboxd.queue on queue.id = waiting.queue
 left join outboxd.lane on lane.id = waiting.lane
+left join lateral (
+  select case when lane.kind = 'quota' then (
+      select mine.closed_until
+      from outboxd.lane as mine
+      where mine.kind = 'quota' and mine.key = waiting.asked_at || '/' || queue.name)
+    else lane.closed_until end as until) as shut on true

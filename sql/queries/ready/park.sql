@@ -1,14 +1,14 @@
--- Of the next `limit` due rows of a slot behind the watermark, move into `lane` the emails of one provider, campaign, tenant,
--- type or queue (of a `quota`, which closes a queue: all), or (`others`) all but those. They keep their place, are touched
--- once, and left where somebody has locked them. An exempt type is not theirs, unless a pause closed it. Returns how many
--- rows were looked at and were moved, and where the last of them stands. No row: nothing is behind the watermark.
+-- Of the next `limit` rows of a slot behind the watermark, due by `upto` (null: now), move into `lane` the emails of one
+-- provider, campaign, tenant, type or queue (of a `quota`, which closes a queue: all), or (`others`) all but those. They
+-- keep their place, are touched once, and left where somebody has locked them. An exempt type is not theirs, unless a
+-- pause closed it. Returns how many rows were looked at and were moved, and where the last of them stands. No row: none.
 with seen as materialized (
   select ready.ctid, ready.id, ready.scheduled_at
   from outboxd.ready
   where ready.queue = %(queue)s::smallint and ready.lane = %(from_lane)s::integer
     and ready.priority = %(priority)s::smallint
     and (ready.scheduled_at, ready.id) > (%(after_at)s::timestamptz, %(after_id)s::bigint)
-    and ready.scheduled_at <= (select clock_timestamp())
+    and ready.scheduled_at <= (select coalesce(%(upto)s::timestamptz, clock_timestamp()))
   order by ready.scheduled_at, ready.id
   limit %(limit)s::integer
 ), known as materialized (

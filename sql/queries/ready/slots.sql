@@ -1,7 +1,7 @@
 -- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause or the
 -- breaker, but for what is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel
 -- holds is seen too. Lane -1000 is held back. `first_at` and `first_id` spare the claim that follows the walk over what is
--- dead before it.
+-- dead before it. A lane that an account's quota closed is closed as long as this account's own quota closes the queue.
 -- No row: nothing waits at all.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
@@ -20,7 +20,7 @@ with recursive slot as (
 )
 select
   slot.queue, slot.lane, slot.priority,
-  extract(epoch from greatest(slot.scheduled_at, lane.closed_until)
+  extract(epoch from greatest(slot.scheduled_at, shut.until)
     - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as due_in,
   exists (
     select from outboxd.pause
@@ -35,11 +35,17 @@ select
       and coalesce(%(probed_kind)s::text, '') not in ('account', 'breaker')) as closed,
   extract(epoch from slot.scheduled_at - (select coalesce(%(now)s::timestamptz, clock_timestamp())))::float8 as oldest_in,
   coalesce(queue.weight, 1) as weight,
-  case when lane.closed_until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end
+  case when shut.until > (select coalesce(%(now)s::timestamptz, clock_timestamp())) - interval '1 min' then 10 end
     as most,
   slot.scheduled_at as first_at, slot.id as first_id
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane
+left join lateral (
+  select case when lane.kind = 'quota' then (
+      select mine.closed_until
+      from outboxd.lane as mine
+      where mine.kind = 'quota' and mine.key = %(account)s::text || '/' || queue.name)
+    else lane.closed_until end as until) as shut on true
 where slot.lane <> -1000
 order by slot.priority, slot.queue, slot.lane desc
