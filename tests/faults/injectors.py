@@ -102,6 +102,8 @@ class Injector:
                 if step.what.startswith("reclaim"):
                     self.kill("random")  # who leaves a lease behind, which runs out first
                     self.kill(step.what, within=self.world.plan.lease + POINT_WITHIN)
+                elif step.kind == "kill":
+                    self.kill(step.what, anyone=True)
                 else:
                     self.run(step)
                     if step.kind.startswith("proxy"):  # some faults only meet a connection that ends
@@ -133,7 +135,8 @@ class Injector:
             self.world.marks["restarted"] += 1
             self.world.fleet.start(slot)
 
-    def kill(self, point: str, *, within: float = POINT_WITHIN) -> None:
+    def kill(self, point: str, *, within: float = POINT_WITHIN, anyone: bool = False) -> None:
+        """One daemon, at a point of the path: the one that was drawn, or `anyone` who comes there first."""
         candidates = self.running()
         while len(candidates) < 2:
             threading.Event().wait(0.05)
@@ -149,7 +152,7 @@ class Injector:
             slot.kill()
         else:
             # Whose reclaimer comes first is not known.
-            armed = candidates if point.startswith("reclaim") else [slot]
+            armed = candidates if anyone or point.startswith("reclaim") else [slot]
             dead = self._come_to(point, armed, within)
             if not dead:
                 what = "random"

@@ -1,5 +1,6 @@
 """A fault that met nobody is tried again, in calm: else a seed could be red for want of a victim."""
 
+import threading
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from . import injectors
 from .injectors import Injector
 from .plan import Step
 
+KILL = Injector.kill
 CUT, HANG = Step("proxy esp", "drop_after_n_bytes"), Step("esp", "hang")
 
 
@@ -88,3 +90,31 @@ def test_what_never_meets_anybody_ends(world):
     injector.try_missed()
     assert world.proxies.network.struck["esp", CUT.what] == 0
     assert len(world.proxies.begun) > 2
+
+
+class Daemon:
+    """Who comes to a point as soon as it is armed, if anybody does."""
+
+    def __init__(self, *, comes: bool) -> None:
+        self.stopped, self.mortal, self.comes = False, True, comes
+        self.fired, self.armed = threading.Event(), []
+
+    def arm(self, point: str) -> None:
+        self.armed.append(point)
+        if self.comes:
+            self.fired.set()
+
+    def disarm(self) -> bool:
+        return self.fired.is_set()
+
+
+def test_a_point_to_which_one_daemon_did_not_come_waits_for_any_of_them(world, monkeypatch):
+    monkeypatch.setattr(Injector, "kill", KILL)
+    slots = [Daemon(comes=number == 3) for number in range(4)]
+    started = []
+    world.fleet = SimpleNamespace(slots=slots, start=lambda slot, **_: started.append(slot))
+    injector = Injector(world, 1)
+    injector.missed.append(Step("kill", "bind_done"))
+    injector.try_missed()
+    assert [slot.armed for slot in slots] == [["bind_done"]] * 4
+    assert (started, world.marks["kill bind_done"]) == ([slots[3]], 1)
