@@ -111,6 +111,7 @@ begin
       ('outboxd_daemon', 'execute', 'unwanted'),
       ('outboxd_daemon', 'execute', 'provider_of'),
       ('outboxd_daemon', 'execute', 'is_exempt'),
+      ('outboxd_daemon', 'execute', 'quota_closed_until'),
       ('outboxd_daemon', 'execute', 'keyed_hash'),
       ('outboxd_daemon', 'execute', 'gravity'),
       ('outboxd_daemon', 'execute', 'grant_limits'),

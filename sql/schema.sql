@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 8c7925469228795e';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 804b12acd41055ca';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -2155,6 +2155,19 @@ select jsonb_build_object(
     'critical', queue.critical)
 from outboxd.queue
 where queue.name = queue_settings.name
+$$;
+
+--
+-- Name: quota_closed_until(text, text); Type: FUNCTION; Schema: outboxd; Owner: -
+--
+
+CREATE FUNCTION outboxd.quota_closed_until(account text, queue text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select lane.closed_until
+from outboxd.lane
+where lane.kind = 'quota' and lane.key = quota_closed_until.account || '/' || quota_closed_until.queue
 $$;
 
 --

@@ -166,10 +166,6 @@ class Limits:
         limit = self._known.get((kind, key)) or self._known.get((kind, None))
         return None if limit is None or limit.most is None or type_ in limit.exempt_types else limit
 
-    def may_exempt(self, closes: str) -> bool:
-        """Whether some limit that closes lanes of this kind exempts a type."""
-        return not self.exempting.isdisjoint(BY_PROVIDER if closes == "provider" else (closes,))
-
     def window(self, limit: Limit) -> timedelta:
         """How long the limit's window is here."""
         return MONTH_KEPT if limit.month_day else limit.per * self._time_scale

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from outboxd.core.batch import Parcel
-from outboxd.core.limits import Limits
+from outboxd.core.limits import BY_PROVIDER, Limits
 from outboxd.core.outcome import Limited
 from outboxd.core.retry import lane_of_limit
 from outboxd.db import lease, parking, pause
@@ -55,7 +55,7 @@ class Exempt:
         for parcel, stopped in refused:
             if isinstance(stopped.outcome, Limited):
                 place = lane_of_limit(stopped.outcome, parcel.first)
-                if place is not None and limits.may_exempt(place[0]) and not self._knows(place):
+                if place is not None and _may_exempt(limits, place[0]) and not self._knows(place):
                     self._looks.append(Look(place))
 
     def _knows(self, place: Place) -> bool:
@@ -94,6 +94,11 @@ class Exempt:
         look.slots, look.due = None, time.monotonic() + SETTLED
         if look.passes <= 0:
             self._looks.remove(look)
+
+
+def _may_exempt(limits: Limits, closes: str) -> bool:
+    """Whether some limit that closes lanes of this kind exempts a type."""
+    return not limits.exempting.isdisjoint(BY_PROVIDER if closes == "provider" else (closes,))
 
 
 def _step(conn: Connection, look: Look) -> bool:

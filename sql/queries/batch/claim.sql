@@ -8,16 +8,10 @@ with instant as materialized (
   select batch.batch_uid
   from outboxd.batch
   where batch.due_at <= (select instant.now from instant)
-    and coalesce((
-      select case when lane.kind = 'quota' then (
-          select mine.closed_until
-          from outboxd.queue
-          join outboxd.lane as mine on mine.kind = 'quota' and mine.key = case
-            when batch.ambiguous then batch.frozen ->> 'account' else %(frozen)s::jsonb ->> 'account' end || '/' || queue.name
-          where queue.id = batch.queue)
-        else lane.closed_until end
-      from outboxd.lane
-      where lane.id = batch.lane) <= (select instant.now from instant), true)
+    and coalesce((select case when lane.kind = 'quota' then outboxd.quota_closed_until(case when batch.ambiguous
+        then batch.frozen else %(frozen)s::jsonb end ->> 'account', queue.name) else lane.closed_until end
+      from outboxd.lane, outboxd.queue
+      where lane.id = batch.lane and queue.id = batch.queue) <= (select instant.now from instant), true)
     and batch.crash_streak between %(least)s::smallint and %(most)s::smallint
     and (%(only_lane)s::integer is null or batch.lane = %(only_lane)s::integer)
     and not exists (

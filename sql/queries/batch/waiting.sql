@@ -22,9 +22,6 @@ from (
   group by batch.queue, batch.lane, batch.crash_streak, asked_at) as waiting
 left join outboxd.queue on queue.id = waiting.queue
 left join outboxd.lane on lane.id = waiting.lane
-left join lateral (
-  select case when lane.kind = 'quota' then (
-      select mine.closed_until
-      from outboxd.lane as mine
-      where mine.kind = 'quota' and mine.key = waiting.asked_at || '/' || queue.name)
-    else lane.closed_until end as until) as shut on true
+cross join lateral (
+  select case when lane.kind = 'quota' then outboxd.quota_closed_until(waiting.asked_at, queue.name)
+    else lane.closed_until end as until) as shut

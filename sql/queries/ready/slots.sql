@@ -1,8 +1,6 @@
 -- Every (queue, lane, priority) that has rows, when its first one falls due, and whether it is closed by a pause or the
--- breaker, but for what is probed. One index descent per slot. A plain read without locks: what a rolling-back cancel
--- holds is seen too. Lane -1000 is held back. `first_at` and `first_id` spare the claim that follows the walk over what is
--- dead before it. A lane that an account's quota closed is closed as long as this account's own quota closes the queue.
--- No row: nothing waits at all.
+-- breaker, but for what is probed. One index descent per slot, no locks: what a rolling-back cancel holds is seen too. Lane
+-- -1000 is held back. `first_at`, `first_id` spare the claim a walk over what is dead before it. No row: nothing waits.
 with recursive slot as (
   (select ready.queue, ready.lane, ready.priority, ready.scheduled_at, ready.id
    from outboxd.ready
@@ -41,11 +39,7 @@ select
 from slot
 left join outboxd.queue on queue.id = slot.queue
 left join outboxd.lane on lane.id = slot.lane
-left join lateral (
-  select case when lane.kind = 'quota' then (
-      select mine.closed_until
-      from outboxd.lane as mine
-      where mine.kind = 'quota' and mine.key = %(account)s::text || '/' || queue.name)
-    else lane.closed_until end as until) as shut on true
+cross join lateral (select case when lane.kind = 'quota' then outboxd.quota_closed_until(%(account)s, queue.name)
+  else lane.closed_until end as until) as shut
 where slot.lane <> -1000
 order by slot.priority, slot.queue, slot.lane desc
