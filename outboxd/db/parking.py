@@ -65,7 +65,10 @@ def in_quota(conn: Connection, lane: int) -> bool:
 
 
 def part(conn: Connection, slot: Slot, *, few: int, limit: int) -> Moved:
-    """Move the emails of tenants that have at least `few`, or a lane, into their lanes."""
+    """Move the emails of tenants that have at least `few`, or a lane, of the next `limit` due, into their lanes.
+
+    `moved` counts those too that another daemon has locked, which may be moving them at the same time.
+    """
     values = {
         "queue": slot.queue,
         "priority": slot.priority,

@@ -163,7 +163,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     claimer.paused, claimer.pauses = seen.paused, seen.pauses
     due = [one for one in seen.waiting if one.due_in <= 0 and not one.closed]
     claimer.waiting = {one.slot(): one for one in seen.waiting}
-    claimer.slots = [claimer.leasing.past_crowd(one.from_first()) for one in due]
+    claimer.slots = claimer.leasing.starts(due)
     claimer.seen = dict.fromkeys([*(one.slot() for one in due), *seen.usual, *claimer.seen][:SEEN])
     claimer.batches = [one for one in seen.batches if one.due_in <= 0 and not one.closed]
     both: list[Waiting | batch.Waiting] = [*seen.waiting, *seen.batches]

@@ -6,7 +6,7 @@ between a claim's commit and the first look at what it brought.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -16,7 +16,7 @@ from outboxd import metrics
 from outboxd.core.batch import Parcel, Rise, groups
 from outboxd.core.email import Claimed, Frozen
 from outboxd.db import batch, lease
-from outboxd.db.lease import Slot
+from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
@@ -73,7 +73,14 @@ class Leasing:
     def past_crowd(self, slot: Slot) -> Slot:
         """The slot, from behind the crowd that others were pulled out of, where it is crowded."""
         crowd = next((crowd for crowd in self.crowds if crowd.is_at(slot)), None)
-        return crowd.behind if crowd and crowd.behind and crowd.behind != crowd.head() else slot
+        return crowd.behind if crowd and crowd.behind and crowd.is_left() else slot
+
+    def starts(self, due: Iterable[Waiting]) -> list[Slot]:
+        """Where claims begin in what is due. What was put back before a crowd is not claimed there: its mover goes back."""
+        firsts = [one.from_first() for one in due]
+        for first in firsts:
+            self.crowds = [crowd.again_from(first) if crowd.is_at(first) else crowd for crowd in self.crowds]
+        return [self.past_crowd(first) for first in firsts]
 
     def move(self, conn: Connection) -> bool:
         """The next step of what is being moved into lanes, where it is due; True where a lane may have got something."""

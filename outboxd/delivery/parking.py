@@ -41,7 +41,7 @@ class Crowd:
     `until`: when the limit that closed it opens; None where it is paused, which exempts no type. `behind` is where
     claims go on meanwhile: past the crowd once the others are out of it, from its head where they stay in it; None
     until that is known. The next step is due at `due`, by `time.monotonic`; `lane` is the crowd's, once it is known;
-    `looks_again`: for who was committed meanwhile.
+    `looks_again`: for who was committed meanwhile; `went_back` is the last row that was found behind the mover.
     """
 
     kind: str
@@ -52,6 +52,7 @@ class Crowd:
     due: float = 0.0
     lane: int = 0
     looks_again: bool = False
+    went_back: Slot | None = None
 
     def head(self) -> Slot:
         """The slot, from its first row."""
@@ -68,6 +69,20 @@ class Crowd:
     def is_open(self) -> bool:
         """Whether claims go on there: the others are out of it, or cannot be pulled out."""
         return self.behind is not None or self.slot.lane != 0
+
+    def is_left(self) -> bool:
+        """Whether the others are out of it: claims go on behind it, and it is moved at leisure."""
+        return self.behind is not None and self.behind != self.head()
+
+    def again_from(self, first: Slot) -> "Crowd":
+        """The same, to be moved on from the slot's first row where that was put back after the mover had passed it.
+
+        Once for each such row: somebody may have it locked, and the walk to where the mover was may be long.
+        """
+        put_back = first.watermark() < self.slot.watermark() and first != self.went_back
+        if not put_back or not self.is_left() or self.looks_again:
+            return self
+        return replace(self, slot=first, went_back=first)
 
 
 def crowd(refused: Iterable[tuple[Parcel, Stopped]], of: int, *, provider_of: ProviderOf) -> Crowd | None:
@@ -121,11 +136,11 @@ def park(conn: Connection, found: Crowd) -> Crowd | None:
     if not found.is_open() or found.looks_again:
         return _pull(conn, found)
     started = time.monotonic()
-    at_leisure = found.behind is not None and found.behind != found.head()
+    at_leisure = found.is_left()
     times, limit = LEISURE if at_leisure else HASTE
     for _ in range(times):
         moved = _move(conn, found, found.lane, limit=limit)
-        if at_leisure and moved.moved < moved.seen:  # somebody came late into the crowd
+        if at_leisure and moved.moved < moved.seen:  # somebody came late into the crowd, or was put back
             _move(conn, found, pause.lane(conn, *OTHERS), limit=limit, others=True)
         if moved.seen < limit or (at_leisure and found.passes(moved.after)):
             return None

@@ -1,9 +1,10 @@
 """Tenants in turn: who crowds a queue gets a lane of its own, and a claim takes from lanes in turn.
 
-Mail of tenants waits together, oldest first, until one has more than a few of what was claimed lately. Then all that
-waits in that queue and priority is looked through once, in bulk, and every tenant with more than a few has a lane from
-then on, into which its INSERTs go. Meanwhile nothing is claimed there, so that another tenant waits for no more than the
-claim that showed the crowd; but no longer than `PATIENCE`. Where nobody uses tenants nothing is remembered or asked.
+Mail of tenants waits together, oldest first, until one has more than a few of what was claimed lately. Then what is due
+behind that in its queue and priority is looked through once, in bulk, for as long as there is something to part, and every
+tenant with more than a few has a lane from then on, into which its INSERTs go. Meanwhile nothing is claimed there, so that
+another tenant waits for no more than the claim that showed the crowd; but no longer than `PATIENCE`. A few that were
+claimed whole cost one look, which locks nothing. Where nobody uses tenants nothing is remembered or asked.
 """
 
 import time
@@ -43,7 +44,8 @@ class Turns:
                 self._recent.append(place)
                 self._sizes[place] += 1
                 if self.crowded is None and self._sizes[place] >= FEW:
-                    self.crowded, self._since = Slot(email.queue_id, 0, email.priority), time.monotonic()
+                    self.crowded = Slot(email.queue_id, 0, email.priority, email.scheduled_at, email.id)
+                    self._since = time.monotonic()
         while len(self._recent) > RECENT:
             self._sizes[self._recent.popleft()] -= 1
 
@@ -58,12 +60,16 @@ class Turns:
         )
 
     def part(self, conn: Connection) -> bool:
-        """Look through the next of the crowded slot; True once that is done, and lanes may have come."""
+        """Look through the next of the crowded slot; True once that is done, and lanes may have come.
+
+        It is done at the end of what is due, and where the next `MOST` have no crowd among them: the next claim that
+        meets one shows it.
+        """
         crowded = self.crowded
         if crowded is None:
             return False
         found = parking.part(conn, crowded, few=FEW, limit=MOST)
-        if found.seen < MOST:
+        if found.seen < MOST or not found.moved:
             self.crowded = None
             self._recent.clear()
             self._sizes.clear()

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
@@ -24,7 +25,7 @@ from outboxd.core.outcome import Ambiguous, Failed, Failure, Limited, Returned
 from outboxd.db import lease, parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Session
-from outboxd.delivery import claimer
+from outboxd.delivery import claimer, turns
 from outboxd.delivery.binder import Load, held
 from outboxd.delivery.claimer import Claimer, _claim_urgent, _fill, _scan_from_head, claim_round
 from outboxd.delivery.hand import Hand
@@ -306,6 +307,71 @@ def test_a_claim_that_is_small_finds_the_crowd_too(conn, connect):
         daemon.fill(3)
         taken += daemon.taken()
     assert len(taken) <= 30, "7 claims of 3 show a crowd of 20"
+
+
+def look_at(monkeypatch, emails: int) -> None:
+    """That many in one statement."""
+    monkeypatch.setattr(turns, "MOST", emails)
+
+
+def claimed_burst(conn) -> Daemon:
+    """A tenant's few more than a few, first of all that waits, claimed whole: the slot is crowded."""
+    conn.execute("update outboxd.ready set scheduled_at = scheduled_at - interval '1 min' "
+        "where id in (select id from outboxd.email where tenant = 'burst')")  # fmt: skip
+    daemon = Daemon(conn)
+    daemon.fill(turns.FEW)
+    assert daemon.claimer.leasing.turns.crowded
+    return daemon
+
+
+@pytest.mark.parametrize("due_in", ["-1 s", "1 day"])
+def test_a_burst_that_was_claimed_whole_costs_one_look_that_locks_nothing(conn, monkeypatch, due_in):
+    look_at(monkeypatch, 100)
+    bulk(conn, "", 300)
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() + %s::interval", (due_in,))
+    bulk(conn, "burst", turns.FEW)
+    daemon = claimed_burst(conn)
+    conn.execute("vacuum full outboxd.ready")  # who locked or wrote a row before is forgotten
+    assert daemon.claimer.leasing.turns.part(conn), "done after one look"
+    assert conn.execute("select count(*) from outboxd.ready where xmax <> '0'::xid").fetchone() == (0,)
+    assert conn.execute("select count(*) from outboxd.lane").fetchone() == (0,)
+
+
+def test_what_is_not_due_is_not_parted(conn):
+    bulk(conn, "crowding", 30)
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() + interval '1 day'")
+    (waiting,) = lease.slots(conn, "default")
+    assert parking.part(conn, waiting.slot(), few=20, limit=100) == parking.Moved(0, 0, waiting.slot())
+
+
+def test_the_look_begins_where_the_crowd_was_met(conn, monkeypatch):
+    """Before it something may stand that nobody claims from there, and that is no crowd of a tenant."""
+    look_at(monkeypatch, 100)
+    bulk(conn, "", 300)
+    bulk(conn, "crowding", 300)
+    daemon = Daemon(conn)
+    _scan_from_head(daemon.claimer, conn)
+    (before,) = conn.execute("select max(id) from outboxd.email where tenant = ''").fetchone()
+    (at,) = conn.execute("select scheduled_at from outboxd.ready where id = %s", (before,)).fetchone()
+    daemon.claimer.slots = [replace(slot, after_at=at, after_id=before) for slot in daemon.claimer.slots]
+    daemon.fill(HUNDRED)
+    while not daemon.claimer.leasing.turns.part(conn):
+        pass
+    parted = conn.execute("select count(*) from outboxd.ready where lane > 0").fetchone()
+    assert parted == (300 - HUNDRED,)
+
+
+def test_two_daemons_look_on_past_what_the_other_is_parting(conn, connect, monkeypatch):
+    look_at(monkeypatch, 100)
+    bulk(conn, "crowding", 20 + 100 + 50)
+    daemon = Daemon(conn)
+    daemon.fill(20)
+    other = connect()
+    with other.transaction():
+        other.execute("select from outboxd.ready order by scheduled_at, id limit 100 for update")
+        assert not daemon.claimer.leasing.turns.part(conn), "there is more"
+        assert daemon.claimer.leasing.turns.part(conn)
+    assert conn.execute("select count(*) from outboxd.ready where lane > 0").fetchone() == (50,)
 
 
 @pytest.mark.parametrize("kind", ["campaign", "tenant", "type", "queue", "provider_minute"])
