@@ -154,6 +154,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         doubtful=doubtful.append,
         ttl=config.sender.lease.total_seconds(),
         stop=stop,
+        wake=bell.ring,
     )
     pacer = Pacer(Session(url, "pacer", stop=stop, path=True), config.resend.account, stop, hand.pace)
     who = uuid4()
