@@ -86,7 +86,7 @@ class Database:
     )
     after_failover: str = setting(
         "send",
-        "After a standby's promotion: `send` on, or `hold` what fell due in the 10 minutes before it until `outboxd adopt`.",
+        "After a standby's promotion: `send` on, or `hold` all that was due by then until `outboxd adopt`.",
         one_of("send", "hold"),
     )
 

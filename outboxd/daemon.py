@@ -140,7 +140,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         session=Session(url, "settler", stop=give_up, path=True),
         policies=policies,
         admission=admission,
-        pauses=Pauses(config.resend.account),
+        pauses=Pauses(config.resend.account, rise=lambda: fence.rise),
         breakers=Breakers(config.resend.account, brake.hold),
         give_up=give_up,
         inbox=queue.SimpleQueue(),
@@ -154,6 +154,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
         doubtful=doubtful.append,
         ttl=config.sender.lease.total_seconds(),
         stop=stop,
+        wake=bell.ring,
     )
     pacer = Pacer(Session(url, "pacer", stop=stop, path=True), config.resend.account, stop, hand.pace)
     who = uuid4()

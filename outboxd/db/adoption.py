@@ -14,7 +14,7 @@ import psycopg
 
 from outboxd.core.instance import differences
 from outboxd.db import lease
-from outboxd.db.fence import HELD, HELD_UNTIL, LOT, STANDBY, hold, recorded, values, whereabouts
+from outboxd.db.fence import HELD, HELD_UNTIL, LOT, STANDBY, hold, newest, recorded, values, whereabouts
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
 from outboxd.db.session import Connection, connect
@@ -67,8 +67,7 @@ def _adopt(
 
 
 def _decide(conn: Connection, pending: Pending, *, foreign: Mapping[str, str]) -> int:
-    row = conn.execute(query("instance/last_id")).fetchone()
-    last_id = row[0] if row else 0
+    last_id = newest(conn)
     match pending:
         case "send":
             conn.execute(query("instance/release_batches"), {"until": HELD_UNTIL})

@@ -3,16 +3,16 @@
 The claimer asks `admits` in each round. The answer is looked up on every new connection, and again every thirty seconds,
 every second behind a pooler. Where the database is not the one that was recorded, the
 daemon observes: it runs, says so in one log line and in `/readyz`, and claims nothing. A promoted standby passes, with
-a log line; what fell due just before may be held back (`after_failover`). A key that is rotated in a running daemon
-passes too: the process vouches for the database.
+a log line; all that was due may be held back first (`after_failover`), however much that is. A key that is rotated in
+a running daemon passes too: the process vouches for the database.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ import psycopg
 
 from outboxd.core.batch import Rise
 from outboxd.core.instance import Here, Known, differences, fingerprint
-from outboxd.db import lease
+from outboxd.db import clock, lease
 from outboxd.db.query import query
 from outboxd.db.session import Connection
 
@@ -29,11 +29,42 @@ log = logging.getLogger(__name__)
 LOOK_OPEN: Final = 30.0  # seconds between two looks while mail may go
 LOOK_POOLED: Final = 1.0  # and while it may go through a pooler, behind which the server can change unseen
 LOOK_OBSERVING: Final = 1.0  # and while it may not
-BEFORE_RISE: Final = timedelta(minutes=10)  # how much of what fell due before a failover may have been sent
 HELD_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)  # when a batch that is held back falls due
 HELD: Final = -1000  # the lane that nobody claims from
 LOT: Final = 10_000  # rows moved in one statement
+BLOCKS: Final = 64  # of the table in which emails wait, walked over in one statement: about as many rows
+HOLD_ROUND: Final = 5.0  # seconds of holding back between two looks
 STANDBY: Final = "the server is a standby"
+HOLDING: Final = "a standby was promoted, and what was due is being held back"
+
+
+@dataclass(slots=True)
+class Walk:
+    """Over all that waits, to hold back emails up to an id, due at any time or by `due_by`; `held` are those so far."""
+
+    last_id: int
+    due_by: datetime | None = None
+    held: int = 0
+    _block: int = 0
+    _found: bool = False  # since the first block
+
+    def step(self, conn: Connection) -> bool:
+        """Hold back one lot. False once a whole walk has found nothing: what was moved meanwhile is seen by the next."""
+        chosen = {
+            "held": HELD,
+            "from": self._block,
+            "to": self._block + BLOCKS,
+            "last_id": self.last_id,
+            "due_by": self.due_by,
+        }
+        lot, at_end = conn.execute(query("instance/hold"), chosen).fetchone() or (0, True)
+        self.held += lot
+        self._found = self._found or lot > 0
+        self._block += BLOCKS
+        if not at_end:
+            return True
+        again, self._block, self._found = self._found, 0, False
+        return again
 
 
 class Fence:
@@ -51,11 +82,14 @@ class Fence:
         self._key_changed = threading.Event()
         self._sent_with: str | None = None
         self._highest = 0
+        self._walk: Walk | None = None  # while it holds back what was due at a failover
         self.problem: str | None = None
         self.rise: Rise | None = None
 
     def admits(self, conn: Connection) -> bool:
         """Whether to claim through this connection. Looks at most once a second, or where the connection is new."""
+        if conn is not self._conn:
+            self._walk = None  # it may lead to another server
         if conn is not self._conn or time.monotonic() >= self._look_at or self._key_changed.is_set():
             self._key_changed.clear()
             self._say(self._look(conn))
@@ -71,7 +105,7 @@ class Fence:
 
     def _say(self, reasons: Mapping[str, str]) -> None:
         problem = f"observing: {'; '.join(reasons.values())}" if reasons else None
-        if problem and STANDBY not in reasons:
+        if problem and not reasons.keys() & {STANDBY, HOLDING}:
             problem += "; run `outboxd adopt`"
         if problem and problem != self.problem:
             log.error("nothing is sent from this database", extra={"reason": problem})
@@ -92,39 +126,58 @@ class Fence:
             conn.execute(query("instance/rotate"), {"api_key": fingerprint(here.api_key, known.instance)})
             log.info("the API key was rotated")
             reasons = {}
-        if not reasons:
-            self._pass(conn, known, here)
+        if not reasons and not self._pass(conn, known, here):
+            reasons = {HOLDING: HOLDING}
         return reasons
 
-    def _pass(self, conn: Connection, known: Known, here: Here) -> None:
+    def _pass(self, conn: Connection, known: Known, here: Here) -> bool:
+        """False: what was due at a failover is not yet held back."""
         if known.timeline is not None and here.timeline is not None and here.timeline > known.timeline:
-            self._rise(conn, here.timeline)
+            if not self._rise(conn, known.timeline, here.timeline):
+                return False
             known = recorded(conn) or known
         self.rise = known.rise
         conn.execute(query("instance/seen"))
         self._sent_with = fingerprint(here.api_key, known.instance)
         self._highest = max(self._highest, here.timeline or 0)
+        return True
 
-    def _rise(self, conn: Connection, timeline: int) -> None:
-        """A standby was promoted. Of several daemons that see it, the first acts."""
-        held = 0
+    def _rise(self, conn: Connection, was: int, timeline: int) -> bool:
+        """A standby was promoted. Of several daemons that see it, the first that is done notes it; False: not done yet."""
+        ends = time.monotonic() + HOLD_ROUND
+        noted = None
+        while noted is None:
+            noted = self._note_or_hold(conn, timeline)
+            if noted is None and time.monotonic() >= ends:
+                return False
+        held, self._walk = self._walk.held if self._walk else 0, None
+        if noted or held:
+            log.warning(
+                "failover: the timeline rose",
+                extra={
+                    "was": was,
+                    "is": timeline,
+                    "held": held,
+                    "then": "run `outboxd adopt` for what is held" if held else "sending goes on",
+                },
+            )
+        return True
+
+    def _note_or_hold(self, conn: Connection, timeline: int) -> bool | None:
+        """Whether this daemon noted the rise, or another one had; None: mail was held back, and there may be more.
+
+        Each lot is a transaction of its own, so that none gets too long however much waits. Nobody claims before the note.
+        """
         with conn.transaction():
-            before, seen_at = conn.execute(query("instance/lock")).fetchone() or (timeline, None)
+            (before,) = conn.execute(query("instance/lock")).fetchone() or (timeline,)
             if before >= timeline:
-                return
-            if self._hold:
-                _end_leases(conn)
-                held = hold(conn, due_from=seen_at - BEFORE_RISE)
-            conn.execute(query("instance/rise"), {"timeline": timeline})
-        log.warning(
-            "failover: the timeline rose",
-            extra={
-                "was": before,
-                "is": timeline,
-                "held": held,
-                "then": "run `outboxd adopt` for what is held" if held else "sending goes on",
-            },
-        )
+                return False
+            begun = _begin_walk(conn) if self._hold and self._walk is None else None
+            more = begun is not None or (self._walk is not None and self._walk.step(conn))
+            if not more:
+                conn.execute(query("instance/rise"), {"timeline": timeline})
+        self._walk = begun or self._walk
+        return None if more else True
 
 
 def whereabouts(conn: Connection, environment: str, api_key: str) -> Here | None:
@@ -165,21 +218,35 @@ def values(here: Here) -> dict[str, object]:
     }
 
 
-def hold(conn: Connection, *, due_from: datetime | None = None, last_id: int | None = None) -> int:
-    """Hold back what waits: what fell due since then, or all up to an id; and all batches. How many; bounded lots."""
-    chosen = {"held": HELD, "most": LOT, "due_from": due_from, "last_id": last_id}
-    conn.execute(query("instance/hold_batches"), {"until": HELD_UNTIL})
-    held = 0
-    while lot := conn.execute(query("instance/hold"), chosen).rowcount:
-        held += lot
-    return held
+def hold(conn: Connection, *, last_id: int) -> int:
+    """Hold back all that waits up to an id, and all batches. How many emails; bounded lots."""
+    _hold_batches(conn)
+    walk = Walk(last_id)
+    while walk.step(conn):
+        pass
+    return walk.held
 
 
-def _end_leases(conn: Connection) -> None:
-    """Put back what was in hand: in seconds that the standby lost it may have gone another way, alone or in a batch."""
+def newest(conn: Connection) -> int:
+    """The id of the newest email that there is; 0 without any."""
+    row = conn.execute(query("instance/last_id")).fetchone()
+    return row[0] if row else 0
+
+
+def _begin_walk(conn: Connection) -> Walk:
+    """Over all that was due at a failover, however long: any of it may have gone, in seconds that the standby lost.
+
+    What was in hand comes back first: it may have gone another way, alone or in a batch.
+    """
     conn.execute(query("instance/end_leases"))
     while lease.reclaim(conn, crash_limit=0):
         pass
+    _hold_batches(conn)
+    return Walk(newest(conn), clock.read(conn))
+
+
+def _hold_batches(conn: Connection) -> None:
+    conn.execute(query("instance/hold_batches"), {"until": HELD_UNTIL})
 
 
 def _register(conn: Connection, here: Here) -> Known:

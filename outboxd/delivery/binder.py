@@ -40,7 +40,10 @@ class Load:
 
 @dataclass(slots=True)
 class Binder:
-    """The thread's parts. `doubtful` hears of leases of which nobody here knows any more what they hold."""
+    """The thread's parts. `doubtful` hears of leases of which nobody here knows any more what they hold.
+
+    `wake` is for the claimer, who hands them back.
+    """
 
     session: Session
     hand: Hand
@@ -48,6 +51,7 @@ class Binder:
     doubtful: Callable[[UUID], None]
     ttl: float
     stop: threading.Event
+    wake: Callable[[], object] = bool
     _inbox: "queue.SimpleQueue[Load | None]" = field(default_factory=queue.SimpleQueue)
 
     def take(self, load: Load) -> None:
@@ -79,11 +83,11 @@ def _bind_or_return(binder: Binder, load: Load) -> None:
         _return(binder, load)
     except ConnectionLostError:
         log.warning("binder lost its connection")
-        binder.doubtful(load.lease_id)
+        _doubt(binder, load)
     except Exception:
         log.exception("binding failed; handed back", extra={"emails": load.emails()})
         binder.session.close()
-        binder.doubtful(load.lease_id)
+        _doubt(binder, load)
 
 
 def bind(binder: Binder, conn: Connection, load: Load) -> None:
@@ -97,6 +101,11 @@ def bind(binder: Binder, conn: Connection, load: Load) -> None:
 def held(parcel: Parcel, started: float, ttl: float, probe: Probe | None) -> Held:
     """A parcel of a claim that began at `started`, whose lease lasts `ttl` seconds."""
     return Held(parcel, started, started + ttl, started, probe)
+
+
+def _doubt(binder: Binder, load: Load) -> None:
+    binder.doubtful(load.lease_id)
+    binder.wake()
 
 
 def _return(binder: Binder, load: Load) -> None:

@@ -301,7 +301,7 @@ def _sleep(claimer: Claimer, conn: Connection) -> None:
                 room = max(1, min(claimer.leasing.hand.room(), BATCH))
                 if _claim(claimer, conn, _fair(claimer, room), room):
                     return
-            quiet = armed and not claimer.slots and claimer.leasing.hand.empty()
+            quiet = armed and not (claimer.slots or claimer.leasing.doubtful) and claimer.leasing.hand.empty()
             idle = quiet and not due_in and not claimer.paused
             slept_at = time.monotonic()
             if not claimer.bell.wait(_nap(due_in, quiet=quiet)) and quiet:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from outboxd import metrics
 from outboxd.core.batch import Parcel, Rise, groups
 from outboxd.core.email import Claimed, Frozen
+from outboxd.core.outcome import Returned
 from outboxd.db import batch, lease
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
@@ -169,6 +170,8 @@ def lease_batches(
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
     ready = repack(conn, lease_id, parcels, leasing.home)
+    while probe and len(ready) > 1:  # parts of a rejected batch; a probe is one request
+        leasing.settler.report(Result(_held(leasing, ready.pop(), started, None), Returned()))
     go = _admitted(leasing, conn, lease_id, _stop(leasing, ready, started, paused, probe), started, probe)
     leasing.doubtful.remove(lease_id)
     leasing.hand.put(_held(leasing, parcel, started, probe) for parcel in go)

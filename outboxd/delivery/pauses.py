@@ -5,12 +5,13 @@ Used by the settler, before it settles: a pause is committed before the emails t
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from outboxd import metrics
 from outboxd.core.address import sender_domain
+from outboxd.core.batch import Rise
 from outboxd.core.outcome import Failed, Failure, Outcome, Paused, Rejected, Sent, SentAll
 from outboxd.core.pauses import Streak, after_error, after_success, plan
 from outboxd.core.retry import Step
@@ -29,13 +30,17 @@ Park = tuple[str, str]
 class Pauses:
     """For one account; remembers the row of equal message errors and the lanes that exist.
 
+    Lanes are forgotten with the connection, and where `rise` tells of a failover (a pooler's connection outlives it): a
+    standby may have lost a lane, and give its id to another.
     `mended_at` is when somebody last may have mended what is refused (`time.monotonic`): a new key was read.
     """
 
     account: str
     mended_at: float = 0.0
+    rise: Callable[[], Rise | None] = lambda: None
     _streak: Streak = field(default_factory=Streak)
     _lanes: dict[Park, int] = field(default_factory=dict)
+    _lanes_of: tuple[Connection | None, Rise | None] = (None, None)
 
     def heard(self, conn: Connection, result: Result) -> Result:
         """Pause what the provider refuses as a whole, lift what a probe found to be over.
@@ -53,6 +58,8 @@ class Pauses:
 
     def lanes(self, conn: Connection, steps: Iterable[Step]) -> dict[Park, int]:
         """The lanes in which what is parked waits; one that a limit holds is closed as long as that."""
+        if (now := (conn, self.rise())) != self._lanes_of:
+            self._lanes, self._lanes_of = {}, now
         until: dict[Park, datetime | None] = {}
         for step in steps:
             if step.park is not None:

@@ -1,5 +1,6 @@
 """The clone fence: what is compared, what passes, and what becomes of the mail that waits."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ from factories import HOME, batched, claim, claim_batches, insert, insert_many, 
 from psycopg import errors
 
 from outboxd.core.instance import Here, Known, differences, fingerprint
-from outboxd.core.outcome import Ambiguous, Cancelled, Failure, Returned
+from outboxd.core.outcome import Ambiguous, Cancelled, Failure, Returned, Sent
 from outboxd.db import batch, lease
 from outboxd.db.adoption import adopt
 from outboxd.db.fence import HELD, Fence, recorded
@@ -157,6 +158,14 @@ class TestFailover:
         """As if the record came from a primary whose timeline was lower."""
         conn.execute("update outboxd.instance set timeline = 0")
 
+    def looks(self, one: Fence, conn: psycopg.Connection) -> Iterator[None]:
+        """Its looks that do not admit, until one does."""
+        for _ in range(100):
+            if one.admits(conn):
+                return
+            yield
+        raise AssertionError("it never admits")
+
     def test_a_risen_timeline_passes_with_one_line_and_is_noted(self, conn, connect, caplog):
         fence().admits(conn)
         insert(conn)
@@ -183,10 +192,11 @@ class TestFailover:
             minutes=1
         )
 
-    def test_hold_keeps_what_fell_due_since_ten_minutes_before_the_primary_was_last_seen(self, conn, connect):
+    def test_hold_keeps_all_that_was_due_however_long(self, conn, connect):
+        """Backlog waits long before it is asked for, and the standby may have lost that it was."""
         fence().admits(conn)
-        early, late, future = insert(conn), insert(conn), insert(conn)
-        for id_, due in ((early, "-1 h"), (late, "-9 min"), (future, "1 h")):
+        backlog, late, future = insert(conn), insert(conn), insert(conn)
+        for id_, due in ((backlog, "-1 h"), (late, "-9 min"), (future, "1 h")):
             conn.execute(
                 "update outboxd.ready set scheduled_at = clock_timestamp() + %s::interval where id = %s",
                 (due, id_),
@@ -195,7 +205,70 @@ class TestFailover:
         first, second = fence(hold=True), fence(hold=True)
         assert first.admits(conn)
         assert second.admits(connect())
-        assert [state_of(conn, id_) for id_ in (early, late, future)] == ["ready", "blocked", "scheduled"]
+        assert [state_of(conn, id_) for id_ in (backlog, late, future)] == ["blocked", "blocked", "scheduled"]
+
+    def test_backlog_whose_acceptance_was_lost_is_not_asked_for_until_adopted(self, database, conn):
+        """The standby has it as it waited before its claim; a batch of it was accepted in what it lost."""
+        fence().admits(conn)
+        insert_many(conn, 3)
+        conn.execute("update outboxd.ready set scheduled_at = clock_timestamp() - interval '15 min'")
+        with conn.transaction(force_rollback=True):
+            settle(conn, *((email, Sent("re_1")) for email in claim(conn)))
+            assert conn.execute("select count(*) from outboxd.delivery").fetchone() == (3,)
+        self.old_timeline(conn)
+        assert fence(hold=True).admits(conn)
+        assert claim(conn) == []
+        assert run_adopt(database, "send").emails == 3
+
+    def test_hold_goes_on_in_lots_of_their_own_and_nothing_is_claimed_before_the_last(
+        self, conn, connect, monkeypatch, caplog
+    ):
+        """A daemon may claim once all are held: by one of several, over as many looks as that takes."""
+        monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+        fence().admits(conn)
+        insert_many(conn, 1000)
+        self.old_timeline(conn)
+        first, second, there = fence(hold=True), fence(hold=True), connect()
+        assert not first.admits(there)
+        assert "adopt" not in first.problem
+        seen = []
+        for _ in self.looks(first, there):
+            assert recorded(conn).timeline == 0
+            seen.append(held(conn))
+        assert 0 < seen[0] < seen[-1] == 1000
+        assert second.admits(connect())
+        risen = [line for line in caplog.records if line.message == "failover: the timeline rose"]
+        assert [line.held for line in risen] == [1000]
+
+    def test_hold_that_is_cut_off_begins_anew_with_what_the_next_connection_finds(
+        self, conn, connect, monkeypatch
+    ):
+        """It may lead to another standby, which had more."""
+        monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        fence().admits(conn)
+        insert_many(conn, 500)
+        self.old_timeline(conn)
+        cut = fence(hold=True)
+        assert not cut.admits(connect())
+        insert(conn)
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 60.0)
+        assert cut.admits(connect())
+        assert held(conn) == 501
+
+    def test_hold_leaves_mail_that_comes_meanwhile(self, conn, connect, monkeypatch):
+        """However fast it comes, so that holding back ends."""
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+        fence().admits(conn)
+        old = insert(conn)
+        self.old_timeline(conn)
+        one, there = fence(hold=True), connect()
+        new = [insert(conn) for _ in self.looks(one, there)]
+        assert state_of(conn, old) == "blocked"
+        assert [email.id for email in claim(conn)] == new
 
     def test_hold_keeps_what_was_in_hand_too_alone_or_in_a_batch(self, conn, connect):
         """Its lease came over, and not what became of it."""
@@ -324,11 +397,11 @@ class TestAdopt:
 
     def test_it_decides_in_bounded_lots(self, database, conn, monkeypatch):
         monkeypatch.setattr("outboxd.db.adoption.LOT", 7)
-        monkeypatch.setattr("outboxd.db.fence.LOT", 7)
+        monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
         fence().admits(conn)
-        insert_many(conn, 50)
-        assert run_adopt(database, "hold", environment="staging").emails == 50
-        assert run_adopt(database, "discard", environment="staging").emails == 50
+        insert_many(conn, 500)
+        assert run_adopt(database, "hold", environment="staging").emails == 500
+        assert run_adopt(database, "discard", environment="staging").emails == 500
 
     def test_held_mail_does_not_make_the_search_for_slots_dearer(self, conn):
         insert_many(conn, 2000)

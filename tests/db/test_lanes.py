@@ -24,13 +24,16 @@ from factories import (
 from limiting import DAY, itself
 from waiting import until
 
+from outboxd.core.batch import Rise
 from outboxd.core.outcome import Ambiguous, Failure, Rejected, Returned, Sent
+from outboxd.core.retry import Step
 from outboxd.db import lease, parking, pause
 from outboxd.db.query import query
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Binder, bind
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.leasing import Leasing, lease_emails
+from outboxd.delivery.pauses import Pauses
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler, settle
 
@@ -101,6 +104,35 @@ def limited(conn: psycopg.Connection, kind: str, most: int) -> Daemon:
         (kind, LIMITED[kind], most, DAY, options.get(kind, "{}")),
     )
     return Daemon(conn)
+
+
+class TestFailover:
+    """A standby that lost a lane, and the step of its sequence, gives the lane's id to another."""
+
+    PARK = ("retries", "")
+
+    def lanes(self, pauses: Pauses, conn: psycopg.Connection) -> dict[tuple[str, str], int]:
+        return dict(pauses.lanes(conn, [Step("again", 1, ambiguous=False, park=self.PARK)]))
+
+    def lose(self, conn: psycopg.Connection) -> int:
+        """The lane that has the lost one's id now."""
+        conn.execute("delete from outboxd.lane")
+        conn.execute("alter table outboxd.lane alter column id restart")
+        return pause.lane(conn, "tenant", "acme")
+
+    @pytest.mark.parametrize("pooled", [False, True])
+    def test_what_failed_does_not_wait_in_a_lane_that_has_its_id_now(self, conn, connect, pooled):
+        risen: list[Rise] = []
+        pauses = Pauses(HOME.account, rise=lambda: risen[-1] if risen else None)
+        before = self.lanes(pauses, conn)
+        assert self.lanes(pauses, conn) == before
+        assert self.lose(conn) == before[self.PARK]
+        risen += [Rise(datetime.now(UTC), 1)] if pooled else []
+        after = self.lanes(pauses, conn if pooled else connect())
+        assert (
+            conn.execute("select kind, key from outboxd.lane where id = %s", (after[self.PARK],)).fetchone()
+            == self.PARK
+        )
 
 
 @pytest.mark.parametrize("outcome", ENDS, ids=["rejected", "returned"])

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
@@ -13,6 +14,8 @@ from outboxd.core.pauses import plan
 from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
+from outboxd.delivery.hand import Hand
+from outboxd.delivery.leasing import Leasing, lease_batches
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
 
@@ -184,6 +187,24 @@ def test_a_daily_quota_holds_until_midnight_of_the_servers_clock_and_no_longer(c
     assert claim(conn, now=midnight - timedelta(seconds=1)) == []
     assert claim(conn, now=midnight) == []
     assert [email.id for email in claim(conn, now=midnight + timedelta(seconds=31))] == [id_]
+
+
+def test_of_the_parts_of_a_rejected_batch_one_is_the_probe_and_the_others_wait_on(conn, connect):
+    settle_parcel(conn, batched(conn, connect(), 9), Rejected(WRONG))
+    begin(conn)
+    settler, hand = settler_without_thread(), Hand(100)
+    leasing = Leasing(hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), bool)
+    assert lease_batches(leasing, conn, limit=1, probe=KEY) == 1
+    (probing,) = hand.close()
+    assert (len(probing.parcel.emails), probing.probe) == (2, KEY)
+    others = [settler.inbox.get() for _ in range(3)]
+    assert [one.held.probe for one in others] == [None] * 3
+    settle(settler, conn, others)
+    back = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
+    assert back == sorted(
+        (email.id, email.scheduled_at) for one in others for email in one.held.parcel.emails
+    )
+    assert conn.execute("select count(*) from outboxd.batch").fetchone() == (1,)
 
 
 class TestOtherPausesStand:
