@@ -39,12 +39,12 @@ class Policies:
         """Read them again where policy has another version than these; for each second.
 
         The version was read before the rows, so that rows are never older than the version that they go by. A change
-        opens the lanes that limits closed: now, and a round later, when nobody settles by the old ones any more. So does
-        a start: policy may have changed while nobody ran.
+        opens the lanes that limits closed: now, and a round later, when nobody settles by the old ones any more. A start
+        does so once: policy may have changed while nobody ran.
         """
         if version != self._version:
             self.refresh(conn)
-            self._reopen = 2
+            self._reopen = 1 if self._version < 0 else 2
             self._version = version
         if self._reopen:
             self._reopen -= 1
