@@ -168,7 +168,9 @@ def enqueued_behind_a_lane(
     print(f"\nthe others left in {seconds:.2f} s; claims p99 {percentile(claims, 0.99):.1f} ms")
     until(lambda: count(conn, "lease") == 0, what="the last to be settled")
     inserted, updated, deleted = writes(conn)
-    asked = deleted - OTHERS  # of the closed provider: a daemon that starts asks whether its limits still hold
+    asked = (
+        deleted - OTHERS
+    )  # of the closed provider: a daemon that starts asks whether its limits still hold
     assert (inserted, updated) == (emails + OTHERS + asked, 0)
     assert asked <= 10
     assert seconds <= (5 if emails > 100_000 else 15)  # in the suite the machine is busy
