@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 804b12acd41055ca';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract e2b5cce11b591a16';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3004,7 +3004,9 @@ CREATE VIEW outboxd.lane_closed AS
         CASE
             WHEN (kind = 'quota'::text) THEN COALESCE(( SELECT min(COALESCE(mine.closed_until, '-infinity'::timestamp with time zone)) AS min
                FROM (outboxd.account
-                 LEFT JOIN outboxd.lane mine ON (((mine.kind = 'quota'::text) AND (mine.key = ((account.name || '/'::text) || regexp_replace(lane.key, '^.*/'::text, ''::text))))))), closed_until)
+                 LEFT JOIN outboxd.lane mine ON (((mine.kind = 'quota'::text) AND (mine.key = ((account.name || '/'::text) || regexp_replace(lane.key, '^.*/'::text, ''::text))))))
+              WHERE (COALESCE(account.drawn_at, '-infinity'::timestamp with time zone) >= COALESCE((( SELECT max(other.drawn_at) AS max
+                       FROM outboxd.account other) - '1 day'::interval), '-infinity'::timestamp with time zone))), closed_until)
             ELSE closed_until
         END AS until
    FROM outboxd.lane;

@@ -230,7 +230,10 @@ def _unburned(email: Claimed, failure: Failure, after: timedelta) -> Step:
 
 
 def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step:
-    """Into the lane of what holds it, where it keeps its place; a limit of no lane names the time instead."""
+    """Into the lane of what holds it, where it keeps its place; a limit of no lane names the time instead.
+
+    So does a quota for what has an open answer: another account, which has quota, could not ask for it again.
+    """
     step = _unasked(email)
     if isinstance(outcome, Parked):
         return (
@@ -239,7 +242,7 @@ def _set_aside(outcome: Parked | Limited, email: Claimed, now: datetime) -> Step
             else replace(step, due_in=SUSPECT, keeps_place=False)
         )
     park = lane_of_limit(outcome, email)
-    if park is not None and email.lane >= 0:
+    if park is not None and email.lane >= 0 and not (email.ambiguous and outcome.kind in QUOTAS):
         return replace(step, park=park, free_at=outcome.free_at)
     return replace(step, due_in=max(outcome.free_at - now, AT_ONCE), keeps_place=False)
 

@@ -59,6 +59,12 @@ def exempting(conn: Connection, kind: str, key: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def slots_in(conn: Connection, lane: int) -> list[Slot]:
+    """The slots of a lane that have rows, from their heads."""
+    rows = conn.execute(query("lane/slots"), {"lane": lane}).fetchall()
+    return [Slot(queue, lane, priority) for queue, priority in rows]
+
+
 def in_quota(conn: Connection, lane: int) -> bool:
     """Whether emails wait in that lane for the quota of an account, whichever."""
     return lane > 0 and conn.execute(query("lane/in_quota"), {"lane": lane}).fetchone() is not None

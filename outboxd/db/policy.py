@@ -47,8 +47,8 @@ class Policies:
             self._reopen = 1 if self._version < 0 else 2
             self._version = version
         if self._reopen:
-            self._reopen -= 1
             conn.execute(query("lane/reopen"), {"now": None})
+            self._reopen -= 1
         self._open_again(conn)
 
     def gave_back(self, keys: Iterable[tuple[str, str]]) -> None:

@@ -94,9 +94,9 @@ class Admission:
         """Shares that were granted for an ask that did not begin, or that was certainly not accepted.
 
         Where an ask before it may have been accepted, that one's shares stay: windows have a share for each, of which
-        the last goes back; a mailbox has moved the only one, and keeps it. Lanes that wanted these shares open,
-        but not that of the limit (kind, key) by which they were refused: of a batch that it holds in part, it would open
-        its own lane again and again.
+        the last goes back; a mailbox has moved the only one, and keeps it. Lanes that wanted these shares open at once;
+        where a limit (kind, key) refused the rest of what had them, with the next round and without that limit's own: of a
+        batch that it holds in part it would open its lane for ever, and two such batches each other's.
         """
         parcels = list(unused)
         closed = self._unused(_granted_emails(parcel for parcel in parcels if not parcel.open))
@@ -106,7 +106,7 @@ class Admission:
                 with conn.transaction():
                     path_settings(conn)
                     opened = _others(returned, refused_by)
-                    if limit.give_back(conn, returned) and opened:
+                    if limit.give_back(conn, returned) and opened and refused_by is None:
                         limit.open_lanes(conn, *zip(*opened, strict=True))
                 self.policies.gave_back(opened)
 

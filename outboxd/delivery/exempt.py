@@ -15,23 +15,23 @@ from outboxd.core.batch import Parcel
 from outboxd.core.limits import BY_PROVIDER, Limits
 from outboxd.core.outcome import Limited
 from outboxd.core.retry import lane_of_limit
-from outboxd.db import lease, parking, pause
+from outboxd.db import parking, pause
 from outboxd.db.lease import Slot
 from outboxd.db.session import Connection
 from outboxd.delivery.gates import Stopped
 from outboxd.delivery.parking import OTHERS, REST, SETTLED
 
 MOST: Final = 2_000  # rows that one step looks at
-KNOWN: Final = 10_000  # lanes that are remembered as looked through
+KNOWN: Final = 10_000  # lanes that are looked through after one change of policy
+FAILED: Final = 1.0  # seconds until the step after one that failed
 
 Place = tuple[str, str]  # kind and key of a lane
 
 
 @dataclass(slots=True)
 class Look:
-    """One lane, and what of it is still to be looked through; None: it has not begun. `due` is by `time.monotonic`."""
+    """What of one lane is still to be looked through; None: it has not begun. `due` is by `time.monotonic`."""
 
-    place: Place
     slots: list[Slot] | None = None
     passes: int = 2
     due: float = 0.0
@@ -39,61 +39,71 @@ class Look:
 
 @dataclass(slots=True)
 class Exempt:
-    """What this daemon has still to look through, and which lanes it has, under the limits in force."""
+    """What this daemon has still to look through, and which lanes it has, under the limits in force.
 
-    _looks: list[Look] = field(default_factory=list)
+    `_rests` until when, whatever is due: claims go on between two steps, be it in thousands of lanes.
+    """
+
+    _looks: dict[Place, Look] = field(default_factory=dict)
     _known: set[Place] = field(default_factory=set)
     _under: Limits | None = None
+    _rests: float = 0.0
 
     def saw(self, refused: Iterable[tuple[Parcel, Stopped]], limits: Limits) -> None:
         """These were refused, by `limits`: the lanes that this closes are to be looked through."""
         if limits is not self._under:
-            self._under, self._looks = limits, []
+            self._under = limits
+            self._looks.clear()
             self._known.clear()
         if not limits.exempting:
             return
         for parcel, stopped in refused:
             if isinstance(stopped.outcome, Limited):
                 place = lane_of_limit(stopped.outcome, parcel.first)
-                if place is not None and _may_exempt(limits, place[0]) and not self._knows(place):
-                    self._looks.append(Look(place))
+                if place is not None and self._is_new(place) and _may_exempt(limits, place[0]):
+                    self._looks[place] = Look()
 
-    def _knows(self, place: Place) -> bool:
-        return place in self._known or any(look.place == place for look in self._looks)
+    def _is_new(self, place: Place) -> bool:
+        known = place in self._known or place in self._looks
+        return not known and len(self._known) + len(self._looks) < KNOWN
 
     def due(self) -> float | None:
         """When the next step is due, by `time.monotonic`; None where there is none."""
-        return min((look.due for look in self._looks), default=None)
+        soonest = min((look.due for look in self._looks.values()), default=None)
+        return None if soonest is None else max(soonest, self._rests)
 
-    def pull(self, conn: Connection, account: str) -> bool:
+    def pull(self, conn: Connection) -> bool:
         """The next step that is due; True where something came out of a lane."""
-        look = min(self._looks, key=lambda look: look.due, default=None)
         started = time.monotonic()
-        if look is None or look.due > started:
+        if not self._looks or self._rests > started:
             return False
-        moved = self._begin(conn, look, account) if look.slots is None else _step(conn, look)
-        if look.slots:
-            look.due = time.monotonic() + REST * (time.monotonic() - started)
+        place, look = min(self._looks.items(), key=lambda item: item[1].due)
+        if look.due > started:
+            return False
+        self._rests = started + FAILED
+        moved = False
+        if look.slots is None:
+            self._begin(conn, place, look)
         else:
-            self._end(look)
+            moved = _step(conn, place, look.slots)
+        if not look.slots:
+            self._end(place, look)
+        self._rests = time.monotonic() + REST * (time.monotonic() - started)
         return moved
 
-    def _begin(self, conn: Connection, look: Look, account: str) -> bool:
-        lane = parking.exempting(conn, *look.place)
+    def _begin(self, conn: Connection, place: Place, look: Look) -> None:
+        lane = parking.exempting(conn, *place)
         if lane is None:
             look.slots, look.passes = [], 0
-            return False
-        if len(self._known) >= KNOWN:
-            self._known.clear()
-        self._known.add(look.place)
-        look.slots = [one.slot() for one in lease.slots(conn, account) if one.lane == lane]
-        return False
+            return
+        self._known.add(place)
+        look.slots = parking.slots_in(conn, lane)
 
-    def _end(self, look: Look) -> None:
+    def _end(self, place: Place, look: Look) -> None:
         look.passes -= 1
         look.slots, look.due = None, time.monotonic() + SETTLED
         if look.passes <= 0:
-            self._looks.remove(look)
+            del self._looks[place]
 
 
 def _may_exempt(limits: Limits, closes: str) -> bool:
@@ -101,12 +111,11 @@ def _may_exempt(limits: Limits, closes: str) -> bool:
     return not limits.exempting.isdisjoint(BY_PROVIDER if closes == "provider" else (closes,))
 
 
-def _step(conn: Connection, look: Look) -> bool:
+def _step(conn: Connection, place: Place, slots: list[Slot]) -> bool:
     """Pull what is exempt out of the next rows of the lane's first slot, due or not."""
-    assert look.slots
-    (kind, key), slot = look.place, look.slots.pop(0)
+    (kind, key), slot = place, slots.pop(0)
     to = pause.lane(conn, *(("exempt", key) if kind == "tenant" else OTHERS))
     found = parking.park(conn, slot, key, to, limit=MOST, kind=kind, others=True, scheduled=True)
     if found.seen == MOST:
-        look.slots.insert(0, found.after)
+        slots.insert(0, found.after)
     return found.moved > 0

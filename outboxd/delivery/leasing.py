@@ -92,7 +92,7 @@ class Leasing:
             self.crowds.remove(crowd)
             self.crowds += [found] if found else []
             out = not crowd.is_open() and (found is None or found.is_open())
-        pulled = self.exempt.pull(conn, self.home.account)
+        pulled = self.exempt.pull(conn)
         return self.turns.part(conn) or pulled or out
 
     def rest(self) -> float | None:

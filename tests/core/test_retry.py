@@ -182,6 +182,14 @@ def test_what_nobody_was_asked_about_keeps_its_place(outcome):
     assert (step(outcome).keeps_place, step(outcome).due_in) == (True, timedelta())
 
 
+def test_what_has_an_open_answer_waits_for_a_quota_where_no_other_account_takes_it():
+    """Another one has quota, but could not ask for it again."""
+    used_up = Limited("account_month", "default", NOW + timedelta(hours=1))
+    assert step(used_up).park == ("quota", "default/" + EMAIL.queue)
+    found = step(used_up, ambiguous=True)
+    assert (found.park, found.due_in, found.ambiguous) == (None, timedelta(hours=1), True)
+
+
 @pytest.mark.parametrize(
     "outcome",
     [

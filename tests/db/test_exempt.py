@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -167,7 +168,7 @@ def test_a_lane_is_looked_through_when_policy_changed_and_not_whenever_it_closes
     daemon = Going(conn)
     monkeypatch.setattr(exempt, "SETTLED", 0.0)
     seen: list[int] = []
-    monkeypatch.setattr(exempt, "_step", lambda _, look: seen.append(len(look.slots)) or look.slots.clear())
+    monkeypatch.setattr(exempt, "_step", lambda *args: seen.append(len(args[2])) or args[2].clear())
     for _ in range(3):
         conn.execute("update outboxd.lane set closed_until = clock_timestamp()")
         daemon.rounds(2)
@@ -176,6 +177,30 @@ def test_a_lane_is_looked_through_when_policy_changed_and_not_whenever_it_closes
     conn.execute("select outboxd.resume('provider', 'example.org')")
     daemon.rounds()
     assert len(seen) == 4
+
+
+def test_many_lanes_are_looked_through_with_claims_between_also_where_a_look_fails(conn, monkeypatch):
+    looks = exempt.Exempt(_looks={("campaign", str(n)): exempt.Look() for n in range(3)})
+    monkeypatch.setattr(exempt, "REST", 1_000_000.0)
+    for _ in range(3):
+        looks.pull(conn)
+    assert len(looks._looks) == 2, "there is no such lane, so that one look was over at once"
+    assert looks.due() > time.monotonic()
+    monkeypatch.setattr(exempt.parking, "exempting", lambda *_: 1 / 0)
+    looks._rests = 0.0
+    with pytest.raises(ZeroDivisionError):
+        looks.pull(conn)
+    assert not looks.pull(conn)
+
+
+def test_the_slots_of_a_lane_are_those_of_all_queues_and_priorities(conn):
+    lane = pause.lane(conn, "campaign", "spring")
+    for queue, priority in [("marketing", 5), ("marketing", 5), ("marketing", 9), ("transactional", 7)]:
+        insert(conn, queue=queue, priority=priority)
+    insert(conn, queue="system")
+    conn.execute("update outboxd.ready set lane = %s where priority in (5, 7, 9)", (lane,))
+    found = {(slot.lane, slot.priority) for slot in exempt.parking.slots_in(conn, lane)}
+    assert found == {(lane, 5), (lane, 7), (lane, 9)}
 
 
 def test_a_lane_of_many_is_looked_through_in_steps(conn, monkeypatch):

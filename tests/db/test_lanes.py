@@ -328,6 +328,23 @@ def test_a_limit_that_was_removed_while_no_daemon_ran_holds_nothing(conn):
     assert len(ids(fresh.claim())) == 2
 
 
+def test_lanes_are_opened_at_a_start_though_the_first_try_fails(conn, connect):
+    daemon = limited(conn, "provider_day", most=1)
+    for _ in range(3):
+        insert(conn, **COLUMNS)
+    daemon.claim()
+    daemon.settle_refused()
+    conn.execute("select outboxd.set_limit('ours', null)")
+    fresh, other = Daemon(conn), connect()
+    conn.execute("set lock_timeout = '20 ms'")
+    with other.transaction():
+        other.execute("select from outboxd.lane for update")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            fresh.settler.policies.follow(conn, lease.any_expired(conn)[1])
+    fresh.settler.policies.follow(conn, lease.any_expired(conn)[1])
+    assert len(ids(fresh.claim())) == 2
+
+
 def test_a_provider_that_is_suspended_for_ever_stops_its_own_mail_alone(conn):
     """No Python date is infinity: a claim that answered so would fail, again and again, with all that it had leased."""
     conn.execute(

@@ -92,6 +92,14 @@ def test_explain_and_the_views_say_that_it_waits_where_no_account_has_quota(used
     assert (held_by(used_up), status(used_up)) == (("blocked", "lane"), (0, MANY - 1))
 
 
+def test_an_account_that_nobody_asks_at_any_more_holds_no_lane_open_for_who_reads(used_up):
+    used_up.execute(
+        "update outboxd.account set drawn_at = clock_timestamp() - interval '2 d' where name = 'other'"
+    )
+    used_up.execute("update outboxd.account set drawn_at = clock_timestamp() where name <> 'other'")
+    assert (held_by(used_up), status(used_up)) == (("blocked", "lane"), (0, MANY - 1))
+
+
 @pytest.mark.parametrize("open_", [False, True], ids=["answered", "open"])
 def test_a_batch_waits_for_the_quota_of_the_account_that_it_is_asked_at(conn, connect, open_):
     parcel = batched(conn, connect(), 2)

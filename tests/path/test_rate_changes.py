@@ -81,7 +81,7 @@ def test_a_provider_that_names_no_rate_is_found_out_by_its_refusals_and_not_aske
     for _ in range(2):
         daemon(running.url, OUTBOXD_SENDER__THREADS="8")
     until(lambda: rate_of(conn)[1] is not None, what="the first refusal")
-    until(lambda: rate_of(conn)[1] <= 14, within=40, what="the rate to be found")
+    until(lambda: rate_of(conn)[1] <= 14, within=120, what="the rate to be found")
     until(
         lambda: requests(running, time.time() - 3, time.time()) > 0.85 * min(10, rate_of(conn)[1]),
         within=30,

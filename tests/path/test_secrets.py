@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -54,9 +55,10 @@ def of_processes(pid: int) -> str:
     """The arguments of the daemon and all below it, and the environments of those below."""
     found = Path(f"/proc/{pid}/cmdline").read_bytes()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            for name in ("cmdline", "environ"):
-                found += Path(f"/proc/{child}/{name}").read_bytes()
+        with suppress(FileNotFoundError):  # a thread, or who looked up a name, has ended
+            for child in (task / "children").read_text().split():
+                for name in ("cmdline", "environ"):
+                    found += Path(f"/proc/{child}/{name}").read_bytes()
     return found.decode(errors="replace")
 
 

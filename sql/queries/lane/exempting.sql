@@ -10,4 +10,5 @@ where lane.kind = %(kind)s::text and lane.key = %(key)s::text
       case jsonb_typeof(limit_rule.options -> 'exempt_types') when 'array' then limit_rule.options -> 'exempt_types' end)
       as exempt (type)
     where limit_rule.kind in (%(kind)s::text, %(kind)s::text || '_minute', %(kind)s::text || '_day')
+      and (limit_rule.key is null or limit_rule.key = lane.key)
       and outboxd.is_exempt(lane.kind, lane.key, exempt.type))
