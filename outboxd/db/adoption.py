@@ -14,7 +14,19 @@ import psycopg
 
 from outboxd.core.instance import differences
 from outboxd.db import lease
-from outboxd.db.fence import HELD, HELD_UNTIL, LOT, STANDBY, hold, newest, recorded, values, whereabouts
+from outboxd.db.fence import (
+    HELD,
+    HELD_UNTIL,
+    HOLDING,
+    LOT,
+    STANDBY,
+    hold,
+    newest,
+    note_rise,
+    recorded,
+    values,
+    whereabouts,
+)  # fmt: skip
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
 from outboxd.db.session import Connection, connect
@@ -59,11 +71,21 @@ def _adopt(
     foreign = differences(known, here) if known else {"instance": "no daemon was ever here"}
     if foreign and pending != "send":
         _await_leases(conn, note)
+    if known and not foreign and (here.timeline or 0) > (known.timeline or 0):
+        _end_holding(conn, pending, here.timeline or 0)
     emails = _decide(conn, pending, foreign=foreign)
     if foreign:
         conn.execute(query("instance/adopt"), values(here))
     conn.execute(query("instance/ring"))
     return Adopted(tuple(foreign.values()), emails)
+
+
+def _end_holding(conn: Connection, pending: Pending, timeline: int) -> None:
+    """A daemon is still holding back what was due at a failover, or will: it would take again what is let go meanwhile."""
+    if pending == "discard":
+        raise DatabaseError(f"{HOLDING}: discard it when a daemon's log says that it is")
+    if pending == "send":
+        note_rise(conn, timeline)
 
 
 def _decide(conn: Connection, pending: Pending, *, foreign: Mapping[str, str]) -> int:

@@ -40,10 +40,14 @@ HOLDING: Final = "a standby was promoted, and what was due is being held back"
 
 @dataclass(slots=True)
 class Walk:
-    """Over all that waits, to hold back emails up to an id, due at any time or by `due_by`; `held` are those so far."""
+    """Over all that waits, to hold back emails up to an id, due at any time or by `due_by`; `held` are those so far.
+
+    `timeline` is that of the failover for which it is.
+    """
 
     last_id: int
     due_by: datetime | None = None
+    timeline: int | None = None
     held: int = 0
     _block: int = 0
     _found: bool = False  # since the first block
@@ -144,6 +148,8 @@ class Fence:
 
     def _rise(self, conn: Connection, was: int, timeline: int) -> bool:
         """A standby was promoted. Of several daemons that see it, the first that is done notes it; False: not done yet."""
+        if self._walk is not None and self._walk.timeline != timeline:
+            self._walk = None  # it was for the failover before
         ends = time.monotonic() + HOLD_ROUND
         noted = None
         while noted is None:
@@ -152,14 +158,10 @@ class Fence:
                 return False
         held, self._walk = self._walk.held if self._walk else 0, None
         if noted or held:
+            waits = held > 0 or (self._hold and _is_held(conn))  # also by who did not come to note it
+            then = "run `outboxd adopt` for what is held" if waits else "sending goes on"
             log.warning(
-                "failover: the timeline rose",
-                extra={
-                    "was": was,
-                    "is": timeline,
-                    "held": held,
-                    "then": "run `outboxd adopt` for what is held" if held else "sending goes on",
-                },
+                "failover: the timeline rose", extra={"was": was, "is": timeline, "held": held, "then": then}
             )
         return True
 
@@ -172,10 +174,10 @@ class Fence:
             (before,) = conn.execute(query("instance/lock")).fetchone() or (timeline,)
             if before >= timeline:
                 return False
-            begun = _begin_walk(conn) if self._hold and self._walk is None else None
+            begun = _begin_walk(conn, timeline) if self._hold and self._walk is None else None
             more = begun is not None or (self._walk is not None and self._walk.step(conn))
             if not more:
-                conn.execute(query("instance/rise"), {"timeline": timeline})
+                note_rise(conn, timeline, at=self._walk.due_by if self._walk else None)
         self._walk = begun or self._walk
         return None if more else True
 
@@ -233,7 +235,17 @@ def newest(conn: Connection) -> int:
     return row[0] if row else 0
 
 
-def _begin_walk(conn: Connection) -> Walk:
+def note_rise(conn: Connection, timeline: int, *, at: datetime | None = None) -> None:
+    """Note a failover, now or as of when what was due was first held back. Nobody holds anything back for it after that."""
+    conn.execute(query("instance/rise"), {"timeline": timeline, "at": at})
+
+
+def _is_held(conn: Connection) -> bool:
+    row = conn.execute(query("instance/is_held"), {"held": HELD, "until": HELD_UNTIL}).fetchone()
+    return row is not None
+
+
+def _begin_walk(conn: Connection, timeline: int) -> Walk:
     """Over all that was due at a failover, however long: any of it may have gone, in seconds that the standby lost.
 
     What was in hand comes back first: it may have gone another way, alone or in a batch.
@@ -242,7 +254,7 @@ def _begin_walk(conn: Connection) -> Walk:
     while lease.reclaim(conn, crash_limit=0):
         pass
     _hold_batches(conn)
-    return Walk(newest(conn), clock.read(conn))
+    return Walk(newest(conn), clock.read(conn), timeline)
 
 
 def _hold_batches(conn: Connection) -> None:

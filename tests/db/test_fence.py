@@ -17,6 +17,7 @@ from outboxd.db.adoption import adopt
 from outboxd.db.fence import HELD, Fence, recorded
 from outboxd.db.query import query
 from outboxd.delivery.gates import judge
+from outboxd.errors import DatabaseError
 
 KEY = "re_production"
 INSTANCE = UUID(int=7)
@@ -257,6 +258,64 @@ class TestFailover:
         monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 60.0)
         assert cut.admits(connect())
         assert held(conn) == 501
+
+    def test_who_notes_a_failover_says_what_to_do_also_for_what_another_held_back(
+        self, conn, connect, caplog
+    ):
+        """It was cut off before it came to note it."""
+        fence().admits(conn)
+        insert(conn)
+        conn.execute("update outboxd.ready set lane = %s", (HELD,))
+        self.old_timeline(conn)
+        assert fence(hold=True).admits(connect())
+        (line,) = [line for line in caplog.records if line.message == "failover: the timeline rose"]
+        assert (line.held, line.then) == (0, "run `outboxd adopt` for what is held")
+
+    def test_adopt_ends_the_holding_back_that_it_meets(self, database, conn, connect, monkeypatch):
+        """Else the daemon would take again what adopt lets go, and neither would end."""
+        monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+        fence().admits(conn)
+        insert_many(conn, 500)
+        self.old_timeline(conn)
+        one, there = fence(hold=True), connect()
+        while held(conn) == 0:
+            assert not one.admits(there)
+        with pytest.raises(DatabaseError, match="being held back"):
+            run_adopt(database, "discard")
+        assert 0 < run_adopt(database, "send").emails < 500
+        assert one.admits(there)
+        assert held(conn) == 0
+
+    def test_a_second_failover_begins_to_hold_back_anew(self, conn, connect, monkeypatch):
+        """Through a pooler the connection outlives it."""
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+        fence().admits(conn)
+        insert(conn)
+        self.old_timeline(conn)
+        one, there = fence(hold=True), connect()
+        assert not one.admits(there)
+        insert(conn)
+        one._walk.timeline = 0  # as if the server had been on another one when it began
+        for _ in self.looks(one, there):
+            pass
+        assert held(conn) == 2
+
+    def test_a_failover_is_noted_as_of_when_holding_back_began(self, conn, connect, monkeypatch):
+        """What is cancelled meanwhile was cancelled after it."""
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+        fence().admits(conn)
+        insert(conn)
+        self.old_timeline(conn)
+        one, there = fence(hold=True), connect()
+        assert not one.admits(there)
+        (begun,) = conn.execute("select clock_timestamp()").fetchone()
+        for _ in self.looks(one, there):
+            pass
+        assert recorded(conn).risen_at <= begun
 
     def test_hold_leaves_mail_that_comes_meanwhile(self, conn, connect, monkeypatch):
         """However fast it comes, so that holding back ends."""
