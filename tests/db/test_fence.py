@@ -167,6 +167,21 @@ class TestFailover:
             yield
         raise AssertionError("it never admits")
 
+    @pytest.fixture
+    def in_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Holding back takes many looks, which come at once."""
+        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
+        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
+
+    def begun(self, conn: psycopg.Connection, there: psycopg.Connection) -> Fence:
+        """Of a daemon that has begun to hold back the one email there is."""
+        fence().admits(conn)
+        insert(conn)
+        self.old_timeline(conn)
+        one = fence(hold=True)
+        assert not one.admits(there)
+        return one
+
     def test_a_risen_timeline_passes_with_one_line_and_is_noted(self, conn, connect, caplog):
         fence().admits(conn)
         insert(conn)
@@ -221,13 +236,12 @@ class TestFailover:
         assert claim(conn) == []
         assert run_adopt(database, "send").emails == 3
 
+    @pytest.mark.usefixtures("in_steps")
     def test_hold_goes_on_in_lots_of_their_own_and_nothing_is_claimed_before_the_last(
         self, conn, connect, monkeypatch, caplog
     ):
         """A daemon may claim once all are held: by one of several, over as many looks as that takes."""
         monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
-        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
-        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
         fence().admits(conn)
         insert_many(conn, 1000)
         self.old_timeline(conn)
@@ -271,11 +285,10 @@ class TestFailover:
         (line,) = [line for line in caplog.records if line.message == "failover: the timeline rose"]
         assert (line.held, line.then) == (0, "run `outboxd adopt` for what is held")
 
+    @pytest.mark.usefixtures("in_steps")
     def test_adopt_ends_the_holding_back_that_it_meets(self, database, conn, connect, monkeypatch):
         """Else the daemon would take again what adopt lets go, and neither would end."""
         monkeypatch.setattr("outboxd.db.fence.BLOCKS", 1)
-        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
-        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
         fence().admits(conn)
         insert_many(conn, 500)
         self.old_timeline(conn)
@@ -288,39 +301,30 @@ class TestFailover:
         assert one.admits(there)
         assert held(conn) == 0
 
-    def test_a_second_failover_begins_to_hold_back_anew(self, conn, connect, monkeypatch):
+    @pytest.mark.usefixtures("in_steps")
+    def test_a_second_failover_begins_to_hold_back_anew(self, conn, connect):
         """Through a pooler the connection outlives it."""
-        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
-        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
-        fence().admits(conn)
-        insert(conn)
-        self.old_timeline(conn)
-        one, there = fence(hold=True), connect()
-        assert not one.admits(there)
+        there = connect()
+        one = self.begun(conn, there)
         insert(conn)
         one._walk.timeline = 0  # as if the server had been on another one when it began
         for _ in self.looks(one, there):
             pass
         assert held(conn) == 2
 
-    def test_a_failover_is_noted_as_of_when_holding_back_began(self, conn, connect, monkeypatch):
+    @pytest.mark.usefixtures("in_steps")
+    def test_a_failover_is_noted_as_of_when_holding_back_began(self, conn, connect):
         """What is cancelled meanwhile was cancelled after it."""
-        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
-        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
-        fence().admits(conn)
-        insert(conn)
-        self.old_timeline(conn)
-        one, there = fence(hold=True), connect()
-        assert not one.admits(there)
+        there = connect()
+        one = self.begun(conn, there)
         (begun,) = conn.execute("select clock_timestamp()").fetchone()
         for _ in self.looks(one, there):
             pass
         assert recorded(conn).risen_at <= begun
 
-    def test_hold_leaves_mail_that_comes_meanwhile(self, conn, connect, monkeypatch):
+    @pytest.mark.usefixtures("in_steps")
+    def test_hold_leaves_mail_that_comes_meanwhile(self, conn, connect):
         """However fast it comes, so that holding back ends."""
-        monkeypatch.setattr("outboxd.db.fence.HOLD_ROUND", 0.0)
-        monkeypatch.setattr("outboxd.db.fence.LOOK_OBSERVING", 0.0)
         fence().admits(conn)
         old = insert(conn)
         self.old_timeline(conn)
