@@ -15,7 +15,7 @@ demo: ## Set everything up and watch a thousand emails reach a local inbox
 
 test: ## Set everything up and run the whole suite on real Postgres
 	@scripts/bootstrap dev
-	$(BIN)/python -m pytest -n $(JOBS) --pg-version 18 --durations=15
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --pg-version 18 --durations=15
 	@scripts/test-oldest $(BIN) $(JOBS)
 
 test-others: ## Run the quick layers, and a demo, on every other Python from 3.11 to 3.14 that is here

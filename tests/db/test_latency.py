@@ -12,6 +12,8 @@ from servers import fresh_database
 from outboxd.core.outcome import Failed, Failure, Rejected, Sent
 from outboxd.db import latency
 
+pytestmark = pytest.mark.xdist_group("latency")  # what is filled for all of them is filled once
+
 ERROR = 0.0910  # (1.2 - 1) / (1.2 + 1), rounded up
 EXACT = """
 select percentile_disc(array[0.5, 0.95, 0.99]) within group (

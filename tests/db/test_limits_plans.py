@@ -17,6 +17,8 @@ from outboxd.core.limits import Limit
 from outboxd.db import limit
 from outboxd.db.session import path_settings
 
+pytestmark = pytest.mark.xdist_group("limits_plans")  # what is filled for all of them is filled once
+
 MAILBOXES, WINDOWS, BATCH = 200_000, 50_000, 100
 LIMITS = (
     Limit("recipient", None, 3, HOUR),

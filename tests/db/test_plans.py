@@ -19,6 +19,8 @@ from servers import fresh_database
 from outboxd.db.query import query
 from outboxd.db.session import path_settings
 
+pytestmark = pytest.mark.xdist_group("plans")  # what is filled for all of them is filled once
+
 LATER, SLOTS, DEAD, MEMBERS = (n * 10_000_000 for n in (1, 2, 3, 4))  # the first id of each other kind
 BATCH = 100
 STATES = ["cached", "stale", "fresh"]

@@ -11,6 +11,8 @@ from test_plans import numbered, walk
 from outboxd.db.query import query
 from outboxd.db.session import path_settings
 
+pytestmark = pytest.mark.xdist_group("suppression_plans")  # what is filled for all of them is filled once
+
 SUPPRESSED = 200_000
 EMAILS = 50_000
 BATCH = 100
