@@ -116,7 +116,9 @@ def test_every_committed_email_is_accepted_once_and_no_other_is(empty_database, 
 
 
 @pytest.mark.parametrize(
-    ("kills", "emails"), [(6, 4000), pytest.param(20, 10_000, marks=pytest.mark.long)], ids=["6", "20"]
+    ("kills", "emails"),
+    [pytest.param(6, 4000, marks=pytest.mark.slow), pytest.param(20, 10_000, marks=pytest.mark.long)],
+    ids=["6", "20"],
 )
 def test_kills_lose_nothing_and_double_nothing(database, conn, sink, daemon, kills, emails):
     running = sink(think_time=0.02)
