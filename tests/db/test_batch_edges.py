@@ -6,7 +6,18 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from factories import HOME, batched, claim, claim_batches, insert, payload, settle_parcel, uid_of
+from factories import (
+    HOME,
+    batched,
+    claim,
+    claim_batches,
+    insert,
+    payload,
+    settle_parcel,
+    settler_without_thread,
+    state_of,
+    uid_of,
+)
 from waiting import until
 
 from outboxd.core.batch import Batch, Parcel
@@ -14,7 +25,10 @@ from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Returned,
 from outboxd.db import batch, lease, word
 from outboxd.db.query import query
 from outboxd.delivery.gates import judge
+from outboxd.delivery.hand import Hand
+from outboxd.delivery.leasing import Leasing, lease_batches
 from outboxd.delivery.packer import repack
+from outboxd.delivery.settler import settle
 
 OPEN = Ambiguous(Failure("ambiguous", "time-out"))
 NO = Rejected(Failure("message", "Invalid `to` field.", "validation_error", 422))
@@ -187,3 +201,21 @@ def test_a_member_that_left_its_lease_refuses_its_whole_batch(conn):
     parcel = Parcel(tuple(emails), Batch(uuid4(), b"[{},{}]", HOME))
     assert batch.repack(conn, emails[0].lease_id, [parcel]) == set()
     assert count(conn, "batch_member") == 0
+
+
+def test_who_was_suppressed_before_a_batch_is_split_is_in_none_of_its_parts(conn, connect):
+    """Who dies between storing a part and settling its member leaves a request that may have been asked."""
+    other = connect()
+    whole = batched(conn, other, 9)
+    settle_parcel(conn, whole, NO)
+    gone = whole.emails[0]
+    conn.execute("update outboxd.email set recipients = array['eve@example.org'] where id = %s", (gone.id,))
+    conn.execute("select outboxd.suppress('eve@example.org', 'unsubscribe')")
+    settler = settler_without_thread()
+    leasing = Leasing(Hand(100), settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), bool)
+    assert lease_batches(leasing, other, limit=1) == 1
+    (stored,) = conn.execute("select array_agg(distinct batch_uid) from outboxd.batch_member").fetchone()
+    assert stored == [whole.batch.uid], "the old one, to be taken apart"
+    settle(settler, other, [settler.inbox.get()])
+    assert {state_of(conn, email.id) for email in whole.emails} == {"ready"}
+    assert [email.id for email in claim(conn) if email.suppressed] == [gone.id]
