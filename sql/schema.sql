@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract e2b5cce11b591a16';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract fdcaf65229b950be';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -

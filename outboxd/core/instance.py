@@ -39,7 +39,6 @@ class Known:
     database_oid: int
     timeline: int | None
     api_keys: tuple[str, ...]
-    seen_at: datetime
     risen_at: datetime | None = None
     risen_id: int | None = None
 

@@ -18,7 +18,6 @@ from outboxd.db.fence import (
     HELD,
     HELD_UNTIL,
     HOLDING,
-    LOT,
     STANDBY,
     hold,
     newest,
@@ -26,13 +25,14 @@ from outboxd.db.fence import (
     recorded,
     values,
     whereabouts,
-)  # fmt: skip
+)
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
 from outboxd.db.session import Connection, connect
 from outboxd.errors import DatabaseError
 
 Pending = Literal["send", "discard", "hold"]
+LOT: Final = 10_000  # rows moved in one statement
 LEASES_END: Final = 70  # seconds
 
 

@@ -31,7 +31,6 @@ LOOK_POOLED: Final = 1.0  # and while it may go through a pooler, behind which t
 LOOK_OBSERVING: Final = 1.0  # and while it may not
 HELD_UNTIL: Final = datetime(9999, 1, 1, tzinfo=UTC)  # when a batch that is held back falls due
 HELD: Final = -1000  # the lane that nobody claims from
-LOT: Final = 10_000  # rows moved in one statement
 BLOCKS: Final = 64  # of the table in which emails wait, walked over in one statement: about as many rows
 HOLD_ROUND: Final = 5.0  # seconds of holding back between two looks
 STANDBY: Final = "the server is a standby"

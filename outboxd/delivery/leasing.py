@@ -169,8 +169,10 @@ def lease_batches(
         only_lane=lane,
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
-    open_ = _stop(leasing, parcels, started, paused, probe)  # who is wanted no more gets into no new request
-    ready = repack(conn, lease_id, open_, leasing.home)
+    allowed = _stop(
+        leasing, parcels, started, paused, probe
+    )  # who is wanted no more gets into no new request
+    ready = repack(conn, lease_id, allowed, leasing.home)
     while probe and len(ready) > 1:  # parts of a rejected batch; a probe is one request
         leasing.settler.report(Result(_held(leasing, ready.pop(), started, None), Returned()))
     go = _admitted(leasing, conn, lease_id, ready, started, probe)

@@ -1,8 +1,8 @@
 -- Ask all limits of each email, all or nothing, in the emails' order: a share that a later limit refuses is never taken.
 -- Reads the clock after the locks, or less than a part of `slack` before them: windows are longer by `slack`, the time that
--- may pass from grant to arrival. What an email has of a share already (`share_granted`, null: all of it) moves. A key with a `key_day` counts months that
--- begin on it, and grants nothing so near their turn. A share leaves `share_spare` free. Places in emails ascend. One row
--- per email: granted, or held by what.
+-- may pass from grant to arrival. What an email has of a share already (`share_granted`, null: all of it) moves. A key with
+-- a `key_day` counts months that begin on it, and grants nothing so near their turn. A share leaves `share_spare` free.
+-- Places in emails ascend. One row per email: granted, or held by what.
 drop function if exists outboxd.grant_limits(  -- one of both: older daemons call this one
   bigint[], timestamptz[], integer[], text[], integer[], interval[], text[], text[], integer[], interval[], integer[], text[],
   integer[], integer[], integer[], integer[], integer[], interval, timestamptz);

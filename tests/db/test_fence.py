@@ -21,7 +21,7 @@ from outboxd.errors import DatabaseError
 
 KEY = "re_production"
 INSTANCE = UUID(int=7)
-KNOWN = Known(INSTANCE, "production", "700", 16384, 2, (fingerprint(KEY, INSTANCE),), datetime.now(UTC))
+KNOWN = Known(INSTANCE, "production", "700", 16384, 2, (fingerprint(KEY, INSTANCE),))
 HERE = Here("production", KEY, 16384, "700", 2)
 
 
