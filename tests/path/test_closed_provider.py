@@ -187,7 +187,7 @@ def test_what_was_inserted_before_its_provider_closed_is_parked_in_bulk(database
 def test_a_million_inserted_before_their_provider_closed_are_parked_in_bulk(
     database, conn, sink, daemon, close
 ):
-    parked_in_bulk(database, conn, sink, daemon, close, emails=1_000_000, within=60, share=0.99, slack=2)
+    parked_in_bulk(database, conn, sink, daemon, close, emails=1_000_000, within=60, share=0.99, slack=1)
 
 
 def parked_in_bulk(
