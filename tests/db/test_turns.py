@@ -188,12 +188,13 @@ def test_looks_for_urgent_mail_that_walk_over_dead_rows_rest_longer(conn, connec
         looks.append(time.monotonic() - started)
         return found
 
+    monkeypatch.setattr(claimer, "URGENT", 0.0)  # the looks cost little on a quick machine
     monkeypatch.setattr(claimer, "_claim_urgent", look)
     monkeypatch.setattr(daemon.hand, "wait_for_room", rests.append)
     for _ in range(5):
         claim_round(daemon.claimer, conn)
     assert len(looks) == len(rests) == 5
-    assert max(rests) > max(claimer.URGENT, 3 * max(looks))
+    assert all(rest > 3 * took for took, rest in zip(looks, rests, strict=True))
 
 
 def test_urgent_mail_without_end_is_claimed_no_faster_than_the_hand_empties(conn):
