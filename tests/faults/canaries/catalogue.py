@@ -178,10 +178,10 @@ CANARIES = (
     Canary(
         "reclaimed-early", "nobody ends another's lease before its time",
         (
-            Edit("sql/queries/lease/expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2 s'"),
-            Edit("sql/queries/lease/any_expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2 s'"),
+            Edit("sql/queries/lease/expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2.5 s'"),
+            Edit("sql/queries/lease/any_expired.sql", LEASED_UNTIL, f"{LEASED_UNTIL} + interval '2.5 s'"),
         ),
-        storm="answers", rules=frozenset({"S7"}),
+        storm="calm", rules=frozenset({"S7"}),
     ),
     Canary(
         "email-in-the-log", "no log names an address or a link",
