@@ -167,6 +167,20 @@ class TestSlowingDown:
         account.overran(conn, "default", SECOND, passed=passed)
         assert rate(conn).adapted == pytest.approx(slowed)
 
+    @pytest.mark.parametrize("named", [10.0, None])
+    def test_a_provider_that_refuses_everything_for_a_minute_does_not_slow_it_down_to_nothing(self, conn, named):
+        """A rate rises only where it is used, a thirtieth at a time: from a thousandth a second it would take a day."""
+        have(conn, named, 10.0)
+        for _ in range(6):
+            account.overran(conn, "default", SECOND)
+            conn.execute("update outboxd.account set overran_at = overran_at - interval '10 s'")
+        assert rate(conn) == Rate(named, 1.0)
+
+    def test_a_provider_that_names_less_than_one_a_second_is_obeyed(self, conn):
+        have(conn, 0.5)
+        account.overran(conn, "default", SECOND)
+        assert rate(conn).obeyed == 0.5
+
     def test_what_one_of_several_daemons_saw_is_taken_for_all(self, conn):
         have(conn, None, 100.0)
         for _ in range(4):
@@ -196,7 +210,11 @@ class TestSpeedingUp:
         assert account.adapt(conn, "default") == Rate(10.0, pytest.approx(4.12))
         assert account.adapt(conn, "default") == Rate(10.0, pytest.approx(4.12)), "once a second"
 
-    @pytest.mark.parametrize(("named", "adapted"), [(10.0, 9.9), (None, 9_990.0)])
+    def test_one_that_is_nearly_nothing_is_one_a_second_at_once(self, conn):
+        have(conn, 10.0, 0.003, overran=61)
+        assert account.adapt(conn, "default") == Rate(10.0, 1.0)
+
+    @pytest.mark.parametrize(("named", "adapted"), [(10.0, 9.9), (None, 9_990.0), (0.5, 0.1)])
     def test_at_the_named_rate_it_is_forgotten(self, conn, named, adapted):
         have(conn, named, adapted)
         assert account.adapt(conn, "default") == Rate(named)

@@ -4,7 +4,8 @@ with elected as materialized (
   select pg_try_advisory_xact_lock(7101, 4) as mine
 ), raised as (
   update outboxd.account
-  set adapted = case when 1.03 * account.adapted < coalesce(account.rate, 10000) then 1.03 * account.adapted end,
+  set adapted = case when greatest(1, 1.03 * account.adapted) < coalesce(account.rate, 10000)
+      then greatest(1, 1.03 * account.adapted) end,
     adapted_at = clock_timestamp()
   where account.name = %(name)s and account.adapted is not null and account.next_at > clock_timestamp()
     and account.overran_at < clock_timestamp() - interval '60 s'
