@@ -83,43 +83,40 @@ def unsendable(text: str) -> bool:
 class Poisoner:
     """Keeps up its pace, whatever it inserts: `good` ids, and as many others: `bad` ones, or more good ones."""
 
-    def __init__(self, url: str, seed: int) -> None:
-        self.url, self.chance = url, random.Random(seed)
+    def __init__(self, conn: psycopg.Connection, seed: int) -> None:
+        self.conn, self.chance = conn, random.Random(seed)
         self.good: list[int] = []
         self.bad: dict[int, str] = {}
 
     def work(self, count: int, *, poison: str = "") -> None:
-        with psycopg.connect(self.url) as conn:
-            begun = time.monotonic()
-            for n in range(0, count, LOT):
-                threading.Event().wait(max(0.0, begun + n / PER_SECOND - time.monotonic()))  # the pace
+        begun = time.monotonic()
+        for n in range(0, count, LOT):
+            threading.Event().wait(max(0.0, begun + n / PER_SECOND - time.monotonic()))  # the pace
+            with self.conn.transaction():
                 if poison == "fuzzed":  # before the good ones: what planting takes is no latency of theirs
-                    self.plant(conn)
+                    self.plant()
                 elif poison == "refused" and n // LOT % REFUSED == 0:
                     text = payload(to=f"fault+422@bad-{n}.example")
-                    self.bad[self.insert(conn, [text])[0]] = json.dumps(text)
+                    self.bad[self.insert([text])[0]] = json.dumps(text)
                 elif not poison:
-                    self.insert(conn, [payload(to=f"other-{n + i}@example.org") for i in range(LOT)])
-                self.good += self.insert(conn, [payload(to=f"good-{n + i}@example.org") for i in range(LOT)])
-                conn.commit()
+                    self.insert([payload(to=f"other-{n + i}@example.org") for i in range(LOT)])
+                self.good += self.insert([payload(to=f"good-{n + i}@example.org") for i in range(LOT)])
 
-    def insert(self, conn: psycopg.Connection, items: list) -> list[int]:
+    def insert(self, items: list) -> list[int]:
         values = [(json.dumps(item),) for item in items]
         rows = [
-            conn.execute(
+            self.conn.execute(
                 "insert into outboxd.email (type, payload) values ('welcome', %s) returning id", value
             )
             for value in values
         ]
         return [row.fetchone()[0] for row in rows]
 
-    def plant(self, conn: psycopg.Connection) -> None:
-        ids = self.insert(
-            conn, [payload(to=SUPPRESSED if i == 0 else f"bad-{i}@example.org") for i in range(LOT)]
-        )
+    def plant(self) -> None:
+        ids = self.insert([payload(to=SUPPRESSED if i == 0 else f"bad-{i}@example.org") for i in range(LOT)])
         for id_ in ids:
             text = self.chance.choice(SHAPES) if self.chance.random() < 0.7 else self.fuzzed()
-            conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
+            self.conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
             self.bad[id_] = text
 
     def fuzzed(self) -> str:
@@ -141,11 +138,11 @@ def latencies(conn: psycopg.Connection, running: Running, ids: list[int]) -> lis
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
-def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(database, conn, sink, daemon, count):
+def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, connect, sink, daemon, count):
     running = sink(keep=count * 4)
     one = daemon(running.url)
     conn.execute("select outboxd.suppress(%s, 'admin')", (SUPPRESSED,))
-    alone, among, beside = (Poisoner(database, seed) for seed in (1, 2, 3))
+    alone, among, beside = (Poisoner(connect(), seed) for seed in (1, 2, 3))
     for _ in range(TURNS):  # what changes as tables grow meets both
         alone.work(count // TURNS)
         until(lambda: drained(conn), within=60, what="the good ones alone to go")
