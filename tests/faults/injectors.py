@@ -96,6 +96,8 @@ class Injector:
             self.wait_free("")
             wanted = [step for step in dict.fromkeys(self.missed) if not self._struck(step)]
             self.missed.clear()
+            if wanted:
+                self.resume()  # who was slowed down by refusals comes to few points
             for step in wanted:
                 self.world.marks[f"{AGAIN}{step.kind} {step.what}"] += 1
                 self.wait_free("")

@@ -1,5 +1,6 @@
 """A fault that met nobody is tried again, in calm: else a seed could be red for want of a victim."""
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -54,8 +55,14 @@ def world(monkeypatch):
     def note(kind: str, what: str, *_: float) -> None:
         marks[f"{kind} {what}"] += 1
 
+    @contextlib.contextmanager
+    def connect(_: str):
+        yield SimpleNamespace(execute=said.append)
+
+    said: list[str] = []
     monkeypatch.setattr(Injector, "kill", lambda *_: None)
     return SimpleNamespace(
+        said=said, connect=connect,
         proxies=Proxies(2), running=SimpleNamespace(provider=Provider()), applications=[], marks=marks, note=note,
         fleet=SimpleNamespace(slots=[]), plan=SimpleNamespace(level=1, lasts=0.01),
     )  # fmt: skip
@@ -66,6 +73,13 @@ def test_of_the_network(world):
     injector.run(CUT)
     injector.try_missed()
     assert world.proxies.begun == [CUT, CUT]
+
+
+def test_after_the_account_was_resumed_which_refusals_had_slowed_down(world):
+    injector = Injector(world, 1)
+    injector.run(CUT)
+    injector.try_missed()
+    assert injectors.FORGET_RATE in world.said
 
 
 def test_of_the_provider(world):
