@@ -168,7 +168,9 @@ class TestSlowingDown:
         assert rate(conn).adapted == pytest.approx(slowed)
 
     @pytest.mark.parametrize("named", [10.0, None])
-    def test_a_provider_that_refuses_everything_for_a_minute_does_not_slow_it_down_to_nothing(self, conn, named):
+    def test_a_provider_that_refuses_everything_for_a_minute_does_not_slow_it_down_to_nothing(
+        self, conn, named
+    ):
         """A rate rises only where it is used, a thirtieth at a time: from a thousandth a second it would take a day."""
         have(conn, named, 10.0)
         for _ in range(6):
