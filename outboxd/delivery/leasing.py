@@ -169,9 +169,8 @@ def lease_batches(
         only_lane=lane,
     )
     metrics.claimed.add(sum(len(parcel.emails) for parcel in parcels))
-    allowed = _stop(
-        leasing, parcels, started, paused, probe
-    )  # who is wanted no more gets into no new request
+    # Before they are split: who is wanted no more gets into no new request.
+    allowed = _stop(leasing, parcels, started, paused, probe)
     ready = repack(conn, lease_id, allowed, leasing.home)
     while probe and len(ready) > 1:  # parts of a rejected batch; a probe is one request
         leasing.settler.report(Result(_held(leasing, ready.pop(), started, None), Returned()))

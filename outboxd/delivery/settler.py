@@ -44,9 +44,7 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 500  # emails in one transaction, the last parcel's not counted
 PACE: Final = 0.01  # seconds between the starts of two transactions, so that outcomes gather under load
-LINGER: Final = (
-    0.01  # seconds that what nobody was asked for waits for company: good mail of its claim goes first
-)
+LINGER: Final = 0.01  # seconds that what nobody was asked for waits for its claim's good mail to go first
 
 
 @dataclass(slots=True)
