@@ -48,7 +48,7 @@ def test_a_span_has_the_name_of_an_exception_and_not_what_it_says(monkeypatch):
     assert span.attributes["messaging.message.id"] == "u-1"
     assert not span.status.is_ok
     assert "KeyError" in span.to_json()
-    assert "ada" not in span.to_json()
+    assert "ada@" not in span.to_json()  # the instance has a random id, which may spell a name
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
