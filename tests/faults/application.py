@@ -24,6 +24,7 @@ INSERT = (
     "insert into outboxd.email (type, payload, scheduled_at, expires_at)"
     " values (%s, %s, %s, %s::timestamptz + %s * interval '1 s') returning uid"
 )
+AWAY = ("08", "53", "57P")  # classes of errors of a server that is away, or full
 OFTEN = 0.015  # of the transactions: to one mailbox, whose limit holds them
 EXPIRING = 0.03  # of the emails, within some seconds of their time
 ENQUEUE = (
@@ -90,7 +91,9 @@ class Application:
                 continue
             try:
                 self._act()
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
+                if not (error.sqlstate or AWAY[0]).startswith(AWAY):
+                    self.refused.append(f"{type(error).__name__}: {error}"[:300])
                 self._drop()  # the server is away; the operation has its fate already
                 time.sleep(0.05)
             except Exception as error:  # noqa: BLE001 - whatever it is, it fails the run

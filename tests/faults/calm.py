@@ -16,26 +16,23 @@ if TYPE_CHECKING:
 
 HEALED_WITHIN = 10.0  # seconds after healing: L3 and L6
 CLAIMED_WITHIN = 2.0  # seconds: L2, and L4, since no thread of a daemon that asks and settles stands still
-OLDEST = 5.0  # seconds that anything may be overdue: L5
+LISTENED = 10.0  # seconds in which no daemon may complain: L6
 LISTENERS = "select count(*) from pg_stat_activity where application_name = 'outboxd listener'"
-OVERDUE = """
-select coalesce(extract(epoch from clock_timestamp() - min(scheduled_at))::float8, 0) from outboxd.ready
-where lane >= 0 and not exists (select from outboxd.lane where lane.id = ready.lane and lane.closed_until > clock_timestamp())
-"""
 
 
 def judge(world: "World", healed_at: float, *, bell: bool) -> list[Violation]:
     """What is not healed. `healed_at` is monotonic; without `bell` the daemons poll, behind a pooler."""
     until(lambda: time.monotonic() >= healed_at + HEALED_WITHIN, within=HEALED_WITHIN + 1, what="calm")
+    heard_from = time.monotonic()
     said = {slot.log: slot.log.stat().st_size for slot in world.fleet.slots}
     found = [*_deaf(world)] if bell else []
     for slot in world.fleet.slots:
         found += _alone(world, slot)
     world.drain(CLAIMED_WITHIN)
-    with world.connect() as conn:
-        overdue = conn.execute(OVERDUE).fetchone()[0]
-    if overdue >= OLDEST:
-        found.append(Violation("L5", f"something is overdue by {overdue:.1f} s after all had healed"))
+    until(lambda: time.monotonic() >= heard_from + LISTENED, within=LISTENED + 1, what="ten seconds of calm")
+    for slot in world.fleet.slots:
+        if (code := world.fleet.ended(slot)) is not None:
+            found.append(Violation("L6", f"daemon {slot.number} ended ({code}) after all had healed"))
     for log, size in said.items():
         found += cries(log.read_bytes()[size:].decode("utf-8", "replace"))
     return found

@@ -243,9 +243,13 @@ class Injector:
             app.bad = kind
 
     def _met_request(self, kind: str, since: float) -> bool:
-        """Looked for, not counted: the ledger keeps the last thousand entries, so that a count may fall."""
+        """Ids that are fewer than the emails: only where there was more than one."""
+        least = 2 if kind == "fewer-ids" else 0
         entries = list(self.world.running.provider.entries)
-        return any(entry.fault == kind and entry.at >= since for entry in entries)
+        return any(
+            entry.fault == kind and entry.at >= since and (not least or len(entry.uids) >= least)
+            for entry in entries
+        )
 
     def resume(self) -> None:
         """What a person does once the provider is well again."""

@@ -27,7 +27,8 @@ class Plan:
     `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
     provider's requests a second, as it names them. `upgrades`: it begins with the previous release, and a quarter of the
     faults later the schema is this one's, and half of the daemons. `holds`: after a promotion what may have gone waits for an
-    operator. `within`: seconds that the whole run may take.
+    operator. `drain`: seconds after healing in which all must have left, ten and two leases where leases of zombies and of
+    what a pooler cut off may still last. `within`: seconds that the whole run may take.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Plan:
     relaxed: bool = False
     ordered: bool = False
     think: float = 0.02
+    drain: float = 16.0
     within: float = math.inf
 
 
@@ -75,11 +77,11 @@ PLANS = {
     ),
     "short": Plan(
         "short", emails=4000, daemons=4, rounds=2, kills=60, zombies=10, immediate=5, fast=2, esp=tuple(FAULTS),
-        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.0, within=300.0,
+        proxies=EVERY_PROXY, specials=SPECIALS, lasts=1.0, drain=10.0, within=300.0,
     ),
     "full": Plan(
         "full", emails=50_600, daemons=4, rounds=12, kills=1000, zombies=60, immediate=50, fast=12,
-        esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5, within=1400.0,
+        esp=tuple(FAULTS) * 2, proxies=EVERY_PROXY * 2, specials=SPECIALS * 4, lasts=2.5, drain=10.0, within=1400.0,
     ),
     "pooler": Plan(
         "pooler", emails=2000, daemons=3, rounds=1, kills=36, zombies=4, immediate=3, fast=1, esp=SOME_ESP,
@@ -87,11 +89,11 @@ PLANS = {
     ),
     "standby": Plan(
         "standby", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
-        proxies=(), specials=("promotion synchronous",) * 5,
+        proxies=(), specials=("promotion synchronous",) * 5, drain=10.0,
     ),
     "tail": Plan(
         "tail", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
-        proxies=(), specials=("promotion asynchronous",) * 5,
+        proxies=(), specials=("promotion asynchronous",) * 5, drain=10.0,
     ),
     "disk": Plan(
         "disk", emails=2500, daemons=3, rounds=1, kills=20, zombies=2, immediate=0, fast=0, esp=SOME_ESP,
@@ -108,7 +110,7 @@ PLANS = {
     ),
     "held": Plan(
         "held", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
-        proxies=(), specials=("promotion asynchronous",) * 5, holds=True,
+        proxies=(), specials=("promotion asynchronous",) * 5, drain=10.0, holds=True,
     ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),

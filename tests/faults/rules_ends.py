@@ -1,15 +1,16 @@
 """What must not become of an email: an end without a reason, and an ask that nobody wants any more. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from .history import BURIED, Ask, History, Row, Violation
-from .rules_ledger import LATE, excused
+from .history import BURIED, Ask, History, Insert, Row, Violation
+from .rules_ledger import EPSILON, LATE, excused
 from .rules_moves import Track
 
 FRESH = 1.0  # seconds that an answer of the gates is good for
 OF_THE_EMAIL = {"400", "422"}  # asked for alone: a whole batch is refused for one member
 OF_STRANGERS = {"407", "redirect"}  # answers in words that nobody knows: they use attempts up
+CERTAIN = {"suppressed", "cancelled", "expired", "dead"}  # ends that say it was not accepted
 
 
 def unexplained(history: History) -> Iterator[Violation]:
@@ -26,6 +27,80 @@ def unexplained(history: History) -> Iterator[Violation]:
             continue
         text = f"{row.end} ({row.error_class}) after {row.attempts} attempts, and no fault explains it"
         yield Violation("S13", text, uid=row.uid, id=row.id)
+
+
+def unasked_for(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S13: nothing is `expired` before its time, `suppressed` but whose address is, `cancelled` but what was taken back
+    or replaced; nor `unknown` where every answer was a refusal.
+    """
+    suppressed = {one.marker for one in history.suppressions}
+    cancelled = {one.uid for one in history.cancels} | set(_replaced(history.inserts))
+    asks: dict[str, list[Ask]] = defaultdict(list)
+    for ask in history.asks:
+        for uid in ask.uids:
+            asks[uid].append(ask)
+    for row in history.rows.values():
+        match row.end:
+            case "expired" if row.expires_at is None:
+                text = "expired, and never does"
+            case "expired" if not history.steps and _ended(tracks, row) < row.expires_at - EPSILON:
+                text = f"expired {row.expires_at - _ended(tracks, row):.3f} s before its time"
+            case "suppressed" if row.marker not in suppressed:
+                text = "suppressed, and nobody did that"
+            case "cancelled" if row.uid not in cancelled:
+                text = "cancelled, and nobody did that"
+            case "unknown" if _all_refused(asks[row.uid]) and not _was_open(history, tracks, row):
+                text = "unknown, and every answer was a refusal"
+            case _:
+                continue
+        yield Violation("S13", text, uid=row.uid, id=row.id)
+
+
+def _replaced(inserts: Sequence[Insert]) -> Iterator[str]:
+    """Whose dedupe key another one, that may have been committed, took over."""
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for insert in inserts:
+        if insert.dedupe_key and insert.uid and insert.fate != "aborted":
+            by_key[insert.dedupe_key].add(insert.uid)
+    for uids in by_key.values():
+        if len(uids) > 1:
+            yield from uids
+
+
+def _ended(tracks: Mapping[int, Track], row: Row) -> float:
+    """When it came to its end; for ever ago where that is not recorded."""
+    moves = tracks[row.id].moves if row.id in tracks else []
+    return max((move.at for move in moves if move.place == row.end and not move.gone), default=0.0)
+
+
+def _all_refused(asks: list[Ask]) -> bool:
+    return bool(asks) and all(
+        len(ask.uids) == 1 and (ask.verdict == "refused" or ask.fault in OF_THE_EMAIL) for ask in asks
+    )
+
+
+def _was_open(history: History, tracks: Mapping[int, Track], row: Row) -> bool:
+    """Whether the database noted an open answer of the email, alone or in a batch."""
+    moves = tracks[row.id].moves if row.id in tracks else []
+    batches = {move.tag for move in moves if move.place == "batch"}
+    return any(move.place == "open" for move in moves) or any(
+        move.place == "batch_open" and move.tag in batches for move in history.moves
+    )
+
+
+def after_the_end(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S9: what has ended without being sent, and with no answer open, is not asked for any more."""
+    rows = {row.uid: row for row in history.rows.values() if row.end in CERTAIN}
+    for ask in history.asks:
+        for uid in ask.uids:
+            row = rows.get(uid)
+            if row is None or not (ended := _ended(tracks, row)):
+                continue
+            late = ask.at - ended
+            if late > EPSILON and not _delayed(history, tracks, row, ask, late):
+                yield Violation(
+                    "S9", f"asked for {late:.3f} s after it had ended as {row.end}", uid=uid, id=row.id
+                )
 
 
 def _may_die(row: Row, asks: list[Ask]) -> bool:

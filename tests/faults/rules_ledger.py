@@ -4,7 +4,7 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from .history import Ask, History, Injected, Row, Violation
+from .history import Ask, History, Injected, Limit, Row, Violation
 from .rules_moves import Track
 
 LATE = (
@@ -12,6 +12,23 @@ LATE = (
 )
 EPSILON = 0.15  # seconds between two clocks of one machine, and between an ask's begin and its arrival
 SLOWED = 5.0  # seconds more that a faulty network may keep one on its way; longer only a zombie does
+DELAY = {
+    "latency",
+    "bandwidth",
+    "slow_close",
+    "timeout",
+    "slicer",
+    "blackhole",
+    "one_way_partition",
+    "half_close",
+    "drip",
+    "accept_never_read",
+    "delay_first_byte",
+    "pause_resume",
+    "per_connection_random",
+    "limit_data",
+    "swap_order",
+}  # what a proxy may do that keeps bytes on their way; other kinds end a connection at once
 
 
 def accepted(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
@@ -54,6 +71,7 @@ def agreement(history: History) -> Iterator[Violation]:
     """S2, S5, S13: the database and the provider agree on what was sent, and on its id."""
     rows = {row.uid: row for row in history.rows.values()}
     news = accepted(history.asks)
+    suppressed = {one.marker for one in history.suppressions}  # others of its recipients may remain
     for uid, asks in news.items():
         row = rows.get(uid)
         if row is None:
@@ -64,6 +82,8 @@ def agreement(history: History) -> Iterator[Violation]:
         elif row.end == "sent" and row.provider_id not in _ids(asks, uid):
             text = f"sent as {row.provider_id}, accepted as {', '.join(_ids(asks, uid))}"
             yield Violation("S5", text, uid=uid, id=row.id)
+        if row is not None and row.marker not in suppressed and any(row.marker not in ask.to for ask in asks):
+            yield Violation("S5", "was accepted without its recipient", uid=uid, id=row.id)
     for row in rows.values():
         if row.end == "sent" and row.uid not in news:
             yield Violation("S5", "sent, but the provider never accepted it", uid=row.uid, id=row.id)
@@ -95,7 +115,11 @@ def late_asks(history: History, tracks: Mapping[int, Track]) -> Iterator[tuple[A
             if row is None or row.id not in tracks:
                 continue
             leases = tracks[row.id].leases
-            ends = [lease.until for lease in leases if lease.began <= ask.at + EPSILON]
+            ends = [
+                min(lease.until, (lease.ended or lease.until) + LATE)
+                for lease in leases
+                if lease.began <= ask.at + EPSILON
+            ]
             if not ends:
                 yield ask, row, None
             elif max(ends) + EPSILON < ask.at:
@@ -117,8 +141,12 @@ def excused(
         fault.at <= until
         and fault.until >= since
         and (
-            (fault.kind == "zombie" and (fault.gate is None or not gates.isdisjoint({fault.gate, None})))
-            or (fault.kind.startswith("proxy esp") and late <= SLOWED)
+            (
+                fault.kind == "zombie"
+                and until <= fault.until + LATE
+                and (fault.gate is None or not gates.isdisjoint({fault.gate, None}))
+            )
+            or (fault.kind == "proxy esp" and fault.what in DELAY and late <= SLOWED)
         )
         for fault in injected
     )
@@ -187,6 +215,21 @@ def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]
                 text = f"{held} of type {limit.type} within {limit.per:g} s at {at:.3f}, allowed {limit.most}"
                 yield Violation("S12", f"{text}; one had been claimed {since:.3f} s before", uid=uid, at=at)
                 break
+
+
+def fullest(history: History, limit: Limit) -> int:
+    """How many the fullest window of this limit held."""
+    kinds = {row.uid: row.type for row in history.rows.values()}
+    times = sorted(
+        ask.at
+        for ask in history.asks
+        if ask.verdict == "new"
+        for uid in ask.uids
+        if kinds.get(uid) == limit.type
+    )
+    return max(
+        (place + 1 - bisect.bisect_right(times, at - limit.per) for place, at in enumerate(times)), default=0
+    )
 
 
 def _claimed_before(tracks: Mapping[int, Track], id_: int, at: float) -> float:

@@ -15,6 +15,11 @@ WITHOUT_A_LEASE = (
     "cancelled",
     "unknown",
 )  # taken back, discarded, or open for 23 hours; all else is a settle's
+SETTLES = {
+    "outboxd settler",
+    "outboxd claimer",
+    "outboxd binder",
+}  # who end what is in a lease, and nothing else
 LEGAL = {
     None: {"ready"},
     "ready": {"lease", *WITHOUT_A_LEASE},
@@ -117,6 +122,8 @@ def _finish(id_: int, track: Track) -> Iterator[Violation]:
     home = homes[0] if homes else None
     if home != track.home and home is not None and home not in LEGAL.get(track.home, ()):
         yield Violation("S6", f"illegal move {track.home} → {home} {where}", id=id_)
+    if track.home in {"ready", "batch"} and home in WITHOUT_A_LEASE and last.who in SETTLES:
+        yield Violation("S6", f"{track.home} → {home}, which nobody had, {where}", id=id_)
     is_open = ("open", None) in held
     if track.was_open and not is_open and home not in ENDS + BURIED:
         yield Violation("S10", f"its open answer was forgotten {where}", id=id_)
@@ -164,7 +171,7 @@ def _reclaimed(history: History, lease: Lease) -> bool:
     if lease.ended_by != "outboxd claimer":
         return lease.ended_by == "outboxd reclaimer"
     risen = [fault for fault in history.injected if fault.kind == "promotion"]
-    return any(
+    return history.holds and any(
         lease.began <= fault.until and fault.at <= lease.ended <= fault.until + RISE_SEEN for fault in risen
     )
 

@@ -20,13 +20,13 @@ from .checker import check, last_to_leave, summary, timeline
 from .history import History, Injected, Violation
 from .injectors import AGAIN, Injector
 from .plan import PLANS, POINTS, Plan, Step, steps
+from .rules_ledger import fullest
 from .tails import named, split
 from .upgrade import idle
-from .world import World
+from .world import LIMITS, World
 
-DRAIN_WITHIN = (
-    10.0  # seconds after healing, beyond a lease that still lasts and a batch that waits as long again
-)
+SLOW = 5.0  # seconds of a drain, from which on the last to leave is told of
+BINDING = 4000  # emails of a run in which each limit must have held something back
 ENOUGH = 0.99  # of the emails planned
 MOST_OF = 0.8  # of all emails must be sent, whatever the faults
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
         injector.heal()
         if number == len(planned):
             healed_at = time.monotonic()
-            took = world.drain(DRAIN_WITHIN + 2 * plan.lease)
+            took = world.drain(plan.drain)
             report.drains.append(took)
             report.drained_at = time.time()
             report.unhealed = calm.judge(world, healed_at, bell=not plan.pooler)
@@ -188,10 +188,13 @@ def small(plan: Plan, history: History) -> Iterator[str]:
         ("emails sent", ends["sent"], len(history.rows) * MOST_OF),
         ("zombies", kinds["zombie"], plan.zombies),
         ("acceptances that came after their lease", history.late, plan.zombies // 50),
-        ("zombies that lost a lease", len(robbed(history)), plan.zombies // 3),
+        ("zombies that lost a lease", len(robbed(history)), plan.zombies // 2),
     ):
         if seen < planned:
             yield f"{name}: {seen}, of {planned:g} at least"
+    for limit in LIMITS if plan.emails >= BINDING else ():
+        if (held := fullest(history, limit)) < limit.most:
+            yield f"a full window of type {limit.type}: {held} at most, of {limit.most}"
 
 
 def figures(report: Report) -> dict[str, object]:
@@ -226,7 +229,7 @@ def tell(report: Report, say=print) -> None:
         for violation in list(firsts.values())[:-4:-1]:
             for line in timeline(report.history, violation):
                 say(line)
-    slow = max(report.drains, default=0.0) > DRAIN_WITHIN / 2
+    slow = max(report.drains, default=0.0) > SLOW
     if (slow or report.failure) and (last := last_to_leave(report.history, report.drained_at)) is not None:
         for line in timeline(report.history, last):
             say(line)

@@ -252,6 +252,7 @@ def terminated(injector: "Injector") -> None:
     began = time.time()
     with injector.world.connect("faults") as conn:
         ended = conn.execute(TERMINATE).fetchone()[0]
+    assert ended, "no session of a daemon was there to be ended"
     injector.world.note("terminated", f"{ended} sessions", began)
     injector.world.marks["terminated"] += 1
 

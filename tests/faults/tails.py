@@ -8,7 +8,7 @@ email.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .history import History, Insert, Violation
+from .history import Ask, History, Insert, Violation
 
 EXCUSABLE = {"S1", "S2", "S3", "S5", "S8", "S9", "S12", "S14"}
 SETTLING = 5.0  # seconds in which what was claimed before the promotion may still be asked for and limits be exceeded
@@ -20,6 +20,9 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
     if not history.tails:
         return list(violations), []
     uids = {uid for ask in history.asks if _within(history, ask.at) for uid in ask.uids}
+    accepted = {
+        uid for ask in history.asks if ask.verdict == "new" for uid in ask.uids if _within(history, ask.at)
+    }
     uids |= {cancel.uid for cancel in history.cancels if _within(history, cancel.at)}
     lost = list(_lost_inserts(history))
     markers, phantoms = {insert.marker for insert in lost}, {insert.uid for insert in lost}
@@ -29,13 +32,19 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
     for violation in violations:
         match violation.rule:
             case "S1":
-                free = violation.marker in markers
+                free = violation.marker in markers and (
+                    "rows" not in violation.text or "has 0 rows" in violation.text
+                )
             case "S2":
                 free = violation.marker in markers or violation.uid in phantoms
             case "S3" if "dedupe key" in violation.text:
                 free = violation.uid in uids & keyed  # the first one was forgotten
             case "S3":
-                free = violation.uid in batched and not history.holds
+                free = violation.uid in batched and not history.holds and _once_beside(history, violation.uid)
+            case "S5" if "ended as" not in violation.text:
+                free = False
+            case "S5" | "S14":
+                free = violation.uid in accepted
             case rule if rule in EXCUSABLE:
                 at = violation.at
                 free = violation.uid in uids or (at is not None and _within(history, at))
@@ -70,10 +79,25 @@ def lost_batches(history: History) -> dict[str, tuple[str, ...]]:
     remembered = {move.tag for move in history.moves if move.place == "batch"}
     found: dict[str, tuple[str, ...]] = {}
     for ask in history.asks:
-        tag = ask.key.split(".")[1] if ask.key.startswith("obxb1.") else None
+        tag = _tag(ask)
         if tag is not None and tag not in remembered and _within(history, ask.at):
             found.setdefault(tag, ask.uids)
     return found
+
+
+def _once_beside(history: History, uid: str) -> bool:
+    """Whether an email was accepted once at most in each lost batch, and once at most in all other requests."""
+    lost = lost_batches(history)
+    where = Counter(
+        tag if (tag := _tag(ask)) in lost else None
+        for ask in history.asks
+        if ask.verdict == "new" and uid in ask.uids
+    )
+    return all(n == 1 for n in where.values())
+
+
+def _tag(ask: Ask) -> str | None:
+    return ask.key.split(".")[1] if ask.key.startswith("obxb1.") else None
 
 
 def _within(history: History, at: float) -> bool:

@@ -70,6 +70,16 @@ def buried(end: str, *asks: Ask, more: dict | None = None, **fields) -> History:
     return changed(moves=[*way(ONE, 1, end=end), *GOOD.moves[5:]], rows=rows, asks=list(asks), **fields)
 
 
+def ended(end: str, *, more: dict | None = None, **fields) -> History:
+    """The good history, but for an email that ended so without being asked for."""
+    rows = GOOD.rows | {ONE: row(ONE, "u", end=end, provider_id=None, attempts=0, **(more or {}))}
+    return changed(
+        moves=[*way(ONE, 1, end=end), *GOOD.moves[5:]],
+        rows=rows,
+        **({"asks": [ask("v", verdict="fault")]} | fields),
+    )
+
+
 def failed(fault: str, *, uids: tuple[str, ...] = ("u",)) -> Ask:
     return ask("u", verdict="fault", fault=fault, uids=uids)
 
@@ -237,6 +247,50 @@ BAD = {
     "members of one batch ended apart": (
         "S14", changed(asks=[replace(ask("u"), uids=("u", "v"), provider_ids=("p-u", "p-v"))]),
     ),
+    "expired, though it never does": ("S13", ended("expired")),
+    "expired before its time": ("S13", ended("expired", more={"expires_at": 101.0})),
+    "suppressed by nobody": ("S13", ended("suppressed")),
+    "cancelled by nobody": ("S13", ended("cancelled")),
+    "unknown though it was only refused": ("S13", buried("unknown", failed("422"), more={"error_class": "message"})),
+    "asked for after it had expired": (
+        "S9", ended("expired", more={"expires_at": 100.0}, asks=[ask("u", at=100.7, verdict="fault", fault="500")]),
+    ),
+    "asked for long after its lease was given back": ("S8", changed(asks=[ask("u", at=102.6)])),
+    "asked for long after a zombie woke": (
+        "S8", changed(asks=[ask("u", at=140.0)], injected=[Injected(100.5, 104.0, "zombie", "daemon 0")]),
+    ),
+    "asked for late, where a proxy only cut": (
+        "S8", changed(asks=[ask("u", at=106.0)], injected=[Injected(102.0, 107.0, "proxy esp", "reset_peer")]),
+    ),
+    "cancelled where it waits by a daemon that does not have it": (
+        "S6",
+        changed(moves=[move(1, "ready", who="app"), move(2, "ready", gone=True, xid=2), move(3, "cancelled", xid=2), *GOOD.moves[5:]]),
+    ),
+    "left to the claimer where nothing is held": (
+        "S6",
+        changed(
+            moves=[
+                one._replace(gate="5001", who=CLAIMER) if one.n == 4 else one._replace(gate="5000") if one.n == 3 else one
+                for one in GOOD.moves
+            ],
+            injected=[Injected(100.0, 101.0, "promotion", "synchronous standby")],
+        ),
+    ),
+    "a duplicate of what is not there": (
+        "S1", changed(inserts=[*GOOD.inserts, Insert("m-x", "acked", 100.2, "gone", "k", duplicate=True)]),
+    ),
+    "another uid than the application was told": (
+        "S1", changed(inserts=[Insert("m-u", "acked", 100.1, "other"), *GOOD.inserts[1:]]),
+    ),
+    "inserted by nobody": ("S2", changed(inserts=GOOD.inserts[1:])),
+    "accepted without its recipient": ("S5", changed(asks=[replace(ask("u"), to=("m-v",))])),
+    "more attempts than it may have": (
+        "S11", changed(rows=GOOD.rows | {ONE: row(ONE, "u", attempts=3, max_attempts=2)}),
+    ),
+    "a transaction that lasted on after its daemon went on": (
+        "S18",
+        changed(samples=[Sample(100.0, 5, 60.0)], injected=[Injected(50.0, 60.0, "zombie", "daemon 0")]),
+    ),
     "a secret in a log": ("S17", changed(leaks=["the API key in a log"])),
     "a long transaction": ("S18", changed(samples=[Sample(100.0, 5, 9.0)])),
     "too many connections": ("S18", changed(samples=[Sample(100.0, 5000, 0.0)])),
@@ -263,6 +317,35 @@ def test_the_timeline_tells_of_the_first_offender(rule):
     told = list(timeline(history, violation))
     assert told[0].startswith(rule)
     assert any("application: insert" in line or "enters" in line for line in told)
+
+
+def test_what_ended_by_somebody_s_will_is_no_offence():
+    replaced = [
+        Insert("m-u", "acked", 100.1, "u", "k"),
+        Insert("m-x", "ambiguous", 100.2, "x", "k"),
+        *GOOD.inserts[1:],
+    ]
+    for history in (
+        ended("expired", more={"expires_at": 100.4}),
+        ended("suppressed", suppressions=[Suppression("m-u", "ambiguous", 100.0)]),
+        ended("cancelled", cancels=[*GOOD.cancels, Cancel("u", "ambiguous", 100.0)]),
+        ended("cancelled", inserts=replaced),
+    ):
+        assert not rules(history) & {"S9", "S13"}
+
+
+def test_a_duplicate_whose_original_a_crash_took_is_no_offence():
+    gone = Insert("m-x", "acked", 100.0, "x", "k", relaxed=True)
+    told = [*GOOD.inserts, gone, Insert("m-y", "acked", 100.2, "x", "k", duplicate=True)]
+    crash = [Injected(101.0, 102.0, "postgres", "immediate")]
+    assert rules(changed(inserts=told, injected=crash)) == set()
+
+
+def test_connections_that_a_proxy_keeps_are_no_daemon_s():
+    crowd = changed(samples=[Sample(100.0, 1500, 0.1)])
+    assert rules(crowd) == {"S18"}
+    assert rules(replace(crowd, injected=[Injected(99.0, 101.0, "proxy pg", "one_way_partition")])) == set()
+    assert rules(replace(crowd, injected=[Injected(90.0, 95.0, "proxy pg", "one_way_partition")])) == {"S18"}
 
 
 def test_what_a_crash_may_lose_is_only_what_did_not_wait_for_the_disk():
@@ -359,7 +442,7 @@ def test_what_has_expired_may_be_asked_for_again_and_late_where_a_fault_made_it_
     def until(at: float, **fields) -> set[str]:
         return rules(changed(rows=GOOD.rows | {ONE: row(ONE, "u", expires_at=at)}, **fields))
 
-    again = [ask("u"), ask("u", 2, at=103.0, verdict="replay")]
+    again = [ask("u"), ask("u", 2, at=102.0, verdict="replay")]
     slow = [Injected(98.0, 101.0, "proxy esp", "latency")]
     assert until(98.3) == {"S9"}
     assert until(98.4) == set()
@@ -408,6 +491,17 @@ def test_each_batch_that_a_lost_tail_forgot_is_named_with_all_of_its_members_and
     )
     assert lost_batches(history) == {"a": ("u", "v")}
     assert list(named(history, [])) == ["lost batch a, 2 members: u, v"]
+
+
+def test_a_lost_tail_excuses_one_acceptance_beside_a_lost_batch_and_no_wrong_id():
+    tail = [Tail(100.0, 101.0, 102.0)]
+    lost, alone = ask("u", key="obxb1.a.1"), ask("u", 2, key="obx1.u.1")
+    once = changed(asks=[lost, alone], tails=tail)
+    assert split(once, check(once))[0] == []
+    twice = changed(asks=[lost, alone, ask("u", 3, key="obx1.u.2")], tails=tail)
+    assert {violation.rule for violation in split(twice, check(twice))[0]} == {"S3"}
+    wrong = changed(rows=GOOD.rows | {ONE: row(ONE, "u", provider_id="p-v")}, tails=tail)
+    assert {violation.rule for violation in split(wrong, check(wrong))[0]} == {"S5"}
 
 
 def test_no_batch_is_excused_that_was_asked_for_far_from_every_promotion():

@@ -56,7 +56,6 @@ def upgrade(injector: "Injector") -> None:
     world, began = injector.world, time.time()
     injector.wait_free("")
     migrate(world.tree, world.postgres.url)
-    world.upgraded_at = time.time()
     for slot in world.fleet.slots[::2]:
         world.wait_running(slot, injector.all_run)
         slot.stop_orderly()
@@ -68,6 +67,7 @@ def upgrade(injector: "Injector") -> None:
         world.fleet.start(slot)
     for slot in world.fleet.slots:
         slot.mortal = not slot.previous or starts_again(world.fleet.previous_tree)
+    world.upgraded_at = time.time()
     world.note("upgrade", f"from {world.upgraded_from}", began)
     world.marks["upgrade"] += 1
 

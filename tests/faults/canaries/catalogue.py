@@ -230,6 +230,11 @@ CANARIES = (
         storm="aged", rules=frozenset({"S9"}),
     ),
     Canary(
+        "wanted-mail-expired", "only what is too late to send expires",
+        (Edit("outboxd/delivery/gates.py", "    if email.expires_at is not None and", "    if email.id % 50 == 0 or email.expires_at is not None and"),),
+        storm="calm", rules=frozenset({"S13"}),
+    ),
+    Canary(
         "nothing-reclaimed", "what a dead daemon held is asked for by another",
         (Edit("sql/queries/lease/expired.sql", f"where {LEASED_UNTIL}", f"where false and {LEASED_UNTIL}"),),
         storm="calm", rules=frozenset({"L1"}),
