@@ -2,7 +2,7 @@
 
 from outboxd import Email, enqueue
 
-enqueue(conn, Email(to="ada@example.org", subject="Hello", html="<p>Hi</p>"), type="welcome")
+enqueue(conn, Email(from_="Shop <hi@shop.example>", to="ada@example.org", subject="Hello", html="<p>Hi</p>"), type="welcome")
 """
 
 from outboxd.client import Attachment, Email, Enqueued, enqueue, enqueue_many

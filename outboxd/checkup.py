@@ -42,7 +42,7 @@ def findings(config: Config) -> Iterator[Finding]:
         if not reachable:
             break
     if reachable:
-        for look in (_pooler, _schema, _grants, _pauses, _listener):
+        for look in (_pooler, _schema, _grants, _adopted, _pauses, _listener):
             yield _guarded(look.__name__[1:], look, config)
     yield _guarded("provider", _provider, config)
 
@@ -110,7 +110,25 @@ def _grants(config: Config) -> Finding:
     if not missing:
         return Finding("grants", "ok", f"{role} may do what the daemon does")
     return Finding(
-        "grants", "FAIL", f"{role} lacks {', '.join(missing)}", "run as a role that has the daemon's rights"
+        "grants",
+        "FAIL",
+        f"{role} lacks {', '.join(missing)}",
+        f"grant outboxd_daemon to {role}; if it is a member, run `outboxd migrate` again",
+    )
+
+
+def _adopted(config: Config) -> Finding:
+    """The daemon observes a database that another environment or key sends from, or that is a copy."""
+    found = probe.strange(config.database.url.reveal(), config.environment, config.resend.api_key.reveal())
+    if found is None:
+        return Finding("adopted", "ok", "by nobody yet: the first daemon makes this database its own")
+    if not found:
+        return Finding("adopted", "ok", "this environment and key send from this database")
+    return Finding(
+        "adopted",
+        "FAIL",
+        f"a daemon would only observe: {'; '.join(found)}",
+        "run `outboxd adopt`; where only the key is new, reload a daemon that runs with the old one instead",
     )
 
 
@@ -188,4 +206,6 @@ def _guarded(name: str, look: Callable[[Config], Finding], config: Config) -> Fi
     except ConfigError as error:
         return Finding(name, "FAIL", "; ".join(error.mistakes), "mend the configuration")
     except OutboxdError as error:
-        return Finding(name, "FAIL", str(error))
+        return Finding(
+            name, "FAIL", str(error), "mend what it names; `database.url` needs the daemon's rights"
+        )

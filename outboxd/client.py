@@ -145,6 +145,11 @@ def _body(email: Email | Mapping[str, object]) -> dict[str, object]:
 
 def _execute(conn: Any, statement: str, values: Mapping[str, object]) -> Sequence[Any]:
     """Run it where the caller's transaction is, and fetch the one row as a plain sequence."""
+    if type(conn).__name__.startswith("Async"):
+        raise TypeError(
+            f"conn: {type(conn).__qualname__} is asynchronous; call enqueue in its run_sync (SQLAlchemy), "
+            "or the function outboxd.enqueue(…) in a statement of your own"
+        )
     roots = {cls.__module__.partition(".")[0] for cls in type(conn).__mro__}
     if "sqlalchemy" in roots:
         connection = conn.connection() if hasattr(conn, "get_bind") else conn

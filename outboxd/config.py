@@ -102,7 +102,7 @@ class Resend:
         "https://api.resend.com", "Where the API is. `RESEND_API_URL` is honoured.", web_address
     )
     deadline: timedelta = setting(
-        timedelta(seconds=20), "How long one request may take in total.", lasting("1s", "45s")
+        timedelta(seconds=20), "How long one request may take in total; 1s to 45s.", lasting("1s", "45s")
     )
     account: str = setting(
         "default",
@@ -125,15 +125,15 @@ class Resend:
 class Sender:
     """How this daemon sends."""
 
-    threads: int = setting(20, "Requests at a time. More than 64 to 96 gain nothing.", between(1, 256))
+    threads: int = setting(20, "Requests at a time: 1 to 256; beyond 64 to 96 no gain.", between(1, 256))
     lease: timedelta = setting(
         timedelta(seconds=60),
-        "How long a claim lasts, and so how soon a killed daemon's emails are asked again. At least `resend.deadline` + 10 s.",
+        "How long a claim lasts, and so how soon a killed daemon's emails are asked again. At least `resend.deadline` + 10 s, at most 60s.",
         lasting("5s", "60s"),
     )
     crash_limit: int = setting(
         3,
-        "An email is quarantined when this many leases in a row ended without an outcome. 0: never, for harnesses that kill at random.",
+        "An email is quarantined when this many leases in a row ended without an outcome. 0 to 100; 0: never, for harnesses that kill at random.",
         between(0, 100),
     )
 
@@ -160,7 +160,9 @@ class Log:
         "`journal` (entries with fields) where systemd's journal listens, `text` on a terminal, `json` elsewhere; or one of them.",
         one_of("auto", "json", "text", "journal"),
     )
-    level: str = setting("info", "What is worth a line.", one_of("debug", "info", "warning", "error"))
+    level: str = setting(
+        "info", "`debug`, `info`, `warning` or `error`.", one_of("debug", "info", "warning", "error")
+    )
 
 
 @dataclass(frozen=True, slots=True)

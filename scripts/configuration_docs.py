@@ -10,7 +10,7 @@ INTRO = """# Configuration
 
 GENERATED from `outboxd/config.py` by `make docs`.
 
-One daemon reads `--config FILE`, else `$OUTBOXD_CONFIG`, else `/etc/outboxd/outboxd.toml` if it exists.
+One daemon reads `--config FILE` (`outboxd --config FILE run`), else `$OUTBOXD_CONFIG`, else `/etc/outboxd/outboxd.toml` if it exists.
 Then, each over the one before: the credentials `resend_api_key` and `database_url` of the service manager; `DATABASE_URL`, `RESEND_API_KEY`, `RESEND_API_URL` and `OUTBOXD_ENVIRONMENT`; `OUTBOXD_SECTION__KEY`, such as `OUTBOXD_SENDER__THREADS=40`; options of the command.
 A wrong configuration reports every mistake at once. Durations look like `20s`, `500ms`, `2m`.
 What a fleet must agree on, such as the retry policy of queues and types, is data in Postgres: see [sql.md](sql.md).

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract fdcaf65229b950be';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 644f00a07d25aff2';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -1075,10 +1075,12 @@ cross join lateral (
 ) as review
 cross join lateral (
   select array_agg(distinct one.type) as types,
-    array_agg(distinct lower(regexp_replace(rtrim(one.payload ->> 'from', '> '), '^.*@', ''))) as senders,
+    array_agg(distinct coalesce(outboxd.domain_to_ascii(sender.domain), lower(sender.domain))) as senders,
     (select array_agg(distinct address) from unnest(array_agg(one.recipients::text)) as packed (list)
       cross join lateral unnest(packed.list::text[]) as address) as recipients
   from outboxd.email as one
+  cross join lateral (
+    select regexp_replace(rtrim(one.payload ->> 'from', '> '), '^.*@', '') as domain) as sender
   where one.id = email.id
     or finishes.yes and one.id in (select other.id from outboxd.batch_member as other where other.batch_uid = member.batch_uid)
 ) as mates
@@ -1720,7 +1722,8 @@ begin
     raise exception 'key: a limit of kind recipient holds for every mailbox; addresses are no policy'
       using errcode = '22023';
   elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
-    raise exception 'key: there is no queue of this name' using errcode = '22023';
+    raise exception 'key: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them.';
   elsif kind not in ('provider_minute', 'provider_day') then
     return key;
   end if;
@@ -1984,8 +1987,8 @@ CREATE FUNCTION outboxd.pause(kind text, key text, reason text, until timestamp 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  wanted text := case pause.kind when 'provider' then coalesce(outboxd.domain_to_ascii(pause.key), lower(pause.key))
-    when 'domain' then lower(pause.key) else pause.key end;
+  wanted text := case when pause.kind in ('domain', 'provider')
+    then coalesce(outboxd.domain_to_ascii(pause.key), lower(pause.key)) else pause.key end;
 begin
   if pause.kind is null or pause.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain') then
     raise exception 'kind: must be queue, type, campaign, provider, account or domain' using errcode = '22023';
@@ -1997,7 +2000,8 @@ begin
   elsif pause.until <= clock_timestamp() then
     raise exception 'until: lies in the past' using errcode = '22023';
   elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
-    raise exception 'key: there is no queue of this name' using errcode = '22023';
+    raise exception 'key: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them.';
   elsif pause.kind = 'provider' and wanted ~ '[^\x01-\x7f]' then
     raise exception 'key: must be a provider''s name or a domain, whose letters can be written as A-labels'
       using errcode = '22023';
@@ -2474,13 +2478,17 @@ CREATE FUNCTION outboxd.resume(kind text, key text) RETURNS boolean
 declare
   wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
-  if resume.kind = 'breaker' then
+  if resume.kind is null
+    or resume.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain', 'breaker')
+  then
+    raise exception 'kind: must be queue, type, campaign, provider, account, domain or breaker' using errcode = '22023';
+  elsif resume.kind = 'breaker' then
     update outboxd.breaker
     set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
     where breaker.account = wanted and breaker.state <> 'closed';
   else
-    if resume.kind = 'provider' and not exists (
-      select from outboxd.pause where pause.kind = 'provider' and pause.key = wanted)
+    if resume.kind in ('domain', 'provider') and not exists (
+      select from outboxd.pause where pause.kind = resume.kind and pause.key = wanted)
     then
       wanted := coalesce(outboxd.domain_to_ascii(resume.key), wanted);
     end if;
@@ -2518,7 +2526,8 @@ begin
   before := outboxd.limit_settings(name);
   if settings is null then
     if before is null then
-      raise exception 'name: there is no limit of this name' using errcode = '22023';
+      raise exception 'name: there is no limit of this name' using errcode = '22023',
+        hint = 'select name from outboxd.limit_policy shows those there are.';
     end if;
     delete from outboxd.limit_rule where limit_rule.name = set_limit.name;
     changes := outboxd.setting_changes(before, null);
@@ -2544,7 +2553,8 @@ begin
     if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null'
       or needed = 'per' and rule.per is null
     then
-      raise exception '%: is missing', needed using errcode = '22023';
+      raise exception '%: is missing', needed using errcode = '22023',
+        hint = 'A new limit is such as {"kind": "tenant", "most": 100, "per": "1 h"}.';
     end if;
   end loop;
   rule.key := outboxd.limit_key(rule.kind, case when settings ? 'key'
@@ -2650,7 +2660,8 @@ begin
   if settings is null then
     delete from outboxd.email_type where email_type.name = set_type.name;
     if not found then
-      raise exception 'name: there is no policy for a type of this name' using errcode = '22023';
+      raise exception 'name: there is no policy for a type of this name' using errcode = '22023',
+        hint = 'select name from outboxd.type_policy shows those there are.';
     end if;
     changes := outboxd.setting_changes(before, null);
     perform outboxd.note_action('remove', 'type', name, changes);
@@ -2663,7 +2674,8 @@ begin
   if settings -> 'queue' = 'null' or chosen is not null and not exists (
     select from outboxd.queue where queue.name = chosen)
   then
-    raise exception 'queue: there is no queue of this name' using errcode = '22023';
+    raise exception 'queue: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them; outboxd.set_queue makes one.';
   end if;
   if before is null then
     insert into outboxd.email_type (name) values (set_type.name);
@@ -2783,7 +2795,8 @@ declare
   stranger text;
 begin
   if jsonb_typeof(settings) is distinct from 'object' then
-    raise exception 'settings: must be an object' using errcode = '22023';
+    raise exception 'settings: must be an object' using errcode = '22023',
+      hint = 'Write {"' || known[1] || '": …}. Queues cannot be removed.';
   end if;
   select key into stranger from jsonb_object_keys(settings) as key where key <> all (known) order by key limit 1;
   if found then
@@ -2827,7 +2840,8 @@ begin
   elsif choices is not null and (jsonb_typeof(given) <> 'string' or settings ->> key <> all (choices)) then
     raise exception '%: must be one of %', key, array_to_string(choices, ', ') using errcode = '22023';
   elsif jsonb_typeof(given) <> 'string' or settings ->> key !~ pattern then
-    raise exception '%: must be a text that matches %', key, pattern using errcode = '22023';
+    raise exception '%: must be a text of % characters without control characters', key,
+      replace(substring(pattern from '{([0-9,]+)}'), ',', ' to ') using errcode = '22023';
   end if;
   return settings ->> key;
 end

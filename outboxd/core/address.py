@@ -59,8 +59,15 @@ def bare(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def sender_domain(sender: str | None) -> str:
-    """The domain of a `from` field, bare or with a name, in lower case; empty where there is none."""
-    return (sender or "").rstrip("> ").rpartition("@")[2].lower()
+    """The domain of a `from` field, bare or with a name, in lower case and as A-labels; empty where there is none.
+
+    What cannot be written as A-labels stays as it is.
+    """
+    found = (sender or "").rstrip("> ").rpartition("@")[2].lower()
+    try:
+        return found if found.isascii() else domain(f"a@{found}")
+    except AddressError:
+        return found
 
 
 def to_ascii(address: str) -> str:

@@ -210,7 +210,7 @@ def _refuse_address() -> NoReturn:
 
 def _reason(text: str) -> str:
     if text not in REASONS:
-        raise ValueError("reason: is missing or none of those known" if text else "reason: is missing")
+        raise ValueError(f"reason: must be one of {', '.join(REASONS)}" if text else "reason: is missing")
     return text
 
 

@@ -32,6 +32,10 @@ def explained(error: psycopg.Error) -> DatabaseError:
     """The error as one line with its remedy; no value of a row is in it."""
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return DatabaseError("outboxd's schema is not in this database: run `outboxd migrate`")
+    if isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedColumn):
+        return DatabaseError("the schema is another release's: run `outboxd migrate`")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return DatabaseError(f"{error.diag.message_primary}: log in as a member of outboxd_admin")
     if error.diag.message_primary is None:
         return DatabaseError(f"the connection to the database was lost ({type(error).__name__})")
     hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""

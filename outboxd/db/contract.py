@@ -61,7 +61,10 @@ def check(url: str) -> None:
         with connect(url, "check") as conn:
             found, in_place = revision(conn), placed(conn)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise DatabaseError(str(error).strip().splitlines()[0]) from error
+        denied = str(error).strip().splitlines()[0]
+        raise DatabaseError(
+            f"{denied}: grant outboxd_daemon to this role, or run `outboxd migrate` first"
+        ) from error
     except psycopg.Error as error:  # a broken connection is not always an OperationalError
         raise DatabaseError(f"cannot reach the database: {reason(error)}") from None
     if found is not None and found > head():

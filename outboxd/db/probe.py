@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import psycopg
 
+from outboxd.core.instance import differences
+from outboxd.db import fence, pause
 from outboxd.db.privilege import needs
 from outboxd.db.query import query
 from outboxd.db.refusal import reason
@@ -40,12 +42,28 @@ def pauses(url: str) -> list[str]:
     """What is not asked for at present, one line each. Raises `DatabaseError`."""
     try:
         with connect(url, "check") as conn:
-            return [
-                f"{kind} {key} since {since:%Y-%m-%d %H:%M}{f' until {until:%Y-%m-%d %H:%M}' if until else ''}: {why}"
-                for kind, key, why, since, until in conn.execute(query("schema/pauses")).fetchall()
-            ]
+            found = pause.active(conn).read_all()
     except psycopg.Error as error:
         raise DatabaseError(f"cannot read the pauses: {reason(error)}") from None
+    return [
+        f"{one.kind} {one.key} since {one.since}{f' until {one.until}' if one.until else ''}: {one.reason}"
+        for one in sorted(found, key=lambda one: one.since)
+    ]
+
+
+def strange(url: str, environment: str, api_key: str) -> list[str] | None:
+    """Why a daemon would only observe this database (see `fence`); None where none has run in it yet.
+
+    Raises `DatabaseError`.
+    """
+    try:
+        with connect(url, "check") as conn:
+            here, known = fence.whereabouts(conn, environment, api_key), fence.recorded(conn)
+    except psycopg.Error as error:
+        raise DatabaseError(f"cannot read whose database it is: {reason(error)}") from None
+    if here is None:
+        return [fence.STANDBY]
+    return None if known is None else list(differences(known, here).values())
 
 
 def hears(listen_url: str, url: str, *, within: float = 2.0) -> bool:

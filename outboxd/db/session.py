@@ -1,7 +1,7 @@
 """One connection to Postgres that comes back by itself.
 
 Each thread of the path owns a session. A lost connection is opened again, lazily, with a pause of 50 ms × n, at most
-2 s: the only retry layer there is, so that a server which accepts again is used within one pause.
+1 s: the only retry layer there is, so that a server which accepts again is used within one pause.
 Statements on the path run with the settings below: the session's where the server is reached directly, each
 transaction's behind a pooler in transaction mode.
 """

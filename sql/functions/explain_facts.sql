@@ -69,10 +69,12 @@ cross join lateral (
 ) as review
 cross join lateral (
   select array_agg(distinct one.type) as types,
-    array_agg(distinct lower(regexp_replace(rtrim(one.payload ->> 'from', '> '), '^.*@', ''))) as senders,
+    array_agg(distinct coalesce(outboxd.domain_to_ascii(sender.domain), lower(sender.domain))) as senders,
     (select array_agg(distinct address) from unnest(array_agg(one.recipients::text)) as packed (list)
       cross join lateral unnest(packed.list::text[]) as address) as recipients
   from outboxd.email as one
+  cross join lateral (
+    select regexp_replace(rtrim(one.payload ->> 'from', '> '), '^.*@', '') as domain) as sender
   where one.id = email.id
     or finishes.yes and one.id in (select other.id from outboxd.batch_member as other where other.batch_uid = member.batch_uid)
 ) as mates

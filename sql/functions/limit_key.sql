@@ -13,7 +13,8 @@ begin
     raise exception 'key: a limit of kind recipient holds for every mailbox; addresses are no policy'
       using errcode = '22023';
   elsif kind = 'queue' and not exists (select from outboxd.queue where queue.name = limit_key.key) then
-    raise exception 'key: there is no queue of this name' using errcode = '22023';
+    raise exception 'key: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them.';
   elsif kind not in ('provider_minute', 'provider_day') then
     return key;
   end if;

@@ -1,6 +1,6 @@
 -- Stop asking for something, for every daemon, until `until` or `resume`: within a second nothing of it is asked.
--- `kind` is queue, type, campaign, provider (of the mailboxes, by its name, or its domain, kept as A-labels), account or
--- domain (of the sender). Emails keep their place and their attempts. An active pause is replaced, so that a person's
+-- `kind` is queue, type, campaign, provider (of the mailboxes, by its name, or its domain), account or domain (of the
+-- sender); domains are kept as A-labels. Emails keep their place and their attempts. An active pause is replaced, so that a person's
 -- word stands above a daemon's, with its probes. The operators' log has it.
 create or replace function outboxd.pause(kind text, key text, reason text, until timestamptz default null)
 returns void
@@ -8,8 +8,8 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  wanted text := case pause.kind when 'provider' then coalesce(outboxd.domain_to_ascii(pause.key), lower(pause.key))
-    when 'domain' then lower(pause.key) else pause.key end;
+  wanted text := case when pause.kind in ('domain', 'provider')
+    then coalesce(outboxd.domain_to_ascii(pause.key), lower(pause.key)) else pause.key end;
 begin
   if pause.kind is null or pause.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain') then
     raise exception 'kind: must be queue, type, campaign, provider, account or domain' using errcode = '22023';
@@ -21,7 +21,8 @@ begin
   elsif pause.until <= clock_timestamp() then
     raise exception 'until: lies in the past' using errcode = '22023';
   elsif pause.kind = 'queue' and not exists (select from outboxd.queue where queue.name = wanted) then
-    raise exception 'key: there is no queue of this name' using errcode = '22023';
+    raise exception 'key: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them.';
   elsif pause.kind = 'provider' and wanted ~ '[^\x01-\x7f]' then
     raise exception 'key: must be a provider''s name or a domain, whose letters can be written as A-labels'
       using errcode = '22023';

@@ -7,13 +7,17 @@ as $$
 declare
   wanted text := case when resume.kind in ('domain', 'provider') then lower(resume.key) else resume.key end;
 begin
-  if resume.kind = 'breaker' then
+  if resume.kind is null
+    or resume.kind not in ('queue', 'type', 'campaign', 'provider', 'account', 'domain', 'breaker')
+  then
+    raise exception 'kind: must be queue, type, campaign, provider, account, domain or breaker' using errcode = '22023';
+  elsif resume.kind = 'breaker' then
     update outboxd.breaker
     set state = 'closed', failed_at = '{}', opened_at = null, probe_at = null, cause = null, probes = 0
     where breaker.account = wanted and breaker.state <> 'closed';
   else
-    if resume.kind = 'provider' and not exists (
-      select from outboxd.pause where pause.kind = 'provider' and pause.key = wanted)
+    if resume.kind in ('domain', 'provider') and not exists (
+      select from outboxd.pause where pause.kind = resume.kind and pause.key = wanted)
     then
       wanted := coalesce(outboxd.domain_to_ascii(resume.key), wanted);
     end if;

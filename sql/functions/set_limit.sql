@@ -19,7 +19,8 @@ begin
   before := outboxd.limit_settings(name);
   if settings is null then
     if before is null then
-      raise exception 'name: there is no limit of this name' using errcode = '22023';
+      raise exception 'name: there is no limit of this name' using errcode = '22023',
+        hint = 'select name from outboxd.limit_policy shows those there are.';
     end if;
     delete from outboxd.limit_rule where limit_rule.name = set_limit.name;
     changes := outboxd.setting_changes(before, null);
@@ -45,7 +46,8 @@ begin
     if before is null and not settings ? needed or needed <> 'most' and settings -> needed = 'null'
       or needed = 'per' and rule.per is null
     then
-      raise exception '%: is missing', needed using errcode = '22023';
+      raise exception '%: is missing', needed using errcode = '22023',
+        hint = 'A new limit is such as {"kind": "tenant", "most": 100, "per": "1 h"}.';
     end if;
   end loop;
   rule.key := outboxd.limit_key(rule.kind, case when settings ? 'key'

@@ -17,7 +17,8 @@ begin
   if settings is null then
     delete from outboxd.email_type where email_type.name = set_type.name;
     if not found then
-      raise exception 'name: there is no policy for a type of this name' using errcode = '22023';
+      raise exception 'name: there is no policy for a type of this name' using errcode = '22023',
+        hint = 'select name from outboxd.type_policy shows those there are.';
     end if;
     changes := outboxd.setting_changes(before, null);
     perform outboxd.note_action('remove', 'type', name, changes);
@@ -30,7 +31,8 @@ begin
   if settings -> 'queue' = 'null' or chosen is not null and not exists (
     select from outboxd.queue where queue.name = chosen)
   then
-    raise exception 'queue: there is no queue of this name' using errcode = '22023';
+    raise exception 'queue: there is no queue of this name' using errcode = '22023',
+      hint = 'select name from outboxd.queue shows them; outboxd.set_queue makes one.';
   end if;
   if before is null then
     insert into outboxd.email_type (name) values (set_type.name);

@@ -7,7 +7,8 @@ declare
   stranger text;
 begin
   if jsonb_typeof(settings) is distinct from 'object' then
-    raise exception 'settings: must be an object' using errcode = '22023';
+    raise exception 'settings: must be an object' using errcode = '22023',
+      hint = 'Write {"' || known[1] || '": …}. Queues cannot be removed.';
   end if;
   select key into stranger from jsonb_object_keys(settings) as key where key <> all (known) order by key limit 1;
   if found then

@@ -5,7 +5,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outboxd.core.address import AddressError, domain, normalise, split, to_ascii
+from outboxd.core.address import AddressError, domain, normalise, sender_domain, split, to_ascii
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,20 @@ def test_an_ascii_address_keeps_its_case_on_the_wire():
 def test_what_has_no_ascii_form_is_refused_with_its_reason(address, reason):
     with pytest.raises(AddressError, match=reason):
         normalise(address)
+
+
+@pytest.mark.parametrize(
+    ("sender", "found"),
+    [
+        ("Shop <hi@Shop.Example>", "shop.example"),
+        ("hi@BÜCHER.example", "xn--bcher-kva.example"),
+        ("Shop <hi@xn--bcher-kva.example>", "xn--bcher-kva.example"),
+        ("hi@☃.example", "☃.example"),
+        (None, ""),
+    ],
+)
+def test_a_senders_domain_has_one_spelling(sender, found):
+    assert sender_domain(sender) == found
 
 
 @given(st.emails())

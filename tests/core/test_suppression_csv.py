@@ -70,7 +70,7 @@ def test_the_address_column_of_another_program_can_be_named():
         ("Ada <ada@example.org>,,,,,", "address: is not"),
         ("a\x00b@example.org,,,,,", "address: is not"),
         ("jörg@example.org,,,,,", "address: is not"),
-        ("ada@example.org,bounced,,,,", "reason: is"),
+        ("ada@example.org,bounced,,,,", "reason: must be one of"),
         (f"ada@example.org,,{'x' * 101},,,", "scope: has"),
         (f"ada@example.org,,,{'x' * 1001},,", "cause: has"),
         ("ada@example.org,,,a\x00b,,", "cause: has"),

@@ -101,7 +101,7 @@ class World:
             own = self.draw.choice(["paused.example", "gmx.de", "at-gmx.example"])
         to, cc = f"u{n}@{own}", f"c{n}@e{n}.example"
         body = payload(to=[to], cc=[cc])
-        body["from"] = "Shop <hi@Closed.Example>" if "domain pause" in wanted else "hi@shop.example"
+        body["from"] = self.draw.choice(PAUSED_SENDERS) if "domain pause" in wanted else "hi@shop.example"
         type_ = f"t{n}" if self.draw.random() < 0.8 else "reset"
         queue = "held" if "queue pause" in wanted else "full" if "queue limit" in wanted else "open"
         if "recipient limit" in wanted:
@@ -179,6 +179,7 @@ GATES = [
     "held back", "due time", "queue pause", "lane", "accepted", "cancel", "expiry", "suppression", "key life",
     "domain pause", "type pause", "campaign pause", "provider pause",
 ]  # fmt: skip
+PAUSED_SENDERS = ["Shop <hi@Closed.Example>", "Shop <hi@Bücher.example>", "hi@xn--bcher-kva.example"]
 BEFORE_CLAIM = {"held back", "due time", "account pause", "breaker", "queue pause", "lane"}
 LIMITS = [
     "recipient limit", "queue limit", "type limit", "campaign limit", "tenant limit", "provider_minute limit", "provider_day limit",
@@ -202,7 +203,7 @@ def furnish(world: World) -> None:
         conn.execute("select outboxd.set_limit(%s, %s)", (name, Jsonb(settings)))
     until = now + timedelta(hours=world.draw.randint(2, 30))
     for kind, key, end in (
-        ("queue", "held", until), ("domain", "closed.example", None), ("type", "stopped", None), ("type", "halted", None),
+        ("queue", "held", until), ("domain", "closed.example", None), ("domain", "BÜCHER.example", None), ("type", "stopped", None), ("type", "halted", None),
         ("type", "parked", until + HOUR), ("provider", "paused.example", None), ("provider", "gmx", until),
         ("account", "other", None), ("campaign", "spring", None),
     ):  # fmt: skip

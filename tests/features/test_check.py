@@ -14,6 +14,7 @@ from pgstubs import OldServer, Pooler, running
 from outboxd import checkup
 from outboxd.checkup import Finding
 from outboxd.config import load
+from outboxd.db.fence import Fence
 from outboxd.db.privilege import needs
 from outboxd.sink.options import SinkOptions
 from outboxd.sink.server import Running, running_sink
@@ -52,6 +53,7 @@ def test_all_is_well_and_no_email_was_sent(check, sink):
             "pooler",
             "schema",
             "grants",
+            "adopted",
             "pauses",
             "listener",
             "provider",
@@ -150,6 +152,17 @@ def test_a_direct_listen_url_beside_the_pooler_is_well(check, pooler, database):
     assert (found["listener"].grade, found["pooler"].remedy) == ("ok", "")
 
 
+def test_a_database_from_which_another_key_sends_is_none_to_send_from(check, conn):
+    assert check()["adopted"].detail.startswith("by nobody yet")
+    assert Fence("production", lambda: KEY).admits(conn)
+    assert check()["adopted"] == Finding("adopted", "ok", "this environment and key send from this database")
+    for more in ({"RESEND_API_KEY": "re_of_another_shop"}, {"OUTBOXD_ENVIRONMENT": "staging"}):
+        found = check(**more)["adopted"]
+        assert found.grade == "FAIL"
+        assert ("API key" in found.detail) == ("RESEND_API_KEY" in more)
+        assert "outboxd adopt" in found.remedy
+
+
 def test_what_is_paused_is_noted_with_its_reason(check, conn):
     conn.execute("select outboxd.pause('queue', 'marketing', 'the campaign is wrong')")
     found = check()["pauses"]
@@ -193,7 +206,7 @@ def run_check(**environ: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_a_line_each_and_exits_0(database, sink):
     done = run_check(DATABASE_URL=database, RESEND_API_KEY=KEY, RESEND_API_URL=sink.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\nok") == 9
+    assert done.stdout.count("\nok") == 10
     assert done.stdout.endswith("ready to send\n")
     assert KEY not in done.stdout + done.stderr
 

@@ -135,6 +135,14 @@ def test_what_cannot_be_stored_is_refused_early_by_name(conn, call, words):
         call(conn)
 
 
+def test_an_asynchronous_connection_is_told_what_to_do_instead():
+    class AsyncSession:
+        pass
+
+    with pytest.raises(TypeError, match=r"AsyncSession is asynchronous; call enqueue in its run_sync"):
+        enqueue(AsyncSession(), EMAIL, type="x")
+
+
 def test_a_stranger_is_no_connection():
     with pytest.raises(TypeError, match="not a psycopg connection"):
         enqueue(object(), EMAIL, type="x")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from http.client import HTTPConnection
 
 import pytest
 from waiting import until
@@ -15,6 +16,7 @@ from outboxd.daemon import Daemon, build
 from outboxd.reload import Live
 from outboxd.resend.client import Client
 from outboxd.vitals import STUCK
+from outboxd.web.health import Report, start_health
 
 
 @pytest.fixture
@@ -61,3 +63,18 @@ def test_a_request_beyond_its_deadline_shows_in_livez_and_keeps_the_watchdog_unf
     thread.join()
     assert built.vitals.live().ok
     assert built.vitals.alive()
+
+
+def test_a_probes_body_does_not_wait_for_the_acknowledgement_of_its_head():
+    """On a connection that is kept; its first answers are acknowledged at once."""
+    health = start_health("127.0.0.1:0", lambda: Report(ok=True), lambda: Report(ok=True))
+    assert health.address
+    probes, took = HTTPConnection(*health.address, timeout=5), []
+    for _ in range(40):
+        started = time.monotonic()
+        probes.request("GET", "/livez")
+        assert b'"ok"' in probes.getresponse().read()
+        took.append(time.monotonic() - started)
+    probes.close()
+    health.stop()
+    assert sorted(took)[len(took) // 2] < 0.03

@@ -2,6 +2,7 @@
 
 import json
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -82,6 +83,20 @@ def test_a_provider_s_domain_is_paused_and_resumed_as_recipients_are_kept(run, c
     assert conn.execute("select key from outboxd.pauses").fetchall() == [("xn--bcher-kva.example",)]
     assert run(providers, "resume", written).output == "resumed\n"
     assert log(conn)[1:] == [("resume", "provider", "xn--bcher-kva.example")]
+
+
+@pytest.mark.parametrize("written", ["BÜCHER.example", "xn--Bcher-kva.example"])
+def test_a_senders_domain_is_paused_and_resumed_in_any_spelling(run, conn, written):
+    conn.execute("select outboxd.pause('domain', 'bücher.example', 'DNS moves')")
+    assert conn.execute("select key from outboxd.pauses").fetchall() == [("xn--bcher-kva.example",)]
+    assert run(accounts, "resume", "--domain", written).output == "resumed\n"
+    assert conn.execute("select count(*) from outboxd.pauses").fetchone() == (0,)
+
+
+def test_a_kind_that_cannot_be_stopped_is_refused_by_both(conn):
+    for call in ("pause('queues', 'system', 'why')", "resume('queues', 'system')", "resume(null, 'system')"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="kind: must be queue, type, campaign"):
+            conn.execute(f"select outboxd.{call}")
 
 
 def test_a_provider_that_can_have_no_mail_is_not_paused(run, conn):

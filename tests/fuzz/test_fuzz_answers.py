@@ -110,9 +110,11 @@ def test_any_header_asks_for_a_bounded_delay_and_a_positive_rate(found):
 def test_a_long_answer_costs_little(text, status):
     raw = text.encode("utf-8", "replace")[:65_536]
     found = {"content-type": "application/json", "retry-after": text, "ratelimit-limit": text}
-    wrapped = json.dumps({"name": text[:20_000], "message": text[:20_000]}).encode()
+    short = text[:20_000]
+    wrapped = json.dumps({"name": short, "message": short, "data": [{"id": short}] * 2}).encode()
     for body in (raw, wrapped):
         cheaply(lambda body=body: classify(Answer(status, found, body), now=NOW))
+        cheaply(lambda body=body: classify_batch(Answer(status, found, body), 2, now=NOW))
 
 
 # On the wire
@@ -193,3 +195,20 @@ def test_any_bytes_on_the_wire_are_an_answer_or_a_failure_of_transport(says, raw
     elif found.kind == "not_sent":
         raise AssertionError("the request was read, and counts as not sent")
     assert not isinstance(classify(found, now=NOW), Failed) or found.status // 100 in {3, 4, 1}
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[:8]))
+def test_a_long_answer_on_the_wire_costs_little(says, text):
+    raw = text.encode("utf-8", "replace")
+    client = Client(
+        says(b""),
+        lambda: "re_test_0123456789",
+        deadline=timedelta(seconds=3),
+        ssl_context=shared_ssl_context(),
+    )
+    try:
+        for start in (b"", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"):
+            says(start + raw)
+            cheaply(lambda: client.send(b"{}", "obx1.key.1"))
+    finally:
+        client.close()

@@ -1,7 +1,6 @@
 """Any payload is refused by Postgres with the name of a field, or is one that the serialiser takes; nothing crashes."""
 
 import json
-from collections.abc import Iterator
 from uuid import UUID
 
 import psycopg
@@ -9,7 +8,7 @@ import pytest
 from factories import HOME, payload
 from hypothesis import given
 from hypothesis import strategies as st
-from trying import LONG_TEXTS, cheaply, hostile_text, json_values, many
+from trying import LONG_TEXTS, SOON, STORABLE, cheaply, hostile_text, json_values, many, shapes
 
 from outboxd.core import wire
 
@@ -33,15 +32,23 @@ payloads = st.one_of(
     json_values,
 )
 
-
-@pytest.fixture(scope="module")
-def postgres(server: str, template: str) -> Iterator[psycopg.Connection]:
-    """One database for all examples."""
-    from servers import fresh_database
-
-    for url in fresh_database(server, template):
-        with psycopg.connect(url) as conn:
-            yield conn
+PLACES = {  # of a text, by the path that a refusal names
+    "payload.from": lambda text: payload(**{"from": text}),
+    "payload.to": lambda text: payload(to=text),
+    "payload.to[0]": lambda text: payload(to=[text] * 4),
+    "payload.subject": lambda text: payload(subject=text),
+    "payload.html": lambda text: payload(html=text),
+    "payload.headers": lambda text: payload(headers={text: "a"}),
+    "payload.headers.X-A": lambda text: payload(headers={"X-A": text}),
+    "payload.tags[0].name": lambda text: payload(tags=[{"name": text, "value": "a"}]),
+    "payload.tags[0].value": lambda text: payload(tags=[{"name": "a", "value": text}]),
+    "payload.attachments[0].filename": lambda text: payload(attachments=[{"filename": text, "content": "aGk="}]),
+    "payload.attachments[0].content": lambda text: payload(attachments=[{"filename": "a", "content": text}]),
+    "payload.attachments[0].content_type": lambda text: payload(
+        attachments=[{"filename": "a", "content": "aGk=", "content_type": text}]
+    ),
+    "payload": lambda text: payload(**{text: "a"}),
+}  # fmt: skip
 
 
 @many(150)
@@ -88,7 +95,25 @@ def test_a_long_payload_costs_little(text):
 
     for whole in (
         text,
-        *(json.dumps(payload(**{field: text})) for field in ("from", "to", "subject", "headers")),
+        json.dumps(payload(headers=text)),
+        *(json.dumps(make(text)) for make in PLACES.values()),
     ):
         cheaply(lambda whole=whole: render(whole))
-    cheaply(lambda: render(json.dumps(payload(to=[text] * 4))))
+
+
+@pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[:8]))
+def test_a_long_text_in_a_payload_is_soon_taken_by_postgres_or_refused_by_name(postgres, text):
+    with postgres.transaction(force_rollback=True):
+        postgres.execute(SOON)
+        for place, make in PLACES.items():
+            for one in shapes(text):
+                try:
+                    with postgres.transaction(force_rollback=True):
+                        postgres.execute(
+                            "insert into outboxd.email (type, payload) values ('x', %s)",
+                            (json.dumps(make(one)),),
+                        )
+                except psycopg.Error as error:
+                    said = error.diag.message_primary
+                    no_jsonb = text not in STORABLE and error.sqlstate in {"22P02", "22P05"}
+                    assert said.startswith(f"{place}: ") or no_jsonb, (place, len(one), said)

@@ -9,6 +9,8 @@ from factories import insert_many, payload
 from waiting import until
 
 from outboxd import enqueue
+from outboxd.checkup import findings
+from outboxd.config import load
 
 LOGINS = {"outboxd_test_app": "outboxd_app", "outboxd_test_daemon": "outboxd_daemon"}
 
@@ -41,6 +43,17 @@ def test_migrated_by_the_owner_inserted_by_the_application_sent_by_the_daemon(co
     assert only_once(running)["accepted"] == 503
     assert one.terminate() == 0
     assert "permission denied" not in one.log.read_text()
+
+
+def test_check_finds_nothing_amiss_for_the_daemons_role(as_login, sink, conn):
+    conn.execute("select outboxd.pause('queue', 'marketing', 'why')")
+    environ = {
+        "DATABASE_URL": as_login("outboxd_test_daemon"), "RESEND_API_KEY": "re_x", "RESEND_API_URL": sink().url,
+    }  # fmt: skip
+    found = {one.name: one.grade for one in findings(load(None, environ))}
+    assert found.pop("pauses") == "note"
+    assert len(found) == 10
+    assert set(found.values()) == {"ok"}
 
 
 def test_the_daemons_role_may_not_do_more(as_login):
