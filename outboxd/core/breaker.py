@@ -14,7 +14,7 @@ from typing import Final, Literal
 from outboxd.core.outcome import Ambiguous, Failed, Failure, Outcome, Sent, SentAll
 
 CONFLICT: Final = 409  # the provider is at work on this very key, or on this resource: it is not ill
-SOON: Final = timedelta(seconds=1)  # until the next probe, where the last one came to nothing
+SOON: Final = timedelta(seconds=1)  # until the next probe, where the last one found nothing
 LONGEST: Final = 200  # characters of a cause
 
 State = Literal["closed", "open", "half_open"]
@@ -104,12 +104,12 @@ def after_probe(breaker: Breaker, outcome: Outcome | SentAll, *, now: datetime) 
     return replace(breaker, state="open", probe_at=now + breaker.open_for, cause=_cause(failure))
 
 
-def without_probe(breaker: Breaker, number: int, *, now: datetime) -> Breaker:
-    """With a probe given back that found nothing to ask for: another may try soon, unless the next was taken meanwhile."""
+def without_probe(breaker: Breaker, number: int, *, now: datetime, due_in: timedelta = SOON) -> Breaker:
+    """With a probe given back that asked for nothing: another may try soon, unless the next was taken meanwhile."""
     if breaker.state != "half_open" or breaker.probes != number:
         return breaker
     return replace(
-        breaker, state="open", probe_at=now + min(SOON, breaker.open_for), probes=breaker.probes - 1
+        breaker, state="open", probe_at=now + min(due_in, breaker.open_for), probes=breaker.probes - 1
     )
 
 

@@ -1,12 +1,15 @@
 """The breaker of an account, shared by all daemons: one row, changed under its lock by what `core/breaker.py` decides."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from outboxd.core.breaker import Breaker, with_probe, without_probe
 from outboxd.db.pause import Probe
 from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
+
+AT_ONCE: Final = timedelta(0)
 
 Decide = Callable[[Breaker, datetime], Breaker]
 
@@ -54,5 +57,12 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
 
 
 def release_probe(conn: Connection, probe: Probe, *, now: datetime | None = None) -> None:
-    """The probe found nothing that it could ask for."""
+    """What the probe found was stopped before it was asked for, and is out of the way: another is due at once."""
+    change(
+        conn, probe.key, lambda known, at: without_probe(known, probe.number, now=at, due_in=AT_ONCE), now=now
+    )
+
+
+def put_off_probe(conn: Connection, probe: Probe, *, now: datetime | None = None) -> None:
+    """The probe found nothing that it could ask for: another is due soon."""
     change(conn, probe.key, lambda known, at: without_probe(known, probe.number, now=at), now=now)

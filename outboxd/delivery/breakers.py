@@ -17,6 +17,7 @@ from outboxd.db import breaker, hold
 from outboxd.db.hold import Waiter
 from outboxd.db.pause import Probe
 from outboxd.db.session import Connection
+from outboxd.delivery.gates import stays
 from outboxd.delivery.sender import UNTIL_PAUSED, Result
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ class Breakers:
 
     def _probed(self, conn: Connection, probe: Probe, result: Result) -> None:
         if result.asked_at is None:
-            breaker.release_probe(conn, probe)
+            if stays(result.outcome, result.members):  # a probe that is due at once would bring it again
+                breaker.put_off_probe(conn, probe)
+            else:
+                breaker.release_probe(conn, probe)
             return
         _, now = breaker.change(
             conn, self.account, lambda known, at: after_probe(known, result.outcome, now=at)

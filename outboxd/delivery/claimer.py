@@ -14,12 +14,13 @@ from typing import Final
 
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
-from outboxd.db import batch, breaker, lease, look, pause
+from outboxd.db import batch, breaker, look, pause
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.db.wake import Doorbell
+from outboxd.delivery import probing
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
 from outboxd.delivery.recheck import recheck
 
@@ -204,24 +205,9 @@ def _fair(claimer: Claimer, limit: int) -> list[Slot]:
 
 
 def _probe(claimer: Claimer, conn: Connection) -> bool:
-    """One email, or one batch, in spite of a pause: to find out whether it is over."""
+    """Use the probe that was taken, if any. False where nothing came."""
     probe, claimer.probe = claimer.probe, None
-    if probe is None:
-        return False
-    whole = probe.kind in {"account", "breaker"}
-    lane = None if whole else pause.lane(conn, probe.kind, probe.key)
-    open_ = lease.slots(conn, claimer.leasing.home.account, probe=probe)
-    wanted = [
-        claimer.leasing.past_crowd(slot.from_first())
-        for slot in sorted(open_, key=lambda one: (one.lane < 0, one.priority, one.due_in))  # suspects last
-        if slot.due_in <= 0 and not slot.closed and lane in {None, slot.lane}
-    ]
-    came = wanted and lease_emails(claimer.leasing, conn, wanted, 1, probe=probe)
-    if came or lease_batches(claimer.leasing, conn, limit=1, lane=lane, probe=probe):
-        return True
-    if probe.kind == "breaker":
-        breaker.release_probe(conn, probe)
-    return False
+    return probe is not None and probing.claim_for(claimer.leasing, conn, probe)
 
 
 def _claim_suspect(claimer: Claimer, conn: Connection) -> bool:

@@ -65,6 +65,11 @@ def closed_to(probe: Probe | None, paused: Paused) -> Paused:
     return paused - passed
 
 
+def stays(outcome: Outcome | SentAll, members: tuple[Outcome, ...]) -> bool:
+    """Whether what was stopped stands where it stood, once it is settled: not ended, set aside or taken apart."""
+    return isinstance(outcome, Returned) and not members
+
+
 def judge(
     parcel: Parcel,
     home: Frozen,

@@ -23,7 +23,7 @@ from outboxd.db.session import Connection
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.binder import Load, held
 from outboxd.delivery.exempt import Exempt
-from outboxd.delivery.gates import Stopped, judge
+from outboxd.delivery.gates import Stopped, judge, stays
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.packer import repack
 from outboxd.delivery.parking import Crowd, crowd, park
@@ -44,7 +44,7 @@ class Leasing:
     `bind` takes what may share requests on to the hand; `crowds` are what most of a claim was refused for, until all of
     it is parked, one in a slot at a time; `near` are the least and the greatest id that the next claim is likely to
     bring; `shut` are lanes of which a claim got nothing but refusals, and until when (`time.monotonic`); `rise` tells
-    the last failover.
+    the last failover; `stopped_probe`: the last probe came to nothing but what may not go.
     """
 
     hand: Hand
@@ -61,6 +61,7 @@ class Leasing:
     turns: Turns = field(default_factory=Turns)
     rise: Callable[[], Rise | None] = lambda: None
     exempt: Exempt = field(default_factory=Exempt)
+    stopped_probe: bool = False
 
     def is_shut(self, lane: int) -> bool:
         """Whether a claim there would bring what is refused again: the last look may be older than the refusal."""
@@ -129,10 +130,12 @@ def lease_emails(
     metrics.claimed.add(len(claim.emails))
     leasing.turns.saw(claim.emails)
     parcels = [Parcel((email,)) for email in claim.emails]
-    go = _admitted(
-        leasing, conn, lease_id, _stop(leasing, parcels, started, claim.paused, probe), started, probe
-    )
-    _shut(leasing, parcels, go)
+    if probe is None:
+        allowed = _stop(leasing, parcels, started, claim.paused, None)
+        go = _admitted(leasing, conn, lease_id, allowed, started, None)
+        _shut(leasing, parcels, go)
+    else:
+        go = _first(leasing, conn, lease_id, parcels, started, claim.paused, probe)
     policies = leasing.admission.policies
     together = groups(
         [parcel.first for parcel in go], lambda email: policies.of(email.queue, email.type), leasing.rise()
@@ -192,6 +195,15 @@ def _stop(
     leasing: Leasing, parcels: Sequence[Parcel], started: float, paused: Paused, probe: Probe | None
 ) -> list[Parcel]:
     """Settle what the gates stop; what may go."""
+    go, held = _judged(leasing, parcels, paused, probe)
+    _put_back(leasing, held, len(parcels), started, probe)
+    return go
+
+
+def _judged(
+    leasing: Leasing, parcels: Iterable[Parcel], paused: Paused, probe: Probe | None
+) -> tuple[list[Parcel], list[tuple[Parcel, Stopped]]]:
+    """What may go, and what the gates stop that need no more than the claim."""
     go, held = [], []
     for parcel in parcels:
         stopped = judge(
@@ -206,8 +218,7 @@ def _stop(
             go.append(parcel)
         else:
             held.append((parcel, stopped))
-    _put_back(leasing, held, len(parcels), started, probe)
-    return go
+    return go, held
 
 
 def _admitted(
@@ -226,6 +237,34 @@ def _admitted(
     return go
 
 
+def _first(
+    leasing: Leasing,
+    conn: Connection,
+    lease_id: UUID,
+    parcels: Sequence[Parcel],
+    started: float,
+    paused: Paused,
+    probe: Probe,
+) -> list[Parcel]:
+    """Of what was claimed for a probe the first that may go, since a probe is one request.
+
+    What stands before it is settled, what stands behind it waits on. Limits are asked for one after the other: shares that
+    the others took would hold up more than them.
+    """
+    go: list[Parcel] = []
+    refused: list[tuple[Parcel, Stopped]] = []
+    waiting = list(parcels)
+    while waiting and not go:
+        allowed, stopped = _judged(leasing, [waiting.pop(0)], paused, probe)
+        go, limited = leasing.admission.admit(conn, lease_id, allowed) if allowed else ([], [])
+        refused += stopped + limited
+    _put_back(leasing, refused, len(parcels), started, None if go else probe)
+    for parcel in waiting:
+        leasing.settler.report(Result(_held(leasing, parcel, started, None), Returned()))
+    leasing.stopped_probe = bool(parcels) and not go
+    return go
+
+
 def _shut(leasing: Leasing, parcels: Sequence[Parcel], go: Sequence[Parcel]) -> None:
     """Remember the lanes of which nothing may go now. Not for long: it may be opened, and the next look tells."""
     refused = {parcel.lane for parcel in parcels if parcel.lane > 0} - {parcel.lane for parcel in go}
@@ -241,13 +280,15 @@ def _put_back(
     started: float,
     probe: Probe | None,
 ) -> None:
-    """Settle these, of so many parcels, and see whether they are a crowd."""
+    """Settle these, of so many parcels, and see whether they are a crowd. The last gives the probe back, if they had one."""
     found = crowd(refused, of, provider_of=leasing.admission.provider_of)
     if found is not None and not any(known.is_at(found.slot) for known in leasing.crowds):
         leasing.crowds.append(found)
     leasing.exempt.saw(refused, leasing.admission.policies.limits)
-    for parcel, stopped in refused:
-        stopped_one = _held(leasing, parcel, started, probe)
+    if probe is not None:
+        refused = sorted(refused, key=lambda one: not stays(one[1].outcome, one[1].members))
+    for place, (parcel, stopped) in enumerate(refused, start=1):
+        stopped_one = _held(leasing, parcel, started, probe if place == len(refused) else None)
         leasing.settler.report(Result(stopped_one, stopped.outcome, members=stopped.members))
 
 

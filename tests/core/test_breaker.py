@@ -114,6 +114,13 @@ def test_a_probe_that_asked_nothing_is_followed_by_another_soon():
     assert without_probe(opened(), 1, now=T) == opened()
 
 
+def test_a_probe_of_which_what_it_found_is_out_of_the_way_is_followed_by_another_at_once():
+    now = T + 30 * SECOND
+    free = without_probe(with_probe(opened(), now=now), 1, now=now, due_in=timedelta(0))
+    assert (free.state, free.probes, free.probe_at) == ("open", 0, now)
+    assert with_probe(free, now=now).probes == 1
+
+
 def test_a_probe_that_comes_back_after_the_next_was_taken_makes_no_third():
     first = with_probe(opened(), now=T + 30 * SECOND)
     second = with_probe(first, now=T + 60 * SECOND)

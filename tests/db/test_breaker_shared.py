@@ -19,7 +19,7 @@ from factories import (
 )
 
 from outboxd.core.batch import Parcel
-from outboxd.core.outcome import Ambiguous, Failed, Failure, Limited, Rejected, Returned, Sent
+from outboxd.core.outcome import Ambiguous, Expired, Failed, Failure, Limited, Rejected, Returned, Sent
 from outboxd.db import breaker, hold, lease, unanswered
 from outboxd.db.hold import Held, Waiter
 from outboxd.db.pause import Probe, active
@@ -205,7 +205,12 @@ class TestProbe:
     def test_one_that_was_not_asked_is_free_again_within_a_second(self, conn, probed):
         self.settle(conn, result(probed, Returned(), probe=PROBE, asked=False))
         assert state(conn) == "open"
-        assert breaker.probe_due_in(conn, "default") <= 1
+        assert 0 < breaker.probe_due_in(conn, "default") <= 1
+
+    def test_one_that_was_stopped_and_is_out_of_the_way_is_free_again_at_once(self, conn, probed):
+        self.settle(conn, result(probed, Expired(), probe=PROBE, asked=False))
+        assert state(conn) == "open"
+        assert breaker.probe_due_in(conn, "default") <= 0
 
     def test_it_goes_in_spite_of_the_breaker_and_not_of_a_pause(self, probed):
         ill = frozenset({("breaker", "default")})

@@ -6,7 +6,18 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from factories import HOME, batched, claim, claim_batches, held, insert, settle_parcel, settler_without_thread
+from factories import (
+    HOME,
+    batched,
+    claim,
+    claim_batches,
+    held,
+    insert,
+    insert_many,
+    settle_parcel,
+    settler_without_thread,
+    slot,
+)
 
 from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Expired, Failed, Failure, Paused, Rejected, Returned, Sent, Throttled
@@ -15,7 +26,7 @@ from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand
-from outboxd.delivery.leasing import Leasing, lease_batches
+from outboxd.delivery.leasing import Leasing, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
 
@@ -44,6 +55,15 @@ def answered(conn, email, outcome, probe: Probe, *, asked: bool = True, settler=
     holder.probe = probe
     result = Result(holder, outcome, time.monotonic() if asked else None)
     settle(settler or settler_without_thread(), conn, [result])
+
+
+def without_threads() -> Leasing:
+    settler = settler_without_thread()
+    return Leasing(Hand(100), settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), bool)
+
+
+def reported(settler) -> list[Result]:
+    return [settler.inbox.get() for _ in range(settler.inbox.qsize())]
 
 
 @pytest.mark.parametrize(("away", "due"), [("50 s", False), ("10 min", True)])
@@ -192,8 +212,8 @@ def test_a_daily_quota_holds_until_midnight_of_the_servers_clock_and_no_longer(c
 def test_of_the_parts_of_a_rejected_batch_one_is_the_probe_and_the_others_wait_on(conn, connect):
     settle_parcel(conn, batched(conn, connect(), 9), Rejected(WRONG))
     begin(conn)
-    settler, hand = settler_without_thread(), Hand(100)
-    leasing = Leasing(hand, settler, settler.admission, uuid4(), HOME, timedelta(seconds=60), bool)
+    leasing = without_threads()
+    settler, hand = leasing.settler, leasing.hand
     assert lease_batches(leasing, conn, limit=1, probe=KEY) == 1
     (probing,) = hand.close()
     assert (len(probing.parcel.emails), probing.probe) == (2, KEY)
@@ -205,6 +225,42 @@ def test_of_the_parts_of_a_rejected_batch_one_is_the_probe_and_the_others_wait_o
         (email.id, email.scheduled_at) for one in others for email in one.held.parcel.emails
     )
     assert conn.execute("select count(*) from outboxd.batch").fetchone() == (1,)
+
+
+class TestOneThatWasStopped:
+    """The next one looks further, past all that may not go."""
+
+    @pytest.fixture
+    def leasing(self, conn) -> Leasing:
+        insert_many(conn, 30)
+        conn.execute("update outboxd.email set expires_at = clock_timestamp() - interval '1 s'")
+        begin(conn)
+        leasing = without_threads()
+        assert len(lease_emails(leasing, conn, [slot()], 100, probe=KEY)) == 30
+        return leasing
+
+    def test_one_of_all_that_were_stopped_gives_it_back_and_is_the_last(self, leasing):
+        results = reported(leasing.settler)
+        assert [result.held.probe for result in results] == [None] * 29 + [KEY]
+        assert {type(result.outcome) for result in results} == {Expired}
+        assert leasing.stopped_probe
+
+    def test_the_first_that_may_go_is_the_probe_and_the_rest_waits_where_it_stood(self, conn, leasing):
+        settle(leasing.settler, conn, reported(leasing.settler))
+        (gone, *good) = [insert(conn) for _ in range(8)]
+        conn.execute("update outboxd.email set expires_at = now() - interval '1 s' where id = %s", (gone,))
+        before = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
+        assert len(lease_emails(leasing, conn, [slot()], 100, probe=KEY)) == 8
+        (probing,) = leasing.hand.close()
+        assert ([email.id for email in probing.parcel.emails], probing.probe) == (good[:1], KEY)
+        assert not leasing.stopped_probe
+        results = reported(leasing.settler)
+        assert {result.held.probe for result in results} == {None}, "it is still under way"
+        settle(leasing.settler, conn, results)
+        after = conn.execute("select id, scheduled_at from outboxd.ready order by id").fetchall()
+        assert after == before[2:]
+        assert conn.execute("select max(attempts) from outboxd.progress").fetchone() == (None,)
+        assert conn.execute("select max(crash_streak) from outboxd.progress").fetchone() == (None,)
 
 
 class TestOtherPausesStand:

@@ -53,7 +53,7 @@ class OneBreaker(RuleBasedStateMachine):
         )
         self.against: list[datetime] = []
         self.probes: list[datetime] = []
-        self.vain = False
+        self.vain: timedelta | None = None  # until the next probe, where the last one asked for nothing
         self.opened: datetime | None = None
 
     @rule(seconds=st.sampled_from([0.1, 0.6, 5, 31, 61]))
@@ -91,9 +91,9 @@ class OneBreaker(RuleBasedStateMachine):
             assert self.now < was.probe_at
             return
         last = self.probes[-1] if self.probes else self.opened
-        least = min(SOON, was.open_for) if self.vain else was.open_for
+        least = was.open_for if self.vain is None else min(self.vain, was.open_for)
         assert self.now >= last + least, "two probes within one pause"
-        self.vain = False
+        self.vain = None
         self.probes.append(self.now)
 
     @precondition(lambda self: self.breaker.state == "half_open")
@@ -107,10 +107,11 @@ class OneBreaker(RuleBasedStateMachine):
             assert self.breaker.probe_at == self.now + self.breaker.open_for
 
     @precondition(lambda self: self.breaker.state == "half_open")
-    @rule()
-    def a_probe_finds_nothing_to_ask_for(self) -> None:
-        self.breaker = without_probe(self.breaker, self.breaker.probes, now=self.now)
-        self.vain = True
+    @rule(due_in=st.sampled_from([SOON, timedelta(0)]))
+    def a_probe_asks_for_nothing(self, due_in: timedelta) -> None:
+        """It found nothing, or what it found was stopped and is out of the way."""
+        self.breaker = without_probe(self.breaker, self.breaker.probes, now=self.now, due_in=due_in)
+        self.vain = due_in
         assert self.breaker.state == "open"
 
     @invariant()

@@ -168,3 +168,55 @@ def test_an_email_that_waits_out_an_outage_longer_than_its_patience_goes_when_it
     until(lambda: drained(conn), what="all to go out")
     assert only_once(running)["accepted"] == 3
     assert count(conn, "dead_letter") == 0
+
+
+def open_breaker(conn, *, open_for: str = "30 s") -> None:
+    """Its probe is due."""
+    conn.execute(
+        "insert into outboxd.breaker (account, state, opened_at, probe_at, open_for, cause)"
+        " values ('default', 'open', clock_timestamp(), clock_timestamp(), %s::interval, 'HTTP 500: oops')",
+        (open_for,),
+    )
+
+
+def expired(conn) -> None:
+    conn.execute("update outboxd.email set expires_at = clock_timestamp() - interval '1 s'")
+
+
+def of_a_paused_campaign(conn) -> None:
+    conn.execute("update outboxd.email set campaign = 'spring'")
+    conn.execute("select outboxd.pause('campaign', 'spring', 'a person said so')")
+
+
+@pytest.mark.parametrize("daemons", [1, 2])
+@pytest.mark.parametrize("stop", [expired, of_a_paused_campaign])
+def test_mail_that_may_not_go_does_not_keep_the_breaker_open(conn, sink, daemon, stop, daemons):
+    running = sink()
+    insert_many(conn, 200)
+    stop(conn)
+    good = insert(conn)
+    open_breaker(conn)
+    for _ in range(daemons):
+        daemon(running.url)
+    until(lambda: count(conn, "delivery", f"id = {good}") == 1, within=5, what="the one that may go")
+    until(lambda: state(conn) == "closed", within=5, what="the breaker to hear of it")
+    assert len(running.provider.entries) == 1
+
+
+def test_a_probe_that_looks_past_what_may_not_go_is_one_request_and_burns_nothing(conn, sink, daemon):
+    running = sink()
+    running.provider.control(failing())
+    insert_many(conn, 30)
+    expired(conn)
+    insert_many(conn, 90)
+    open_breaker(conn, open_for="1 s")
+    daemon(running.url)
+    until(lambda: len(running.provider.entries) >= 4, what="four probes")
+    probes = [entry.at for entry in list(running.provider.entries)]
+    assert min(later - earlier for earlier, later in pairwise(probes)) >= 0.99
+    assert sum(n for _, n in attempts(conn)) == 0
+    assert count(conn, "dead_letter") == 0
+    running.provider.control({"faults": ()})
+    conn.execute("update outboxd.ready set scheduled_at = clock_timestamp()")
+    until(lambda: drained(conn), what="all to go out")
+    assert only_once(running)["accepted"] == 90
