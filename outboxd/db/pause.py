@@ -5,7 +5,7 @@ before is checked against `active` within a second. A pause of ours has probes: 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from psycopg import Cursor
@@ -21,7 +21,7 @@ Paused = frozenset[tuple[str, str]]
 class Probe:
     """One email may be asked although this is paused. `detail` is what the provider said when it began.
 
-    `number`: which one of an open breaker it is, from 1; 0 for a pause's.
+    `number`: which one of an open breaker it is, from 1; 0 for a pause's. `every`: a pause's interval when it was taken.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class Probe:
     reason: str
     detail: str | None = None
     number: int = 0
+    every: timedelta | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,21 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
     with conn.transaction():
         path_settings(conn)
         row = conn.execute(query("pause/probe"), {"account": account, "now": now}).fetchone()
-    return Probe(*row) if row else None
+    if row is None:
+        return None
+    kind, key, reason, detail, every = row
+    return Probe(kind, key, reason, detail, every=every)
 
 
 def release_probe(conn: Connection, probe: Probe) -> None:
     """Give a probe back that asked for nothing: it is due again now, and its pause's interval as it was."""
     conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key})
+
+
+def put_off_probe(conn: Connection, probe: Probe) -> None:
+    """The probe found nothing that it could ask for: the next is due when it was, and the one after it no later for it."""
+    values = {"kind": probe.kind, "key": probe.key, "every": probe.every}
+    conn.execute(query("pause/put_off_probe"), values)
 
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """A probe: one request in spite of a pause or an open breaker, to find out whether it is over.
 
 No more than one leaves. What the gates stop on its way is settled, and once something was stopped, the next probe looks
-further, or mail that expires as fast as it comes would keep a breaker open.
+further, or mail that expires as fast as it comes would keep a breaker open. Who finds nothing gives the probe back.
 """
 
 from typing import Final
@@ -34,4 +34,6 @@ def claim_for(leasing: Leasing, conn: Connection, probe: Probe) -> bool:
         return True
     if probe.kind == "breaker":
         breaker.put_off_probe(conn, probe)
+    else:
+        pause.put_off_probe(conn, probe)
     return False

@@ -24,6 +24,9 @@ from outboxd.core.outcome import Expired, Failed, Failure, Paused, Rejected, Ret
 from outboxd.core.pauses import plan
 from outboxd.db import lease, pause
 from outboxd.db.pause import Probe
+from outboxd.db.session import Session
+from outboxd.delivery import claimer as claiming
+from outboxd.delivery.claimer import Claimer
 from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing, lease_batches, lease_emails
@@ -261,6 +264,26 @@ class TestOneThatWasStopped:
         assert after == before[2:]
         assert conn.execute("select max(attempts) from outboxd.progress").fetchone() == (None,)
         assert conn.execute("select max(crash_streak) from outboxd.progress").fetchone() == (None,)
+
+
+def test_a_probe_that_finds_no_mail_leaves_its_pause_s_interval(conn):
+    """Else a domain that was mended is found to be well the later, the longer nobody sent from it."""
+    insert(conn)
+    conn.execute("select outboxd.pause('queue', 'transactional', 'a person said so')")
+    begin(conn, kind="domain", key="shop.example")
+    leasing = without_threads()
+    stop = leasing.settler.give_up
+    one = Claimer(Session("", "claimer", stop=stop), None, leasing, need=1.0, stop=stop, fence=None)
+    for _ in range(5):
+        conn.execute("update outboxd.pause set probe_at = clock_timestamp() where kind = 'domain'")
+        claiming._scan_from_head(one, conn)
+        assert one.probe == Probe("domain", "shop.example", "key", "Invalid `to` field.")
+        assert not claiming._fill(one, conn, 100)
+    found = conn.execute(
+        "select probe_every, probe_at > clock_timestamp() + interval '50 s' from outboxd.pause"
+        " where kind = 'domain'"
+    )
+    assert found.fetchone() == (timedelta(minutes=1), True)
 
 
 class TestOtherPausesStand:

@@ -1,6 +1,6 @@
 -- Take the probe that is due, for this daemon alone; the next one comes after twice the pause, at most 15 minutes or
 -- the pause's own interval where that is longer. One that is further away is due: the clock went back. Domains and types:
--- `lane` is where their emails wait. No row: none due.
+-- `lane` is where their emails wait. `every` is the interval before that. No row: none due.
 update outboxd.pause
 set probe_at = instant.now + pause.probe_every,
   probe_every = least(pause.probe_every * 2, greatest(interval '15 min', pause.probe_every))
@@ -15,4 +15,4 @@ where (pause.kind, pause.key) = (
     order by due.probe_at
     limit 1
     for update skip locked)
-returning pause.kind, pause.key, pause.reason, pause.detail
+returning pause.kind, pause.key, pause.reason, pause.detail, pause.probe_at - instant.now as every
