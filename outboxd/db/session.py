@@ -112,6 +112,13 @@ class Session:
             self.close()
             raise ConnectionLostError(f"{self._name}: connection lost ({type(error).__name__})") from None
 
+    def close_if_lost(self, error: Exception) -> bool:
+        """Drop the connection where `run` would have, after an error that goes no further; whether it was."""
+        lost = self._conn is not None and isinstance(error, psycopg.Error) and _is_lost(self._conn, error)
+        if lost:
+            self.close()
+        return lost
+
     def close(self) -> None:
         """Drop the connection; the next use opens another."""
         self.connected.clear()

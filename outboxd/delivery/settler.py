@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -166,13 +167,26 @@ def _settle_heard(settler: Settler, conn: Connection, results: Sequence[Result])
             lost.append(settlement)
         else:
             _note(settlement, step, now)
-    _lost(conn, lost)
-    _note_held(conn, results)
+    _by_itself(settler, conn, lambda: _note_held(conn, results))
     unused = [result for result in results if _unused(result, taken)]
     for by in dict.fromkeys(_limit(one) for one in unused if _has_shares(one)):
         parcels = [one.held.parcel for one in unused if _limit(one) == by and _has_shares(one)]
-        settler.admission.give_back(conn, parcels, refused_by=by)
+        _by_itself(settler, conn, partial(settler.admission.give_back, conn, parcels, refused_by=by))
+    _lost(conn, lost)
     return not {"again", "kept"}.isdisjoint(taken.values())
+
+
+def _by_itself(settler: Settler, conn: Connection, work: Callable[[], None]) -> None:
+    """Do what follows the commit. An error goes no further: written again, what is settled would count as lost."""
+    if conn.closed:
+        return
+    try:
+        work()
+    except Exception as error:
+        if settler.session.close_if_lost(error):
+            log.warning("what follows a settle was lost with the connection")
+        else:
+            log.exception("what follows a settle failed")
 
 
 def _note_held(conn: Connection, results: Sequence[Result]) -> None:
