@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 644f00a07d25aff2';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 0132296636d192d2';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3134,16 +3134,14 @@ CREATE VIEW outboxd.email_status AS
                 ELSE 'unknown'::text
             END
             WHEN (held.id IS NOT NULL) THEN 'sending'::text
-            WHEN (batch.due_at >= '9999-01-01 00:00:00+00'::timestamp with time zone) THEN 'blocked'::text
-            WHEN (member.id IS NOT NULL) THEN 'retrying'::text
-            WHEN (ready.id IS NULL) THEN NULL::text
-            WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer)) THEN 'blocked'::text
-            WHEN (ready.scheduled_at <= clock_timestamp()) THEN
+            WHEN (COALESCE(member.id, ready.id) IS NULL) THEN NULL::text
+            WHEN ((closed.id IS NOT NULL) OR (ready.lane = '-1000'::integer) OR (batch.due_at >= '9999-01-01 00:00:00+00'::timestamp with time zone)) THEN 'blocked'::text
+            WHEN (COALESCE(batch.due_at, ready.scheduled_at) <= clock_timestamp()) THEN
             CASE
                 WHEN (lane.until > clock_timestamp()) THEN 'blocked'::text
                 ELSE 'ready'::text
             END
-            WHEN (progress.id IS NOT NULL) THEN 'retrying'::text
+            WHEN (COALESCE(member.id, progress.id) IS NOT NULL) THEN 'retrying'::text
             ELSE 'scheduled'::text
         END AS state,
     COALESCE((delivery.attempts)::integer, (dead_letter.attempts)::integer, (batch.attempts)::integer, (progress.attempts)::integer, 0) AS attempts,
@@ -3160,7 +3158,8 @@ CREATE VIEW outboxd.email_status AS
     COALESCE(dead_letter.message, batch.last_error, progress.last_error) AS last_error,
     COALESCE(batch.ambiguous, progress.ambiguous, (dead_letter.certainty = 'maybe_accepted'::text), false) AS ambiguous,
     COALESCE((batch.crash_streak)::integer, (progress.crash_streak)::integer, 0) AS crash_streak,
-    email.dedupe_key
+    email.dedupe_key,
+    COALESCE(delivery.reason, dead_letter.error_class) AS reason
    FROM (((((((((outboxd.email
      LEFT JOIN outboxd.delivery ON ((delivery.id = email.id)))
      LEFT JOIN outboxd.dead_letter ON ((dead_letter.id = email.id)))
@@ -3168,7 +3167,7 @@ CREATE VIEW outboxd.email_status AS
      LEFT JOIN outboxd.progress ON ((progress.id = email.id)))
      LEFT JOIN outboxd.batch_member member ON ((member.id = email.id)))
      LEFT JOIN outboxd.batch ON ((batch.batch_uid = member.batch_uid)))
-     LEFT JOIN outboxd.lane_closed lane ON ((lane.id = ready.lane)))
+     LEFT JOIN outboxd.lane_closed lane ON ((lane.id = COALESCE(batch.lane, ready.lane))))
      LEFT JOIN LATERAL ( SELECT pauses.key AS id
            FROM outboxd.pauses
           WHERE ((pauses.kind = ANY (ARRAY['account'::text, 'breaker'::text])) OR (((pauses.kind = 'queue'::text) AND (pauses.key = email.queue)) OR ((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
@@ -4158,8 +4157,8 @@ CREATE VIEW outboxd.queue_status AS
             ELSE COALESCE(waiting.ready, (0)::bigint)
         END AS ready,
     COALESCE(hand.sending, (0)::bigint) AS sending,
-    (COALESCE(waiting.retrying, (0)::bigint) + COALESCE(together.retrying, (0)::bigint)) AS retrying,
-    ((COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) + COALESCE(together.retrying, (0)::bigint)) AS delayed,
+    COALESCE(waiting.retrying, (0)::bigint) AS retrying,
+    (COALESCE(waiting.scheduled, (0)::bigint) + COALESCE(waiting.retrying, (0)::bigint)) AS delayed,
     (COALESCE(waiting.blocked, (0)::bigint) +
         CASE
             WHEN stopped.whole THEN COALESCE(waiting.ready, (0)::bigint)
@@ -4173,7 +4172,7 @@ CREATE VIEW outboxd.queue_status AS
     stopped.reason AS pause_reason,
     stopped.since AS paused_since,
     stopped.until AS paused_until
-   FROM ((((((outboxd.queue
+   FROM (((((outboxd.queue
      LEFT JOIN LATERAL ( SELECT COALESCE(bool_or(holding.whole), false) AS whole,
             string_agg(format('%s %s: %s'::text, holding.kind, holding.key, holding.reason), '; '::text ORDER BY holding.kind, holding.key) AS reason,
             min(holding.since) AS since,
@@ -4195,32 +4194,40 @@ CREATE VIEW outboxd.queue_status AS
                   WHERE ((ready.queue = queue.id) AND (ready.lane = holding.lane) AND (ready.scheduled_at <= clock_timestamp())))) OR (EXISTS ( SELECT
                    FROM outboxd.batch
                   WHERE ((batch.queue = queue.id) AND (batch.lane = holding.lane) AND (batch.due_at <= clock_timestamp())))))) stopped ON (true))
-     LEFT JOIN ( SELECT ready.queue,
-            count(*) FILTER (WHERE ((ready.lane = '-1000'::integer) OR ((closed.id IS NOT NULL) AND (ready.scheduled_at <= clock_timestamp())))) AS blocked,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.id IS NULL) AND (ready.scheduled_at <= clock_timestamp()))) AS ready,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NULL))) AS scheduled,
-            count(*) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (ready.scheduled_at > clock_timestamp()) AND (progress.id IS NOT NULL))) AS retrying,
-            min(ready.scheduled_at) FILTER (WHERE ((ready.lane <> '-1000'::integer) AND (closed.by_limit IS NOT TRUE) AND (ready.scheduled_at <= clock_timestamp()))) AS oldest_due
-           FROM ((outboxd.ready
-             LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
+     LEFT JOIN ( SELECT waits.queue,
+            count(*) FILTER (WHERE (waits.held OR ((closed.id IS NOT NULL) AND (waits.due_at <= clock_timestamp())))) AS blocked,
+            count(*) FILTER (WHERE ((NOT waits.held) AND (closed.id IS NULL) AND (waits.due_at <= clock_timestamp()))) AS ready,
+            count(*) FILTER (WHERE ((NOT waits.held) AND (waits.due_at > clock_timestamp()) AND (NOT waits.asked))) AS scheduled,
+            count(*) FILTER (WHERE ((NOT waits.held) AND (waits.due_at > clock_timestamp()) AND waits.asked)) AS retrying,
+            min(waits.due_at) FILTER (WHERE ((NOT waits.held) AND (closed.by_limit IS NOT TRUE) AND (waits.due_at <= clock_timestamp()))) AS oldest_due
+           FROM (( SELECT ready.queue,
+                    ready.lane,
+                    ready.scheduled_at AS due_at,
+                    (ready.lane = '-1000'::integer) AS held,
+                    (progress.id IS NOT NULL) AS asked
+                   FROM (outboxd.ready
+                     LEFT JOIN outboxd.progress ON ((progress.id = ready.id)))
+                UNION ALL
+                 SELECT batch.queue,
+                    batch.lane,
+                    batch.due_at,
+                    (batch.due_at >= '9999-01-01 00:00:00+00'::timestamp with time zone),
+                    true
+                   FROM (outboxd.batch
+                     JOIN outboxd.batch_member ON ((batch_member.batch_uid = batch.batch_uid)))
+                  WHERE (batch.due_at IS NOT NULL)) waits
              LEFT JOIN ( SELECT lane.id,
                     (pauses.key IS NULL) AS by_limit
                    FROM (outboxd.lane_closed lane
                      LEFT JOIN outboxd.pauses ON (((pauses.kind = lane.kind) AND (pauses.key = lane.key))))
-                  WHERE ((pauses.key IS NOT NULL) OR (lane.until > clock_timestamp()))) closed ON ((closed.id = ready.lane)))
-          GROUP BY ready.queue) waiting ON ((waiting.queue = queue.id)))
+                  WHERE ((pauses.key IS NOT NULL) OR (lane.until > clock_timestamp()))) closed ON ((closed.id = waits.lane)))
+          GROUP BY waits.queue) waiting ON ((waiting.queue = queue.id)))
      LEFT JOIN ( SELECT email.queue,
             count(*) AS sending
            FROM ((outboxd.lease
              CROSS JOIN LATERAL unnest(lease.ids) member(id))
              JOIN outboxd.email ON ((email.id = member.id)))
           GROUP BY email.queue) hand ON ((hand.queue = queue.name)))
-     LEFT JOIN ( SELECT batch.queue,
-            count(*) AS retrying
-           FROM (outboxd.batch
-             JOIN outboxd.batch_member ON ((batch_member.batch_uid = batch.batch_uid)))
-          WHERE (batch.due_at IS NOT NULL)
-          GROUP BY batch.queue) together ON ((together.queue = queue.id)))
      LEFT JOIN ( SELECT dead_letter.queue,
             count(*) FILTER (WHERE (dead_letter.certainty = 'not_accepted'::text)) AS dead,
             count(*) FILTER (WHERE (dead_letter.certainty = 'maybe_accepted'::text)) AS unknown

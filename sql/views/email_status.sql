@@ -1,5 +1,6 @@
 -- One row per email that the tables still know. Ask for one by uid or id; every state is a table's, but for `blocked`:
 -- what a pause, an open breaker or `outboxd adopt` holds, and what is due and waits in a lane that a limit closed.
+-- `reason` is why it ended, where the state does not say it: what suppressed or discarded it, the class of its last error.
 create or replace view outboxd.email_status as
 select
   email.uid,
@@ -12,13 +13,11 @@ select
     when dead_letter.id is not null then
       case dead_letter.certainty when 'not_accepted' then 'dead' else 'unknown' end
     when held.id is not null then 'sending'
-    when batch.due_at >= '9999-01-01 utc' then 'blocked'
-    when member.id is not null then 'retrying'
-    when ready.id is null then null
-    when closed.id is not null or ready.lane = -1000 then 'blocked'
-    when ready.scheduled_at <= clock_timestamp() then
+    when coalesce(member.id, ready.id) is null then null
+    when closed.id is not null or ready.lane = -1000 or batch.due_at >= '9999-01-01 utc' then 'blocked'
+    when coalesce(batch.due_at, ready.scheduled_at) <= clock_timestamp() then
       case when lane.until > clock_timestamp() then 'blocked' else 'ready' end
-    when progress.id is not null then 'retrying'
+    when coalesce(member.id, progress.id) is not null then 'retrying'
     else 'scheduled'
   end as state,
   coalesce(delivery.attempts, dead_letter.attempts, batch.attempts, progress.attempts, 0)::integer as attempts,
@@ -32,7 +31,8 @@ select
   coalesce(dead_letter.message, batch.last_error, progress.last_error) as last_error,
   coalesce(batch.ambiguous, progress.ambiguous, dead_letter.certainty = 'maybe_accepted', false) as ambiguous,
   coalesce(batch.crash_streak, progress.crash_streak, 0)::integer as crash_streak,
-  email.dedupe_key
+  email.dedupe_key,
+  coalesce(delivery.reason, dead_letter.error_class) as reason
 from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
@@ -40,7 +40,7 @@ left join outboxd.ready on ready.id = email.id
 left join outboxd.progress on progress.id = email.id
 left join outboxd.batch_member as member on member.id = email.id
 left join outboxd.batch on batch.batch_uid = member.batch_uid
-left join outboxd.lane_closed as lane on lane.id = ready.lane
+left join outboxd.lane_closed as lane on lane.id = coalesce(batch.lane, ready.lane)
 left join lateral (
   select pauses.key as id
   from outboxd.pauses

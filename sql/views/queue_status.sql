@@ -1,4 +1,4 @@
--- One row per queue: what waits now, from the hot tables; what ended within 24 hours, from the tally of minutes.
+-- One row per queue: what waits now, alone or in a batch, from the hot tables; what ended within 24 h, from the tally.
 -- `paused`: all of it stands still. `pause_reason` also names what holds a part of it (a domain, a type, …) that is due;
 -- since the first of them began and until the last ends, null where that is not known. `blocked` is what pauses hold, and
 -- what waits in lanes that limits closed; `oldest_due_seconds` leaves the latter out, which waits as policy wants it.
@@ -9,8 +9,8 @@ select
   coalesce(waiting.scheduled, 0) as scheduled,
   case when stopped.whole then 0 else coalesce(waiting.ready, 0) end as ready,
   coalesce(hand.sending, 0) as sending,
-  coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as retrying,
-  coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) + coalesce(together.retrying, 0) as delayed,
+  coalesce(waiting.retrying, 0) as retrying,
+  coalesce(waiting.scheduled, 0) + coalesce(waiting.retrying, 0) as delayed,
   coalesce(waiting.blocked, 0) + case when stopped.whole then coalesce(waiting.ready, 0) else 0 end as blocked,
   coalesce(dead.dead, 0) as dead,
   coalesce(dead.unknown, 0) as unknown,
@@ -45,25 +45,28 @@ left join lateral (
       where batch.queue = queue.id and batch.lane = holding.lane and batch.due_at <= clock_timestamp())) as stopped on true
 left join (
   select
-    ready.queue,
-    count(*) filter (
-      where ready.lane = -1000 or (closed.id is not null and ready.scheduled_at <= clock_timestamp())) as blocked,
-    count(*) filter (
-      where ready.lane <> -1000 and closed.id is null and ready.scheduled_at <= clock_timestamp()) as ready,
-    count(*) filter (
-      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is null) as scheduled,
-    count(*) filter (
-      where ready.lane <> -1000 and ready.scheduled_at > clock_timestamp() and progress.id is not null) as retrying,
-    min(ready.scheduled_at) filter (
-      where ready.lane <> -1000 and closed.by_limit is not true and ready.scheduled_at <= clock_timestamp()) as oldest_due
-  from outboxd.ready
-  left join outboxd.progress on progress.id = ready.id
+    waits.queue,
+    count(*) filter (where waits.held or (closed.id is not null and waits.due_at <= clock_timestamp())) as blocked,
+    count(*) filter (where not waits.held and closed.id is null and waits.due_at <= clock_timestamp()) as ready,
+    count(*) filter (where not waits.held and waits.due_at > clock_timestamp() and not waits.asked) as scheduled,
+    count(*) filter (where not waits.held and waits.due_at > clock_timestamp() and waits.asked) as retrying,
+    min(waits.due_at) filter (
+      where not waits.held and closed.by_limit is not true and waits.due_at <= clock_timestamp()) as oldest_due
+  from (
+    select ready.queue, ready.lane, ready.scheduled_at as due_at, ready.lane = -1000 as held, progress.id is not null as asked
+    from outboxd.ready
+    left join outboxd.progress on progress.id = ready.id
+    union all
+    select batch.queue, batch.lane, batch.due_at, batch.due_at >= '9999-01-01 utc', true
+    from outboxd.batch
+    join outboxd.batch_member on batch_member.batch_uid = batch.batch_uid
+    where batch.due_at is not null) as waits
   left join (
     select lane.id, pauses.key is null as by_limit
     from outboxd.lane_closed as lane
     left join outboxd.pauses on (pauses.kind, pauses.key) = (lane.kind, lane.key)
-    where pauses.key is not null or lane.until > clock_timestamp()) as closed on closed.id = ready.lane
-  group by ready.queue
+    where pauses.key is not null or lane.until > clock_timestamp()) as closed on closed.id = waits.lane
+  group by waits.queue
 ) as waiting on waiting.queue = queue.id
 left join (
   select email.queue, count(*) as sending
@@ -72,13 +75,6 @@ left join (
   join outboxd.email on email.id = member.id
   group by email.queue
 ) as hand on hand.queue = queue.name
-left join (
-  select batch.queue, count(*) as retrying
-  from outboxd.batch
-  join outboxd.batch_member on batch_member.batch_uid = batch.batch_uid
-  where batch.due_at is not null
-  group by batch.queue
-) as together on together.queue = queue.id
 left join (
   select
     dead_letter.queue,

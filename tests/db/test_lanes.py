@@ -25,7 +25,7 @@ from limiting import DAY, itself
 from waiting import until
 
 from outboxd.core.batch import Rise
-from outboxd.core.outcome import Ambiguous, Failure, Rejected, Returned, Sent
+from outboxd.core.outcome import Ambiguous, Failure, Rejected, Returned, Sent, Throttled
 from outboxd.core.retry import Step
 from outboxd.db import lease, parking, pause
 from outboxd.db.query import query
@@ -281,6 +281,23 @@ class TestViews:
         conn.execute("update outboxd.lane set closed_until = clock_timestamp()")
         assert state_of(conn, held) == "ready"
         assert self.status(conn)[:3] == (2, 0, 1)
+        assert self.status(conn)[-1] >= 3600
+
+    def test_a_batch_in_a_lane_that_a_limit_closed_is_blocked_and_has_no_age_until_it_opens(
+        self, conn, connect
+    ):
+        parcel = batched(conn, connect(), 2)
+        settle_parcel(conn, parcel, Throttled(Failure("throttle", "429"), timedelta()))
+        lane = pause.lane(conn, "tenant", "acme", closed_until=datetime.now(UTC) + timedelta(hours=1))
+        conn.execute(
+            "update outboxd.batch set queue = 3, lane = %s, due_at = clock_timestamp() - interval '1 h'",
+            (lane,),
+        )
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"blocked"}
+        assert self.status(conn) == (0, 2, 0, 0, 0)
+        conn.execute("update outboxd.lane set closed_until = clock_timestamp()")
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"ready"}
+        assert self.status(conn)[:4] == (2, 0, 0, 0)
         assert self.status(conn)[-1] >= 3600
 
     def test_a_lane_that_is_paused_and_closed_by_a_limit_counts_once(self, conn):

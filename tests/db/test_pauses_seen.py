@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from factories import batched, claim, held, insert, payload, settle_parcel, settler_without_thread
+from factories import batched, claim, held, insert, payload, settle_parcel, settler_without_thread, state_of
 
 from outboxd.config import load
+from outboxd.core.batch import Parcel
 from outboxd.core.outcome import Failure, Outcome, Paused, Sent, Throttled
 from outboxd.daemon import Daemon, build
 from outboxd.db import pause
@@ -86,6 +87,14 @@ class TestLog:
             answered(conn, Sent("re_1"), Probe("domain", "shop.example", "domain"))
         said = self.said(caplog, "resumed")
         assert (said["kind"], said["key"], said["reason"]) == ("domain", "shop.example", "domain")
+
+
+def waiting_batch(conn: psycopg.Connection, daemon: psycopg.Connection, *, due: str) -> Parcel:
+    """Two emails that were asked for together and are due again then."""
+    parcel = batched(conn, daemon, 2)
+    settle_parcel(conn, parcel, Throttled(Failure("throttle", "429"), timedelta()))
+    conn.execute(f"update outboxd.batch set due_at = {due}")
+    return parcel
 
 
 @pytest.fixture
@@ -224,6 +233,45 @@ class TestQueueStatus:
         stop(conn, "domain", "other.example")
         pause.lane(conn, "domain", "other.example")
         assert self.row(conn)[3:] == ("domain shop.example: domain", SINCE, None)
+
+    @pytest.mark.parametrize(
+        ("kind", "key", "due"),
+        [
+            ("domain", "shop.example", "clock_timestamp()"),
+            ("queue", "transactional", "clock_timestamp()"),
+            ("account", "default", "clock_timestamp()"),
+            (None, None, "'9999-01-01 utc'"),
+        ],
+    )
+    def test_the_emails_of_a_batch_that_is_held_are_blocked(self, conn, connect, kind, key, due):
+        parcel = waiting_batch(conn, connect(), due=due)
+        if kind is not None:
+            conn.execute("update outboxd.batch set lane = %s", (pause.lane(conn, kind, key),))
+            stop(conn, kind, key)
+        assert self.row(conn)[1:3] == (2, 0)
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"blocked"}
+        assert conn.execute("select distinct retrying, delayed from outboxd.queue_status").fetchall() == [
+            (0, 0)
+        ]
+
+    @pytest.mark.parametrize("stopped", [True, False])
+    def test_the_age_of_a_batch_that_is_overdue_counts_also_while_it_is_paused(self, conn, connect, stopped):
+        parcel = waiting_batch(conn, connect(), due="clock_timestamp() - interval '1 h'")
+        if stopped:
+            stop(conn, "queue", "transactional")
+        assert self.row(conn)[1:3] == ((2, 0) if stopped else (0, 2))
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"blocked" if stopped else "ready"}
+        ages = dict(conn.execute("select queue, oldest_due_seconds from outboxd.queue_status").fetchall())
+        assert 3600 <= ages.pop("transactional") < 4000
+        assert set(ages.values()) == {0}
+
+    def test_a_batch_that_is_due_later_is_retried_and_has_no_age(self, conn, connect):
+        parcel = waiting_batch(conn, connect(), due="clock_timestamp() + interval '1 h'")
+        assert conn.execute(
+            "select retrying, delayed, ready, blocked, oldest_due_seconds from outboxd.queue_status"
+            " where queue = 'transactional'"
+        ).fetchone() == (2, 2, 0, 0, 0)
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"retrying"}
 
     def test_several_pauses_last_from_the_first_to_the_last(self, conn):
         self.parked(conn, "domain", "shop.example")

@@ -12,7 +12,7 @@ from factories import claim, insert, payload, settle, state_of, uid_of
 
 from outboxd.cli.emails import STATES
 from outboxd.cli.main import main
-from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Sent, Unresolvable
+from outboxd.core.outcome import Ambiguous, Failed, Failure, Rejected, Sent, Suppressed, Unresolvable
 from outboxd.db import email as emails_for_people
 
 AGAIN = Failed(Failure("transient", "connection refused"))
@@ -212,6 +212,29 @@ class TestShow:
             assert told in ran.out
         for kept in ("ada@", "Hello", "eyes"):
             assert kept not in ran.out
+
+    @pytest.mark.parametrize(
+        ("outcome", "state", "reason"),
+        [
+            (Suppressed("unsubscribe", "marketing"), "suppressed", "unsubscribe (marketing)"),
+            (NO, "dead", NO.failure.kind),
+            (NEVER_KNOWN, "unknown", NEVER_KNOWN.failure.kind),
+        ],
+    )
+    def test_it_tells_the_reason_of_an_end_last_of_the_view_s_columns(
+        self, outboxd, conn, outcome, state, reason
+    ):
+        id_ = end_in(conn, outcome)
+        shown = outboxd("emails", "show", uid_of(conn, id_)).out.splitlines()
+        assert [line.split(maxsplit=1) for line in shown if line.startswith(("state", "reason"))] == [
+            ["state", state], ["reason", reason],
+        ]  # fmt: skip
+        cursor = conn.execute("select * from outboxd.status(%s)", (uid_of(conn, id_),))
+        assert (cursor.description[-1].name, cursor.fetchone()[-1]) == ("reason", reason)
+
+    @pytest.mark.parametrize("outcome", [Sent("re_1"), AGAIN])
+    def test_where_there_is_no_reason_none_is_printed(self, outboxd, conn, outcome):
+        assert "reason" not in outboxd("emails", "show", uid_of(conn, end_in(conn, outcome))).out
 
     def test_json_has_one_entry_per_attempt(self, outboxd, conn):
         id_ = end_in(conn, AGAIN)
