@@ -61,7 +61,7 @@ WATCH: Final = timedelta(seconds=0.9)  # between two looks for expired leases an
 UNHEARD: Final = (
     2.5  # seconds without an answer to the listener, whose questions cost nothing: within 10 s it hears again
 )
-STALLED: Final = 20.0  # seconds without an answer to a statement; more than any statement_timeout of the path
+STALLED: Final = 20.0  # seconds without an answer to a statement; more than any statement_timeout, but where `patient` says so
 
 
 @dataclass(slots=True)

@@ -66,9 +66,13 @@ class Vitals:
         return why_not or f"sends: {self.hand.asking()} being asked, threads {self.config.sender.threads}"
 
     def stuck_for(self) -> float:
-        """Seconds since the claimer's last round, where that is too long; a missing database is not a hang."""
-        idle = time.monotonic() - self.claimer.progress_at
-        return idle if self.claimer.session.connected.is_set() and idle > STUCK else 0.0
+        """Seconds since the claimer's last round, where that is too long; a missing database is not a hang.
+
+        Neither is work that the server may take its time for: the connection's watchdog bounds each statement of it.
+        """
+        idle, session = time.monotonic() - self.claimer.progress_at, self.claimer.session
+        waits = not session.connected.is_set() or session.is_patient()
+        return idle if idle > STUCK and not waits else 0.0
 
     def overdue(self) -> float:
         """Seconds that a request has lasted, where that is beyond its deadline: its sender hangs."""

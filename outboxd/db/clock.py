@@ -5,9 +5,12 @@ from typing import Final, cast
 
 from outboxd.core.clock import Step
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection, path_settings, patient
 
 SLACK: Final = timedelta(minutes=1)  # more than any window is longer by
+PATIENCE: Final = (
+    340.0  # seconds for one answer: more than clock/lock lets a statement and its wait for a lock take
+)
 
 
 def read(conn: Connection) -> datetime:
@@ -25,7 +28,7 @@ def follow(conn: Connection, step: Step) -> timedelta | None:
         "tolerance": step.tolerance,
         "slack": SLACK,
     }
-    with conn.transaction():
+    with patient(conn, PATIENCE), conn.transaction():
         path_settings(conn)
         conn.execute(query("clock/lock"))
         row = conn.execute(query("clock/note"), values).fetchone()

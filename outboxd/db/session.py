@@ -9,7 +9,7 @@ transaction's behind a pooler in transaction mode.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -112,12 +112,10 @@ class Session:
             self.close()
             raise ConnectionLostError(f"{self._name}: connection lost ({type(error).__name__})") from None
 
-    def close_if_lost(self, error: Exception) -> bool:
-        """Drop the connection where `run` would have, after an error that goes no further; whether it was."""
-        lost = self._conn is not None and isinstance(error, psycopg.Error) and _is_lost(self._conn, error)
-        if lost:
-            self.close()
-        return lost
+    def is_patient(self) -> bool:
+        """Whether the work under way says that an answer may take its time. For any thread."""
+        conn = self._conn
+        return conn is not None and conn.patience > 0
 
     def close(self) -> None:
         """Drop the connection; the next use opens another."""
@@ -190,6 +188,11 @@ def _set_for_path(conn: Connection, *, local: bool) -> None:
 def on_path(conn: Connection) -> bool:
     """Whether the connection has the path's settings for good."""
     return isinstance(conn, Watched) and conn.on_path
+
+
+def patient(conn: Connection, seconds: float) -> AbstractContextManager[None]:
+    """Within this the server may take so long for one answer before the watchdog cuts the connection."""
+    return conn.patient(seconds) if isinstance(conn, Watched) else nullcontext()
 
 
 @contextmanager

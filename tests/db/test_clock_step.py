@@ -160,6 +160,17 @@ def waits_for_lock(conn: psycopg.Connection) -> bool:
     return found.fetchone() == (True,)
 
 
+def until_looked_at(session: Session, times: int) -> None:
+    """The watchdog has looked so often, and bears with no statement for longer than a tenth of a second."""
+    left = iter(range(times))
+
+    def look() -> bool:
+        session.break_if_stalled(0.1)
+        return next(left, None) is None
+
+    until(look, what="the watchdog to look")
+
+
 class TestAdmission:
     """Grants of a daemon, whose every look at the clock is compared with time that never steps."""
 
@@ -214,6 +225,28 @@ class TestAdmission:
             with pytest.raises(ZeroDivisionError):
                 self.admitted(conn, admission)
         assert not self.admitted(conn, admission)
+
+    def test_a_step_is_followed_however_long_it_takes_to_move_the_counts(
+        self, conn, connect, database, admission
+    ):
+        session = Session(database, "claimer", stop=threading.Event(), path=True)
+        assert session.run(lambda mine: self.admitted(mine, admission))
+        self.go_ahead(conn, admission.watch)
+        went: list[bool] = []
+        thread = threading.Thread(
+            target=lambda: went.append(session.run(lambda mine: self.admitted(mine, admission)))
+        )
+        other = connect()
+        with other.transaction():
+            other.execute("select pg_advisory_xact_lock(7101, 5)")  # as if it followed the step
+            thread.start()
+            until(lambda: waits_for_lock(conn), what="the step to wait")
+            until_looked_at(session, 20)
+            assert session.connected.is_set(), "the watchdog cut it"
+        thread.join()
+        session.close()
+        assert went == [True]
+        assert conn.execute("select count(*) from outboxd.clock_step").fetchone() == (1,)
 
     def test_what_still_counts_is_not_pruned_before_a_grant_meets_the_step(self, conn, admission, keepers):
         keeper, _ = keepers

@@ -13,6 +13,7 @@ from waiting import until
 
 from outboxd.config import load
 from outboxd.daemon import Daemon, build
+from outboxd.db.session import Session, patient
 from outboxd.reload import Live
 from outboxd.resend.client import Client
 from outboxd.vitals import STUCK
@@ -40,6 +41,16 @@ def test_a_missing_database_is_no_hang(built):
     assert built.vitals.live().ok
     assert built.vitals.stuck_for() == 0
     assert built.vitals.ready().problems == ["no connection to Postgres"]
+
+
+def test_work_that_postgres_may_take_its_time_for_is_no_hang(built, database):
+    built.claimer.session = Session(database, "claimer", stop=threading.Event())
+    conn = built.claimer.session.connection()
+    built.claimer.progress_at = time.monotonic() - STUCK - 1
+    with patient(conn, 60):
+        assert built.vitals.live().ok
+    assert not built.vitals.live().ok
+    built.claimer.session.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from outboxd.attend import Attendant, attend, obeying_signals, reload
 from outboxd.config import Config, Secret, load
 from outboxd.core.outcome import Ambiguous, Failure, Sent
 from outboxd.db.policy import Policies
-from outboxd.db.session import ConnectionLostError, Session, connect
+from outboxd.db.session import ConnectionLostError, Session, connect, patient
 from outboxd.delivery.slowstart import SlowStart
 from outboxd.errors import ConfigError
 from outboxd.journal import Journal, is_stream
@@ -342,6 +342,29 @@ def test_an_idle_connection_is_not_taken_for_a_stalled_one(database):
     session.run(lambda mine: mine.execute("select 1"))
     session.break_if_stalled(0.0)
     session.run(lambda mine: mine.execute("select 1"))
+    session.close()
+
+
+def test_who_may_wait_longer_is_cut_as_ever_once_that_is_over_and_where_it_failed(database):
+    session = Session(database, "test", stop=threading.Event())
+    conn = session.connection()
+    with patient(conn, 60):
+        conn.execute("select 1")
+    assert not session.is_patient()
+    with pytest.raises(psycopg.errors.DivisionByZero), patient(conn, 60), conn.transaction():
+        conn.execute("select 1 / 0")
+    assert not session.is_patient()
+    ended = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(ConnectionLostError):
+            session.run(lambda mine: mine.execute("select pg_sleep(30)"))
+        ended.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    until(lambda: session.break_if_stalled(0.1) or ended.is_set(), what="the statement to be cut")
+    thread.join()
     session.close()
 
 
