@@ -43,6 +43,7 @@ from outboxd.delivery.reclaimer import Reclaimer
 from outboxd.delivery.sender import Result, Sending, send_all
 from outboxd.delivery.settler import Settler, settle_all
 from outboxd.delivery.slowstart import SlowStart
+from outboxd.delivery.steady import steady
 from outboxd.loop import every, spawn
 from outboxd.providers import Providers, resolve_mx
 from outboxd.reload import Live
@@ -272,7 +273,7 @@ def _apply(daemon: Daemon) -> None:
     """Settings that are copied where they are used; senders fetch the key for each request, and pauses are probed."""
     daemon.reclaimer.crash_limit = daemon.live.config.sender.crash_limit
     logging.getLogger().setLevel(daemon.live.config.log.level.upper())
-    daemon.settler.pauses.mended_at = time.monotonic()
+    daemon.settler.pauses.mended_at = steady()
     daemon.claimer.fence.key_changed()
     daemon.claimer.probe_soon.set()
     daemon.bell.ring()

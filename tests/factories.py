@@ -72,12 +72,11 @@ def claim(conn: psycopg.Connection, *, limit: int = 10, lease_id: UUID | None = 
 
 def held(*emails: Any, batch: Any = None) -> Any:
     """What the hand holds of these emails: one parcel."""
-    import time
-
     from outboxd.core.batch import Parcel
     from outboxd.delivery.hand import Held
+    from outboxd.delivery.steady import steady
 
-    now = time.monotonic()
+    now = steady()
     return Held(Parcel(emails, batch), now, now + 60, now)
 
 
@@ -145,12 +144,11 @@ def claim_batches(conn: psycopg.Connection, *, limit: int = 10, home: Any = HOME
 
 def settle_parcel(conn: psycopg.Connection, parcel: Any, outcome: Any, **result: Any) -> bool:
     """Settle one parcel as the daemon does; whether something went back."""
-    import time
-
     from outboxd.delivery.sender import Result
     from outboxd.delivery.settler import settle as settle_results
+    from outboxd.delivery.steady import steady
 
-    result.setdefault("asked_at", time.monotonic())
+    result.setdefault("asked_at", steady())
     holder = held(*parcel.emails, batch=parcel.batch)
     return settle_results(settler_without_thread(), conn, [Result(holder, outcome, **result)])
 

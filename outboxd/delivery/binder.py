@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one claim brought and its gates let pass, in groups that may share a request; `started` is its instant."""
+    """What one claim brought and its gates let pass, in groups that may share a request; `started` is its instant, by `steady`."""
 
     lease_id: UUID
     groups: Sequence[Sequence[Claimed]]

@@ -6,7 +6,6 @@ handed out until they were asked again (`stale`, `refresh`): no first ask begins
 
 import collections
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Final
 
 from outboxd.core.batch import Parcel
 from outboxd.db.pause import Probe
+from outboxd.delivery.steady import steady
 
 FRESH: Final = 0.9  # seconds that the gates' answer is good for: GRANT_TO_ARRIVAL, less the way there
 OLD: Final = 0.7  # seconds after which they are asked again, about all that is as old as
@@ -28,7 +28,7 @@ MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
 
 @dataclass(slots=True)
 class Held:
-    """A claimed parcel with this process's clock: instants are `time.monotonic` seconds.
+    """A claimed parcel with this process's clock: instants are `steady` seconds.
 
     `probe` names the pause in spite of which it is asked.
     """
@@ -41,7 +41,7 @@ class Held:
 
     def now(self) -> datetime:
         """The database's clock, carried on from the claim."""
-        return self.parcel.first.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_at)
+        return self.parcel.first.claimed_at + timedelta(seconds=steady() - self.claimed_at)
 
 
 class Hand:
@@ -105,7 +105,7 @@ class Hand:
             self._waiting.extend(added)
             self._ahead = min(AHEAD[1], self._ahead * GROW)
             if urgent:
-                self._waiting = collections.deque(sorted(self._waiting, key=_rank(time.monotonic())))
+                self._waiting = collections.deque(sorted(self._waiting, key=_rank(steady())))
             self._emails += sum(sizes)
             if sizes:
                 self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
@@ -152,7 +152,7 @@ class Hand:
     def stale(self) -> list[Held]:
         """What waits and was answered a while ago, if the gates have to be asked again soon."""
         with self._lock:
-            now = time.monotonic()
+            now = steady()
             if all(now - held.checked_at < OLD for held in self._waiting):
                 return []
             self._ahead = max(AHEAD[0], self._ahead * SHRINK)
@@ -171,7 +171,7 @@ class Hand:
     def remove_short(self, need: float) -> list[Held]:
         """Takes out what can no longer be asked within its lease: its rest is below `need` seconds."""
         with self._lock:
-            now = time.monotonic()
+            now = steady()
             return self._take_out(lambda held: held.lease_ends - now < need)
 
     def close(self) -> list[Held]:
@@ -214,7 +214,7 @@ class Hand:
             return [held.parcel.lane for held in every if held.parcel.lane < 0]
 
     def _ripe(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._waiting[0].checked_at < FRESH
+        return bool(self._waiting) and steady() - self._waiting[0].checked_at < FRESH
 
     def _take_out(self, which: Callable[[Held], bool]) -> list[Held]:
         out = [held for held in self._waiting if which(held)]

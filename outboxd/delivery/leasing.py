@@ -29,6 +29,7 @@ from outboxd.delivery.packer import repack
 from outboxd.delivery.parking import Crowd, crowd, park
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import Settler
+from outboxd.delivery.steady import steady
 from outboxd.delivery.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def lease_emails(
     leasing: Leasing, conn: Connection, wanted: Sequence[Slot], limit: int, *, probe: Probe | None = None
 ) -> list[Claimed]:
     """Claim from the slots: what may go is in the hand, alone or in batches, what may not is settled."""
-    lease_id, started = uuid4(), time.monotonic()
+    lease_id, started = uuid4(), steady()
     leasing.doubtful.append(lease_id)
     claim = lease.claim(
         conn,
@@ -126,7 +127,7 @@ def lease_emails(
     if claim.emails:
         ids = [email.id for email in claim.emails]
         leasing.near = (min(ids) - NEAR, max(ids) + NEAR)
-    metrics.claim_duration.record(time.monotonic() - started)
+    metrics.claim_duration.record(steady() - started)
     metrics.claimed.add(len(claim.emails))
     leasing.turns.saw(claim.emails)
     parcels = [Parcel((email,)) for email in claim.emails]
@@ -158,7 +159,7 @@ def lease_batches(
     probe: Probe | None = None,
 ) -> int:
     """Claim stored batches that are due, whole; `streaks` bounds their crash streak. How many came."""
-    lease_id, started = uuid4(), time.monotonic()
+    lease_id, started = uuid4(), steady()
     leasing.doubtful.append(lease_id)
     parcels, paused = batch.claim(
         conn,

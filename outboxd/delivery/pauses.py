@@ -32,7 +32,7 @@ class Pauses:
 
     Lanes are forgotten with the connection, and where `rise` tells of a failover (a pooler's connection outlives it): a
     standby may have lost a lane, and give its id to another.
-    `mended_at` is when somebody last may have mended what is refused (`time.monotonic`): a new key was read.
+    `mended_at` is when somebody last may have mended what is refused (`steady`): a new key was read.
     """
 
     account: str

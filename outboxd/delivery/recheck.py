@@ -1,7 +1,5 @@
 """What waits in hand for longer than an answer of the gates is good for: they are asked again, about all of it at once."""
 
-import time
-
 from outboxd.core.outcome import Returned
 from outboxd.db import suppression, word
 from outboxd.db.session import Connection
@@ -9,6 +7,7 @@ from outboxd.delivery.gates import Stopped, cancel, judge, news
 from outboxd.delivery.hand import Held
 from outboxd.delivery.leasing import Leasing
 from outboxd.delivery.sender import Result
+from outboxd.delivery.steady import steady
 
 
 def recheck(leasing: Leasing, conn: Connection, need: float) -> None:
@@ -18,7 +17,7 @@ def recheck(leasing: Leasing, conn: Connection, need: float) -> None:
     old = leasing.hand.stale()
     if not old:
         return
-    asked_at, home = time.monotonic(), leasing.home
+    asked_at, home = steady(), leasing.home
     provider_of = leasing.admission.provider_of
     ids = [email.id for held in old for email in held.parcel.emails]
     cancelled, paused = word.since_claim(conn, ids)

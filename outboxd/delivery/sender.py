@@ -7,7 +7,6 @@ outcome like any other.
 
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from outboxd.delivery.gates import judge
 from outboxd.delivery.hand import Hand, Held
 from outboxd.delivery.pacer import Pacer
 from outboxd.delivery.slowstart import SlowStart
+from outboxd.delivery.steady import steady
 from outboxd.resend.answer import Answer, named_rate
 from outboxd.resend.classify import WRONG_COUNT, classify, classify_batch
 from outboxd.resend.client import Client
@@ -39,7 +39,7 @@ NOTHING_PAUSED: Final[frozenset[tuple[str, str]]] = frozenset()  # the claimer l
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An outcome for the settler; `asked_at` is `time.monotonic` seconds, None where nothing was asked.
+    """An outcome for the settler; `asked_at` is `steady` seconds, None where nothing was asked.
 
     `members` is for a batch that was taken apart unasked: each one's own outcome.
     """
@@ -69,7 +69,7 @@ def send_all(sending: Sending, client: Client) -> None:
     while (held := _next(sending, client.connect)) is not None:
         connected_in = client.connected_in()
         result = send_one(client, held, sending)
-        took = None if result.asked_at is None else time.monotonic() - result.asked_at + connected_in
+        took = None if result.asked_at is None else steady() - result.asked_at + connected_in
         sending.slow.leave(result.outcome)
         _note(sending, result, took)
         sending.report(result)
@@ -101,7 +101,7 @@ def _next(sending: Sending, connect: Callable[[], object]) -> Held | None:
 
 def send_one(client: Client, held: Held, sending: Sending) -> Result:
     """One parcel: check it, ask for it, say what came of it."""
-    if held.lease_ends - time.monotonic() < sending.need:
+    if held.lease_ends - steady() < sending.need:
         return Result(held, Returned())
     parcel = held.parcel
     if (stopped := judge(parcel, sending.home, NOTHING_PAUSED, now=held.now())) is not None:
@@ -110,7 +110,7 @@ def send_one(client: Client, held: Held, sending: Sending) -> Result:
         body = parcel.batch.body if parcel.batch else rendered(parcel.first)
     except Exception as error:  # noqa: BLE001 - whatever an email does to the serialiser stays that email's fault
         return Result(held, unsendable(error))
-    asked_at = time.monotonic()
+    asked_at = steady()
     return Result(held, _ask(client, parcel, body, sending), asked_at)
 
 

@@ -40,6 +40,7 @@ from outboxd.delivery.admission import Admission
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.pauses import Park, Pauses
 from outboxd.delivery.sender import Result
+from outboxd.delivery.steady import steady
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ def _settlements(result: Result, steps: Sequence[Step], lanes: Mapping[Park, int
 
 def _ago(result: Result) -> float:
     assert result.asked_at is not None
-    return time.monotonic() - result.asked_at
+    return steady() - result.asked_at
 
 
 def _settle_in_halves(settler: Settler, conn: Connection, batch: Sequence[Result], error: DataError) -> bool:

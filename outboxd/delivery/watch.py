@@ -4,20 +4,15 @@ Who forgets what counts no more looks first, and goes by what the clock said the
 """
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import datetime
 
 from outboxd.core.clock import Look, Step, further_behind, step
 from outboxd.db.clock import follow, read
 from outboxd.db.session import Connection
+from outboxd.delivery.steady import steady
 
 log = logging.getLogger(__name__)
-
-
-def steady() -> float:
-    """Seconds of a clock that never steps, and goes on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class SteppedError(Exception):

@@ -1,7 +1,6 @@
 """The breaker of an account in Postgres: one state and one probe for all daemons, and nothing lost by what it holds."""
 
 import threading
-import time
 from datetime import timedelta
 
 import psycopg
@@ -27,6 +26,7 @@ from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.gates import judge
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
+from outboxd.delivery.steady import steady
 
 ILL = Ambiguous(Failure("ambiguous", "internal error", status=500))
 REFUSED = Failed(Failure("transient", "connection refused"))
@@ -40,7 +40,7 @@ def breakers() -> Breakers:
 def result(email, outcome, *, probe: Probe | None = None, asked: bool = True) -> Result:
     holder = held(email)
     holder.probe = probe
-    return Result(holder, outcome, time.monotonic() if asked else None)
+    return Result(holder, outcome, steady() if asked else None)
 
 
 def fail(conn: psycopg.Connection, times: int = 10) -> None:
@@ -229,7 +229,7 @@ class TestProbe:
         (again,) = claim_batches(conn, limit=1, probe=PROBE)
         holder = held(*again.emails, batch=again.batch)
         holder.probe = PROBE
-        self.settle(conn, Result(holder, ILL, time.monotonic()))
+        self.settle(conn, Result(holder, ILL, steady()))
         assert conn.execute("select attempts, first_failed_at, body from outboxd.batch").fetchone() == before
         assert conn.execute("select ambiguous from outboxd.batch").fetchone() == (True,)
 
@@ -350,7 +350,7 @@ class TestHeldTime:
         (again,) = claim_batches(conn)
         settler = settler_without_thread()
         settler.policies.refresh(conn)
-        settle(settler, conn, [Result(held(*again.emails, batch=again.batch), REFUSED, time.monotonic())])
+        settle(settler, conn, [Result(held(*again.emails, batch=again.batch), REFUSED, steady())])
         assert conn.execute("select attempts from outboxd.batch").fetchone() == (2,)
 
     def test_a_batch_behind_a_limit_is_given_the_time_back_too(self, conn, connect):
@@ -367,7 +367,7 @@ class TestHeldTime:
         (again,) = claim_batches(conn)
         settler = settler_without_thread()
         settler.policies.refresh(conn)
-        settle(settler, conn, [Result(held(*again.emails, batch=again.batch), REFUSED, time.monotonic())])
+        settle(settler, conn, [Result(held(*again.emails, batch=again.batch), REFUSED, steady())])
         assert conn.execute("select attempts from outboxd.batch").fetchone() == (2,)
 
     def test_every_end_of_a_pause_leaves_its_time(self, conn):

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -18,6 +17,7 @@ from outboxd.db.pause import Probe
 from outboxd.delivery.claimer import _scan_from_head
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
+from outboxd.delivery.steady import steady
 from outboxd.reload import Live
 
 DOMAIN = Failure("pause", "The shop.example domain is not verified", "validation_error", 403)
@@ -30,7 +30,7 @@ def answered(conn: psycopg.Connection, outcome: Outcome, probe: Probe | None = N
     (email,) = claim(conn, probe=probe)
     holder = held(email)
     holder.probe = probe
-    settle(settler_without_thread(), conn, [Result(holder, outcome, time.monotonic())])
+    settle(settler_without_thread(), conn, [Result(holder, outcome, steady())])
 
 
 def stop(

@@ -1,6 +1,5 @@
 """Probes: one request in spite of one pause, and of no other; only an answer says that a pause is over."""
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -32,6 +31,7 @@ from outboxd.delivery.hand import Hand
 from outboxd.delivery.leasing import Leasing, lease_batches, lease_emails
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle
+from outboxd.delivery.steady import steady
 
 KEY = Probe("account", "default", "key")
 WRONG = Failure("message", "Invalid `to` field.", "validation_error", 422)
@@ -56,7 +56,7 @@ def paused(conn) -> set:
 def answered(conn, email, outcome, probe: Probe, *, asked: bool = True, settler=None) -> None:
     holder = held(email)
     holder.probe = probe
-    result = Result(holder, outcome, time.monotonic() if asked else None)
+    result = Result(holder, outcome, steady() if asked else None)
     settle(settler or settler_without_thread(), conn, [result])
 
 
@@ -125,9 +125,9 @@ def test_a_refusal_of_what_was_mended_since_is_probed_at_once(conn, mended_in, d
     insert(conn)
     (email,) = claim(conn)
     settler = settler_without_thread()
-    settler.pauses.mended_at = time.monotonic() + mended_in
+    settler.pauses.mended_at = steady() + mended_in
     refusal = Paused(Failure("account", "API key is invalid", "validation_error", 401), reason="key")
-    result = Result(held(email), refusal, time.monotonic())
+    result = Result(held(email), refusal, steady())
     settle(settler, conn, [result])
     assert paused(conn) == {("account", "default")}
     assert (pause.take_probe(conn, "default") is not None) == due
@@ -192,7 +192,7 @@ def test_five_alike_in_unknown_words_or_at_the_wrong_place_are_the_accounts(conn
     for _ in range(emails):
         insert(conn)
     settler = settler_without_thread()
-    settle(settler, conn, [Result(held(email), no, time.monotonic()) for email in claim(conn)])
+    settle(settler, conn, [Result(held(email), no, steady()) for email in claim(conn)])
     assert paused(conn) == ({("account", "default")} if emails == 5 else set())
     assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (dead,)
 

@@ -1,7 +1,6 @@
 """The interleavings that break the design when a rule is left out: named connections, one order of steps each."""
 
 import threading
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -33,6 +32,7 @@ from outboxd.delivery.gates import held_by
 from outboxd.delivery.reclaimer import Reclaimer
 from outboxd.delivery.sender import Result
 from outboxd.delivery.settler import settle as settle_batch
+from outboxd.delivery.steady import steady
 
 AGAIN = Failed(Failure("transient", "connection refused"))
 OPEN = Ambiguous(Failure("ambiguous", "time-out"))
@@ -230,8 +230,8 @@ class TestRule5BadTextOfAProvider:
         a = connect()
         ids = [insert(a) for _ in range(5)]
         emails = claim(a)
-        results = [Result(held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
-        results[2] = Result(held(emails[2]), Rejected(Failure("message", bad, status=422)), time.monotonic())
+        results = [Result(held(email), Sent(f"re_{email.id}"), steady()) for email in emails]
+        results[2] = Result(held(emails[2]), Rejected(Failure("message", bad, status=422)), steady())
         settle_batch(settler_without_thread(), a, results)
         assert [state_of(a, id_) for id_ in ids] == ["sent", "sent", "dead", "sent", "sent"]
         assert a.execute("select http_status, message from outboxd.dead_letter").fetchone() == (
@@ -252,10 +252,10 @@ class TestRule5BadTextOfAProvider:
         for _ in range(4):
             insert(a)
         emails = claim(a)
-        results = [Result(held(email), Sent(f"re_{email.id}"), time.monotonic()) for email in emails]
+        results = [Result(held(email), Sent(f"re_{email.id}"), steady()) for email in emails]
         refusal = Paused(Failure("pause", "wrong key", status=401), reason="key")
-        results[1] = Result(held(emails[1]), refusal, time.monotonic())
-        results[2] = Result(held(emails[2]), Rejected(Failure("message", "nul \x00")), time.monotonic())
+        results[1] = Result(held(emails[1]), refusal, steady())
+        results[2] = Result(held(emails[2]), Rejected(Failure("message", "nul \x00")), steady())
         settle_batch(settler_without_thread(), a, results)
         assert a.execute("select count(*) from public.begun").fetchone() == (1,)
 

@@ -16,14 +16,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def steady(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(hands, "time", clock)
+    monkeypatch.setattr(hands, "steady", clock.steady)
     return clock
 
 

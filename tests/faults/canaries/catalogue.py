@@ -17,7 +17,7 @@ HOLD = '        conn.execute(query("word/hold_leases"), {"ids": ids})\n'
 EXHAUSTED = (
     "    if attempts < policy.max_attempts:\n        return False\n    return not transient or next_at"
 )
-ASKED_AT = "    asked_at = time.monotonic()\n    return Result(held, _ask("
+ASKED_AT = "    asked_at = steady()\n    return Result(held, _ask("
 BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
 PROTOCOL = "tests/db/test_protocol.py::"
 BURNS = "tests/core/test_retry.py::test_each_outcome_has_its_step_and_burns_what_it_should"
