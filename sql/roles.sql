@@ -93,7 +93,7 @@ begin
       ('outboxd_daemon', 'select, insert, update, delete', 'ready'),
       ('outboxd_daemon', 'select, insert, update, delete', 'lease'),
       ('outboxd_daemon', 'select, insert, update, delete', 'progress'),
-      ('outboxd_daemon', 'select, insert, delete', 'word'),
+      ('outboxd_daemon', 'select, insert, update, delete', 'word'),  -- update: to lock, it writes none
       ('outboxd_daemon', 'select, insert', 'delivery'),
       ('outboxd_daemon', 'select, insert', 'attempt'),
       ('outboxd_daemon', 'select, insert, delete', 'dead_letter'),

@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract 0132296636d192d2';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract bd72fe3e5e7dce0f';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -3503,6 +3503,7 @@ begin
   perform from outboxd.ready where ready.id = withdraw.id for update;
   if found and not exists (
     select from outboxd.progress where progress.id = withdraw.id and progress.ambiguous)
+    and not exists (select from outboxd.word where word.id = withdraw.id and word.kind = 'accepted')
   then
     with gone as (
       delete from outboxd.ready where ready.id = withdraw.id returning ready.queue

@@ -4,9 +4,11 @@ A claim finds nothing while its account is paused, closed queues and lanes are n
 before is checked against `active` within a second. A pause of ours has probes: `take_probe` gives each to one daemon.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow
@@ -15,6 +17,16 @@ from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 Paused = frozenset[tuple[str, str]]
+PATIENCE: Final = timedelta(seconds=1)  # for the lock of a pause, which an operator's transaction may hold
+
+
+@contextmanager
+def _briefly(conn: Connection) -> Iterator[None]:
+    """A transaction of its own, or a savepoint, that raises `LockTimeoutError` where somebody holds the pause."""
+    with conn.transaction():
+        path_settings(conn)
+        conn.execute("select set_config('lock_timeout', %s, true)", (f"{PATIENCE.total_seconds()}s",))
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,8 @@ def begin(
         "kind": kind, "key": key, "reason": reason, "detail": detail, "lasts": lasts, "probe_every": probe_every,
         "by": "outboxd", "now": now,
     }  # fmt: skip
-    return conn.execute(query("pause/set"), values).fetchone() is not None
+    with _briefly(conn):
+        return conn.execute(query("pause/set"), values).fetchone() is not None
 
 
 def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
@@ -96,7 +109,8 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
 
 def release_probe(conn: Connection, probe: Probe) -> None:
     """Give a probe back that asked for nothing: it is due again now, and its pause's interval as it was."""
-    conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key})
+    with _briefly(conn):
+        conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key})
 
 
 def put_off_probe(conn: Connection, probe: Probe) -> None:
@@ -107,16 +121,18 @@ def put_off_probe(conn: Connection, probe: Probe) -> None:
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """End pauses that were ours and turned out to be over; which of them were still there."""
-    return [
-        (kind, key)
-        for kind, key in sorted(paused)
-        if conn.execute(query("pause/lift"), {"kind": kind, "key": key}).fetchone()
-    ]
+    with _briefly(conn):
+        return [
+            (kind, key)
+            for kind, key in sorted(paused)
+            if conn.execute(query("pause/lift"), {"kind": kind, "key": key}).fetchone()
+        ]
 
 
 def probe_now(conn: Connection, account: str) -> None:
     """Let the account's pause be probed at once: its key was changed."""
-    conn.execute(query("pause/probe_now"), {"account": account})
+    with _briefly(conn):
+        conn.execute(query("pause/probe_now"), {"account": account})
 
 
 def lane(conn: Connection, kind: str, key: str, *, closed_until: datetime | None = None) -> int:

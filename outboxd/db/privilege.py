@@ -17,7 +17,7 @@ DAEMONS_TOO: Final = (  # of these nouns
 )  # fmt: skip
 WRITES: Final = re.compile(r"\b(insert into|delete from|update)\s+outboxd\.(\w+)")
 READS: Final = re.compile(r"(?<!delete )\b(?:from|join)\s+outboxd\.(\w+)\b(?!\s*\()")
-LOCKS: Final = re.compile(r"\bfor (?:no key )?(?:update|share|key share)\b")
+LOCKS: Final = re.compile(r"\bfor (?:no key )?(?:update|share|key share)\b(?: of (\w+))?")
 CALLS: Final = re.compile(r"(?<!into )\boutboxd\.(\w+)\(")
 
 Need = tuple[str, str]  # privilege, name
@@ -53,7 +53,9 @@ def _of(text: str) -> Iterator[Need]:
     for table in READS.findall(text):
         yield "select", table
     for lock in LOCKS.finditer(text):
-        locked = READS.findall(text[: lock.start()])
+        before, alias = text[: lock.start()], lock.group(1)
+        named = re.findall(rf"\boutboxd\.(\w+) as {alias}\b", before) or [alias]
+        locked = READS.findall(before) if alias is None else named
         if locked:
             yield "update", locked[-1]
     for function in CALLS.findall(text):

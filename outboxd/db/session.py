@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 DataError = psycopg.DataError  # class 22: a value cannot be stored
+LockTimeoutError = psycopg.errors.LockNotAvailable
 
 CONNECT: Final[dict[str, Any]] = {
     "connect_timeout": 2,
@@ -111,6 +112,13 @@ class Session:
                 raise
             self.close()
             raise ConnectionLostError(f"{self._name}: connection lost ({type(error).__name__})") from None
+
+    def close_if_lost(self, error: Exception) -> bool:
+        """Drop the connection where `run` would have, after an error that goes no further; whether it was."""
+        lost = self._conn is not None and isinstance(error, psycopg.Error) and _is_lost(self._conn, error)
+        if lost:
+            self.close()
+        return lost
 
     def is_patient(self) -> bool:
         """Whether the work under way says that an answer may take its time. For any thread."""

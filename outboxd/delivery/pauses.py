@@ -1,11 +1,13 @@
 """What an outcome says about more than its own email becomes a pause; a probe that succeeds ends one.
 
 Used by the settler, before it settles: a pause is committed before the emails that it holds are back in `ready`.
+Where somebody's open transaction holds it, it is left as it is after a moment: outcomes do not wait for an operator.
 """
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,7 +20,7 @@ from outboxd.core.retry import Step
 from outboxd.core.signature import signature
 from outboxd.db import pause
 from outboxd.db.pause import Probe
-from outboxd.db.session import Connection
+from outboxd.db.session import Connection, LockTimeoutError
 from outboxd.delivery.sender import Result
 
 log = logging.getLogger(__name__)
@@ -42,18 +44,26 @@ class Pauses:
     _lanes: dict[Park, int] = field(default_factory=dict)
     _lanes_of: tuple[Connection | None, Rise | None] = (None, None)
 
-    def heard(self, conn: Connection, result: Result) -> Result:
+    def heard(self, conn: Connection, results: Sequence[Result]) -> list[Result]:
         """Pause what the provider refuses as a whole, lift what a probe found to be over.
 
         A message error that is one of too many alike comes back as the account's, and burns nothing.
         """
+        busy: set[Park] = set()
+        return [self._heard(conn, result, busy) for result in results]
+
+    def _heard(self, conn: Connection, result: Result, busy: set[Park]) -> Result:
         outcome = result.outcome
         if result.asked_at is not None:
             outcome = self._suspected(result, outcome)
         if isinstance(outcome, Paused):
-            self._begin(conn, result, outcome)
+            with _unless_held(self._refused(result, outcome), busy) as free:
+                if free:
+                    self._begin(conn, result, outcome)
         elif result.held.probe is not None and result.asked_at is not None and _says_well(outcome):
-            self._lift(conn, result)
+            with _unless_held((result.held.probe.kind, result.held.probe.key), busy) as free:
+                if free:
+                    self._lift(conn, result)
         return replace(result, outcome=outcome)
 
     def lanes(self, conn: Connection, steps: Iterable[Step]) -> dict[Park, int]:
@@ -86,14 +96,22 @@ class Pauses:
         Once they are settled; a breaker takes its own back.
         """
         probes = [result.held.probe for result in results if result.held.probe and result.asked_at is None]
+        busy: set[Park] = set()
         for probe in probes:
             if probe.kind != "breaker":
-                pause.release_probe(conn, probe)
+                with _unless_held((probe.kind, probe.key), busy) as free:
+                    if free:
+                        pause.release_probe(conn, probe)
         return bool(probes)
 
+    def _refused(self, result: Result, refusal: Paused) -> Park:
+        if refusal.scope == "account":
+            return refusal.scope, self.account
+        return refusal.scope, sender_domain(result.held.parcel.first.sender)
+
     def _begin(self, conn: Connection, result: Result, refusal: Paused) -> None:
-        kind, failure = refusal.scope, refusal.failure
-        key = self.account if kind == "account" else sender_domain(result.held.parcel.first.sender)
+        failure = refusal.failure
+        kind, key = self._refused(result, refusal)
         planned = plan(refusal.reason, now=result.held.now(), draw=random.random)
         begun = pause.begin(
             conn, kind, key, reason=refusal.reason, detail=failure.message, lasts=planned.lasts,
@@ -124,6 +142,18 @@ class Pauses:
             log.warning(
                 "resumed: a probe was accepted", extra={"kind": kind, "key": key, "reason": probe.reason}
             )
+
+
+@contextmanager
+def _unless_held(paused: Park, busy: set[Park]) -> Iterator[bool]:
+    """Go on where the pause's row is held; `busy` keeps which, so that one batch waits for it once. Whether to try."""
+    try:
+        yield paused not in busy
+    except LockTimeoutError:
+        busy.add(paused)
+        log.warning(
+            "a pause is held by an open transaction; settling without it", extra={"pause": ":".join(paused)}
+        )
 
 
 def _blames_the_message(outcome: Outcome | SentAll) -> Failure | None:

@@ -141,7 +141,7 @@ def _tell(settler: Settler, batch: Sequence[Result]) -> None:
 
 def settle(settler: Settler, conn: Connection, batch: Sequence[Result]) -> bool:
     """Decide and write; halve on bad data; keep the evidence of lost leases. Whether something went back, or a probe."""
-    went_back = _settle_heard(settler, conn, [settler.pauses.heard(conn, result) for result in batch])
+    went_back = _settle_heard(settler, conn, settler.pauses.heard(conn, batch))
     return settler.pauses.release(conn, batch) or went_back
 
 

@@ -9,6 +9,7 @@ begin
   perform from outboxd.ready where ready.id = withdraw.id for update;
   if found and not exists (
     select from outboxd.progress where progress.id = withdraw.id and progress.ambiguous)
+    and not exists (select from outboxd.word where word.id = withdraw.id and word.kind = 'accepted')
   then
     with gone as (
       delete from outboxd.ready where ready.id = withdraw.id returning ready.queue

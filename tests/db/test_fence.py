@@ -427,6 +427,43 @@ class TestAdopt:
         assert [state_of(conn, id_) for id_ in ids] == ["unknown"] * 3 + ["cancelled"] * 3
         assert conn.execute("select count(*) from outboxd.batch_member").fetchone() == (0,)
 
+    @pytest.mark.parametrize("ambiguous", [True, False])
+    def test_discard_ends_as_sent_what_is_known_as_accepted(self, database, conn, ambiguous):
+        fence().admits(conn)
+        alone, members = insert(conn), stored(conn, ambiguous=ambiguous)
+        if ambiguous:
+            conn.execute(
+                "insert into outboxd.progress (id, ambiguous, first_asked_at, frozen) values (%s, true, now(), '{}')",
+                (alone,),
+            )
+        ids = [alone, *members]
+        conn.execute(
+            "insert into outboxd.word (id, kind, provider_id) select id, 'accepted', 're_' || id from unnest(%s) as id",
+            (ids,),
+        )
+        assert run_adopt(database, "discard", environment="staging").emails == 4
+        assert conn.execute(
+            "select id, state, provider_id, reason from outboxd.delivery order by id"
+        ).fetchall() == [(id_, "sent", f"re_{id_}", None) for id_ in ids]
+        assert conn.execute("select count(*) from outboxd.dead_letter").fetchone() == (0,)
+        assert conn.execute("select count(*) from outboxd.word").fetchone() == (0,)
+
+    def test_discard_does_not_wait_for_a_cancel_that_is_said_again(self, database, conn, connect):
+        fence().admits(conn)
+        alone, members = insert(conn), stored(conn, ambiguous=True)
+        (asked,) = claim(conn)
+        settle(conn, (asked, Ambiguous(Failure("ambiguous", "time-out"))))
+        app = connect()
+        for id_ in (alone, members[0]):
+            self.cancel(app, id_)
+        app.autocommit = False
+        for id_ in (alone, members[0]):
+            self.cancel(app, id_)
+        url = f"{database}&options=-c%20lock_timeout%3D1s"
+        assert run_adopt(url, "discard", environment="staging").emails == len(members)
+        app.rollback()
+        assert alone not in members
+
     def cancel(self, conn: psycopg.Connection, id_: int) -> None:
         assert conn.execute("select outboxd.cancel(%s)", (uid_of(conn, id_),)).fetchone() == (False,)
 

@@ -24,7 +24,7 @@ from factories import (
 from waiting import until
 
 from outboxd.core.outcome import Ambiguous, Failed, Failure, Paused, Rejected, Returned, Sent
-from outboxd.db import lease, word
+from outboxd.db import lease, pause, unanswered, word
 from outboxd.db.migrate import migrate
 from outboxd.db.policy import Policies
 from outboxd.db.session import Session
@@ -47,6 +47,14 @@ def waits_for_lock(conn: psycopg.Connection, waiter: psycopg.Connection) -> bool
 
 def in_ready(conn: psycopg.Connection, id_: int) -> int:
     return conn.execute("select count(*) from outboxd.ready where id = %s", (id_,)).fetchone()[0]
+
+
+def words(conn: psycopg.Connection) -> list[tuple]:
+    return conn.execute("select id, kind from outboxd.word order by id, kind").fetchall()
+
+
+def lease_count(conn: psycopg.Connection) -> int:
+    return conn.execute("select count(*) from outboxd.lease").fetchone()[0]
 
 
 def make_due(conn: psycopg.Connection) -> None:
@@ -158,6 +166,21 @@ class TestRule2LateAcceptance:
         assert state_of(a, id_) == "unknown"
         assert word.apply(a) == [id_]
         assert state_of(a, id_) == "sent"
+
+    def test_words_that_cannot_be_applied_yet_do_not_keep_back_the_others(self, connect):
+        a = connect()
+        waiting = [insert(a) for _ in range(word.SWEEP + 1)]
+        a.execute("update outboxd.ready set lane = -1000")
+        dead, gone = insert(a), insert(a)
+        for email in claim(a):
+            settle(a, (email, Rejected(Failure("message", "no")) if email.id == dead else Sent("re_1")))
+        for id_ in [*waiting, dead, gone]:
+            a.execute(
+                "insert into outboxd.word (id, kind, provider_id) values (%s, 'accepted', 're_late')", (id_,)
+            )
+        a.execute("insert into outboxd.word (id, kind) values (%s, 'cancel')", (dead,))
+        assert word.apply(a) == [dead]
+        assert words(a) == [(id_, "accepted") for id_ in waiting]
 
     def test_a_claim_refuses_an_email_whose_acceptance_is_recorded(self, connect):
         a = connect()
@@ -347,6 +370,101 @@ class TestRule10ApplicationsHoldNothingThatTheDaemonNeeds:
         assert claim(daemon) == []
         settle(daemon, (emails[other], Sent("re_1")))
         assert state_of(daemon, other) == "sent"
+
+    @pytest.mark.parametrize("outcome", [Sent("re_1"), Rejected(Failure("message", "no")), AGAIN])
+    def test_settle_does_not_wait_for_a_cancel_that_is_said_again(self, connect, outcome):
+        app, daemon = connect(), connect()
+        id_ = insert(daemon)
+        (email,) = claim(daemon)
+        self.cancel_again_and_stay(app, id_)
+        daemon.execute("set lock_timeout = '1s'")
+        settle(daemon, (email, outcome))
+        assert state_of(daemon, id_) == {Sent: "sent", Rejected: "dead", Failed: "cancelled"}[type(outcome)]
+        assert word.apply(daemon) == []
+        assert words(daemon) == [(id_, "cancel")]
+        app.commit()
+        word.apply(daemon)
+        assert words(daemon) == []
+
+    def test_reclaim_does_not_wait_for_a_cancel_that_is_said_again(self, connect):
+        app, daemon = connect(), connect()
+        id_ = insert(daemon)
+        claim(daemon, ttl=timedelta(seconds=-1))
+        self.cancel_again_and_stay(app, id_)
+        daemon.execute("set lock_timeout = '1s'")
+        lease.reclaim(daemon, crash_limit=1)
+        assert state_of(daemon, id_) == "unknown"
+        app.commit()
+        word.apply(daemon)
+        assert words(daemon) == []
+
+    def test_the_end_of_what_was_never_answered_does_not_wait_for_a_cancel_that_is_said_again(self, connect):
+        app, daemon = connect(), connect()
+        id_ = insert(daemon)
+        (email,) = claim(daemon)
+        settle(daemon, (email, OPEN))
+        self.cancel_again_and_stay(app, id_)
+        daemon.execute("update outboxd.progress set first_asked_at = first_asked_at - interval '1 day'")
+        daemon.execute("set lock_timeout = '1s'")
+        assert unanswered.end(daemon) == []
+        app.commit()
+        assert unanswered.end(daemon) == [id_]
+        word.apply(daemon)
+        assert words(daemon) == []
+
+    def cancel_again_and_stay(self, app: psycopg.Connection, id_: int) -> None:
+        cancel = ("select outboxd.cancel(%s)", (uid_of(app, id_),))
+        assert app.execute(*cancel).fetchone() == (False,)
+        app.autocommit = False
+        assert app.execute(*cancel).fetchone() == (False,)
+
+    @pytest.mark.parametrize("said", ["pause", "resume"])
+    @pytest.mark.parametrize("asked", ["refused", "probe accepted", "probe not asked"])
+    def test_settle_does_not_wait_for_an_open_word_of_an_operator_about_the_same_pause(
+        self, connect, said, asked
+    ):
+        operator, daemon = connect(), connect()
+        ids = [insert(daemon), insert(daemon)]
+        emails = claim(daemon)
+        pause.begin(
+            daemon, "account", HOME.account, reason="key", detail="no", lasts=None, probe_every=timedelta(0)
+        )
+        probe = None if asked == "refused" else pause.take_probe(daemon, HOME.account)
+        operator.autocommit = False
+        more = ", 'because'" if said == "pause" else ""
+        operator.execute(f"select outboxd.{said}('account', %s{more})", (HOME.account,))
+        outcome, asked_at = {
+            "refused": (Paused(Failure("pause", "wrong key", status=401), reason="key"), steady()),
+            "probe accepted": (Sent("re_1"), steady()),
+            "probe not asked": (Returned(), None),
+        }[asked]
+        results = [
+            Result(replace(held(emails[0]), probe=probe), outcome, asked_at),
+            Result(held(emails[1]), Sent("re_2"), steady()),
+        ]
+        daemon.execute("set lock_timeout = '10s'")
+        daemon.execute("set statement_timeout = '3s'")
+        settle_batch(settler_without_thread(), daemon, results)
+        went = "sent" if asked == "probe accepted" else "blocked" if asked == "refused" else "ready"
+        assert state_of(daemon, ids[1]) == "sent"
+        assert (state_of(daemon, ids[0]) == "sent") == (went == "sent")
+        operator.rollback()
+
+    def test_a_pause_that_somebody_holds_is_waited_for_once_for_all_that_it_refused(self, connect):
+        operator, daemon = connect(), connect()
+        for _ in range(20):
+            insert(daemon)
+        emails = claim(daemon)
+        operator.autocommit = False
+        operator.execute("select outboxd.pause('account', %s, 'because')", (HOME.account,))
+        refusal = Paused(Failure("pause", "wrong key", status=401), reason="key")
+        begun = steady()
+        settle_batch(
+            settler_without_thread(), daemon, [Result(held(email), refusal, begun) for email in emails]
+        )
+        assert steady() - begun < 3 * pause.PATIENCE.total_seconds()
+        assert lease_count(daemon) == 0
+        operator.rollback()
 
 
 class TestRule11TheTriggerSharesNoRow:

@@ -90,6 +90,17 @@ class TestRule24ReplaceWhileSending:
         lease.reclaim(daemon, crash_limit=3)
         assert replace(app)[::2] == (old, True)
 
+    def test_an_email_whose_acceptance_is_recorded_is_neither_replaced_nor_cancelled(self, connect):
+        """It waits and was never asked, says a standby; its acceptance came after the failover."""
+        app, daemon = connect(), connect()
+        old = insert(app, dedupe_key=KEY)
+        daemon.execute(
+            "insert into outboxd.word (id, kind, provider_id) values (%s, 'accepted', 're_late')", (old,)
+        )
+        assert replace(app) == (old, uid_of(app, old), True)
+        assert app.execute("select outboxd.cancel(%s)", (uid_of(app, old),)).fetchone() == (False,)
+        assert count(app, "ready") == 1
+
 
 class TestReplaceWhileWaiting:
     def test_the_old_email_is_cancelled_and_only_the_new_one_is_claimed(self, connect):

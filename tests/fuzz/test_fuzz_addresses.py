@@ -77,11 +77,11 @@ def test_a_long_text_in_postgres_is_soon_a_key_or_none(postgres, text):
     with postgres.transaction(force_rollback=True):
         postgres.execute(SOON)
         for one in shapes(text):
-            ((key, domain),) = postgres.execute(
+            ((key, labels),) = postgres.execute(
                 "select outboxd.normalise_address(%(one)s), outboxd.domain_to_ascii(%(one)s)", {"one": one}
             )
             assert len(key or "") <= 254
-            assert domain is None or len(one) <= 254
+            assert labels is None or len(one) <= 254
 
 
 _opened: dict[str, psycopg.Connection] = {}

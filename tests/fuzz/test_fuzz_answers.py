@@ -199,6 +199,7 @@ def test_any_bytes_on_the_wire_are_an_answer_or_a_failure_of_transport(says, raw
 
 @pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: ascii(text[:8]))
 def test_a_long_answer_on_the_wire_costs_little(says, text):
+    """One that is read to its end, and one that would take more memory than is allowed."""
     raw = text.encode("utf-8", "replace")
     client = Client(
         says(b""),
@@ -208,7 +209,8 @@ def test_a_long_answer_on_the_wire_costs_little(says, text):
     )
     try:
         for start in (b"", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"):
-            says(start + raw)
-            cheaply(lambda: client.send(b"{}", "obx1.key.1"))
+            for whole in (raw[:60_000], raw * 200):
+                says(start + whole)
+                cheaply(lambda: client.send(b"{}", "obx1.key.1"))
     finally:
         client.close()

@@ -10,8 +10,7 @@ from typing import Any, Final
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# In Postgres, by the clock of the wall, so with more room; of what is refused, `QueryCanceled` names no field.
-SOON: Final = "set local statement_timeout = '2s'"
+SOON: Final = "set local statement_timeout = '2s'"  # in Postgres, where it is the clock of the wall
 TIMES: Final = int(os.environ.get("OUTBOXD_FUZZ", "1"))
 MOST_SECONDS: Final = 0.5  # of this thread's processor time for one input; the usual is a hundredth
 JUNK: Final = (
@@ -66,11 +65,9 @@ LONG_TEXTS: Final = [
     '"' + "a " * (LONG // 2) + "<a@b.co>", "ü" * 60 + "@" + "ü." * 100 + "de", "xn--" * (LONG // 4), "[" * LONG,
     '{"a":' * (LONG // 5), "9" * LONG, "1." + "0" * LONG, "\x00" * LONG, "\ud800" * LONG, "%" * LONG, "`" * LONG,
 ]  # fmt: skip
-
-
 STORABLE: Final = [
     text for text in LONG_TEXTS if text[0] not in "\x00\ud800"
-]  # as text, and in jsonb, which refuses the others
+]  # Postgres holds none of the others
 
 
 def shapes(text: str) -> list[str]:

@@ -217,12 +217,13 @@ def test_the_key_is_readable_by_the_service_only(service):
     service.start()
     service.machine.write(KEY_FILE, NEW + "\n", mode=0o600)
     service.machine.run("systemctl", "reload", service.unit)
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat")
+    beside = f"{KEY_FILE}.readable"
+    service.machine.write(beside, "by anybody", mode=0o644)
+    assert service.machine.run(*as_nobody, beside) == "by anybody"
     for file in ("/run/credentials/outboxd.service/resend_api_key", "/run/outboxd/resend_api_key", KEY_FILE):
         assert service.machine.run("cat", file).startswith("re_")
-        read = service.machine.run(
-            "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", file, check=False
-        )
-        assert read == ""
+        assert service.machine.run(*as_nobody, file, check=False) == ""
     pid = service.machine.show(service.unit, "MainPID")
     for name in ("environ", "cmdline"):
         shown = service.machine.run("cat", f"/proc/{pid}/{name}")

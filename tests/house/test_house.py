@@ -16,7 +16,9 @@ LONG_QUERIES = {
     "batch/claim": 75,  # the same for batches
     "ready/slots": 45,  # one look at all that waits
     "ready/park": 46,  # whose each is, for those who move and for those who stay
-    "lease/settle": 190,  # every end of an email in one fenced statement
+    "instance/discard": 45,  # three ends of what waits
+    "instance/discard_batches": 43,  # the same of batches
+    "lease/settle": 192,  # every end of an email in one fenced statement
     "unanswered/end": 95,  # two kinds of what waits, one way to end
     "lease/reclaim": 140,  # the same for leases that ran out
 }

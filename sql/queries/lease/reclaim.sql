@@ -120,9 +120,11 @@ with instant as materialized (
 ), forgotten as (
   delete from outboxd.progress
   where progress.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept')))
-), heard as (
+), heard as (  -- but what somebody holds: that is left to word/apply
   delete from outboxd.word
-  where word.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept')))
+  where word.ctid = any (array(
+    select said.ctid from outboxd.word as said
+    where said.id = any (array(select decided.id from decided where decided.taken not in ('again', 'kept'))) for update skip locked))
 ), counted as (
   insert into outboxd.tally as counted (queue, minute, sent, failed)
   select decided.queue, date_trunc('minute', decided.now),

@@ -159,9 +159,11 @@ with outcome as materialized (
 ), forgotten as (
   delete from outboxd.progress
   where progress.id = any (array(select held.id from held where held.taken not in ('again', 'kept')))
-), heard as (
+), heard as (  -- but what somebody holds, who cancels once more: that is left to word/apply
   delete from outboxd.word
-  where word.id = any (array(select held.id from held where held.taken not in ('again', 'kept')))
+  where word.ctid = any (array(
+    select said.ctid from outboxd.word as said
+    where said.id = any (array(select held.id from held where held.taken not in ('again', 'kept'))) for update skip locked))
 ), counted as (
   insert into outboxd.tally as counted (queue, minute, sent, failed)
   select held.queue, date_trunc('minute', held.now),

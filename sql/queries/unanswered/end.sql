@@ -55,9 +55,13 @@ with instant as materialized (
   left join outboxd.progress on progress.id = unbound.id
 ), forgotten as (
   delete from outboxd.progress where progress.id = any (array(select ended.id from ended))
-), heard as (
+), heard as (  -- but what somebody holds: that is left to word/apply
   delete from outboxd.word
-  where word.id = any (array(select ended.id from ended)) and word.kind = 'cancel'
+  where word.ctid = any (array(
+    select said.ctid
+    from outboxd.word as said
+    where said.id = any (array(select ended.id from ended)) and said.kind = 'cancel'
+    for update skip locked))
 ), counted as (
   insert into outboxd.tally as counted (queue, minute, sent, failed)
   select ended.queue, date_trunc('minute', instant.now), 0, count(*)
