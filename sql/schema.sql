@@ -12,7 +12,7 @@ CREATE SCHEMA outboxd;
 -- Name: SCHEMA outboxd; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract bd72fe3e5e7dce0f';
+COMMENT ON SCHEMA outboxd IS 'outboxd serves 0011; contract fa82119be3b67815';
 
 --
 -- Name: accept_email(); Type: FUNCTION; Schema: outboxd; Owner: -
@@ -725,11 +725,12 @@ CREATE FUNCTION outboxd.domain_to_ascii(domain text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     AS $_$
 declare
-  labels text[] := string_to_array(outboxd.domain_in_lower_case(domain), '.');
+  labels text[];
 begin
   if length(domain) > 254 then
     return null;
   end if;
+  labels := string_to_array(outboxd.domain_in_lower_case(domain), '.');
   for place in 1 .. cardinality(labels) loop
     continue when labels[place] !~ '[^\x01-\x7f]';
     if length(labels[place]) > 59 or labels[place] ~ '^-|-$|^..--' or exists (

@@ -4,11 +4,12 @@ create or replace function outboxd.domain_to_ascii(domain text) returns text
 language plpgsql immutable strict parallel safe
 as $$
 declare
-  labels text[] := string_to_array(outboxd.domain_in_lower_case(domain), '.');
+  labels text[];
 begin
   if length(domain) > 254 then
     return null;
   end if;
+  labels := string_to_array(outboxd.domain_in_lower_case(domain), '.');
   for place in 1 .. cardinality(labels) loop
     continue when labels[place] !~ '[^\x01-\x7f]';
     if length(labels[place]) > 59 or labels[place] ~ '^-|-$|^..--' or exists (

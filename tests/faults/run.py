@@ -26,7 +26,7 @@ from .upgrade import idle
 from .world import LIMITS, World
 
 SLOW = 5.0  # seconds of a drain, from which on the last to leave is told of
-BINDING = 4000  # emails of a run in which each limit must have held something back
+BINDING = 20_000  # emails of a run in which each limit must have held something back
 ENOUGH = 0.99  # of the emails planned
 MOST_OF = 0.8  # of all emails must be sent, whatever the faults
 ROOT = Path(__file__).parents[2]
