@@ -22,6 +22,10 @@ from outboxd.email
 left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
 """
+TRANSACTION_TIMEOUT = {
+    False: 8.0,
+    True: 20.0,
+}  # seconds, without a pooler and behind one: schema/path_settings
 CONNECTIONS = 9  # of one daemon, at most; one more daemon's are those that restarts leave behind for a moment
 
 
@@ -52,6 +56,7 @@ def history(world: World) -> History:
         holds=world.plan.holds,
         steps=world.clocks.steps if world.clocks else (),
         late=late,
+        given_up=TRANSACTION_TIMEOUT[world.plan.pooler] + 1.0,
         most_connections=CONNECTIONS * (len(world.fleet.slots) + 1),
     )
 

@@ -100,13 +100,14 @@ def crash_limit(history: History) -> Iterator[Violation]:
 
 
 def sessions(history: History) -> Iterator[Violation]:
-    """S18: no long transaction, not counting the time of what keeps it open without its daemon; and no more connections
-    than configured. A proxy that passes nothing on keeps those of the dead, and of who has connected anew.
+    """S18: no long transaction, not counting the time of what keeps it open without its daemon, whom the server gives up
+    by time-outs of its own; and no more connections than configured. A proxy that passes nothing on keeps those of the
+    dead, and of who has connected anew.
     """
     stalls = [fault for fault in history.injected if fault.kind.startswith(STALLS)]
     for sample in history.samples:
-        moving = sample.oldest - _covered(stalls, sample.at - sample.oldest, sample.at)
-        if moving > LONGEST:
+        covered = _covered(stalls, sample.at - sample.oldest, sample.at)
+        if sample.oldest - covered > (history.given_up if covered else LONGEST):
             text = f"a daemon's transaction lasted {sample.oldest:.1f} s at {sample.at:.3f}: {sample.note}"
             yield Violation("S18", text, at=sample.at)
         kept = any(

@@ -341,6 +341,13 @@ def test_a_duplicate_whose_original_a_crash_took_is_no_offence():
     assert rules(changed(inserts=told, injected=crash)) == set()
 
 
+def test_a_transaction_of_who_was_cut_off_ends_by_the_server_s_time_out():
+    cut = [Injected(92.0, 93.0, "proxy pg", "mid_commit_cut")]
+    assert rules(changed(samples=[Sample(100.0, 5, 7.5)])) == {"S18"}
+    assert rules(changed(samples=[Sample(100.0, 5, 7.5)], injected=cut)) == set()
+    assert rules(changed(samples=[Sample(103.0, 5, 10.7)], injected=cut)) == {"S18"}
+
+
 def test_connections_that_a_proxy_keeps_are_no_daemon_s():
     crowd = changed(samples=[Sample(100.0, 1500, 0.1)])
     assert rules(crowd) == {"S18"}
