@@ -23,7 +23,8 @@ def split(history: History, violations: Sequence[Violation]) -> tuple[list[Viola
     accepted = {
         uid for ask in history.asks if ask.verdict == "new" for uid in ask.uids if _within(history, ask.at)
     }
-    uids |= {cancel.uid for cancel in history.cancels if _within(history, cancel.at)}
+    cancelled = {cancel.uid for cancel in history.cancels if _within(history, cancel.at)}
+    uids, accepted = uids | cancelled, accepted | cancelled
     lost = list(_lost_inserts(history))
     markers, phantoms = {insert.marker for insert in lost}, {insert.uid for insert in lost}
     batched = {uid for members in lost_batches(history).values() for uid in members}

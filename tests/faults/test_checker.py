@@ -511,6 +511,17 @@ def test_a_lost_tail_excuses_one_acceptance_beside_a_lost_batch_and_no_wrong_id(
     assert {violation.rule for violation in split(wrong, check(wrong))[0]} == {"S5"}
 
 
+def test_an_operator_cancels_what_the_provider_has_accepted_before_the_tail():
+    tail = [Tail(101.0, 101.5, 102.0)]
+    taken_back = replace(
+        ended("cancelled", asks=[ask("u")], cancels=[*GOOD.cancels, Cancel("u", "acked", 103.0)], tails=tail),
+        holds=True,
+    )
+    assert {violation.rule for violation in check(taken_back)} == {"S5"}
+    assert split(taken_back, check(taken_back))[0] == []
+    assert split(replace(taken_back, tails=[Tail(10.0, 10.5, 11.0)]), check(taken_back))[0] != []
+
+
 def test_no_batch_is_excused_that_was_asked_for_far_from_every_promotion():
     tail = [Tail(100.0, 101.0, 102.0)]
     twice = [ask("u", at=200.0, key="obxb1.a.1"), ask("u", 2, at=201.0, key="obxb1.b.1")]
