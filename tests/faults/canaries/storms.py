@@ -7,7 +7,7 @@ STORMS = {
     for plan in (
         Plan(
             "answers", emails=500, daemons=3, rounds=1, kills=4, zombies=0, immediate=0, fast=0,
-            esp=("accept-reset", "500", "accept-reset"), proxies=(), level=3, lasts=1.5, rate=150.0,
+            esp=("accept-reset", "500", *("accept-reset",) * 4), proxies=(), level=3, lasts=1.5, rate=150.0,
         ),
         Plan(
             "refusals", emails=300, daemons=3, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
