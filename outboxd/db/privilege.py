@@ -54,8 +54,11 @@ def _of(text: str) -> Iterator[Need]:
         yield "select", table
     for lock in LOCKS.finditer(text):
         before, alias = text[: lock.start()], lock.group(1)
-        named = re.findall(rf"\boutboxd\.(\w+) as {alias}\b", before) or [alias]
-        locked = READS.findall(before) if alias is None else named
+        locked = (
+            re.findall(rf"\boutboxd\.(\w+) as {alias}\b", before) or [alias]
+            if alias
+            else READS.findall(before)
+        )
         if locked:
             yield "update", locked[-1]
     for function in CALLS.findall(text):
