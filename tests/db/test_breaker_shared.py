@@ -423,7 +423,7 @@ class TestTwentyThreeHours:
         settle_parcel(conn, Parcel((email,)), REFUSED)
         self.asked_long_ago(conn, 30)
         assert unanswered.end(conn) == []
-        assert state_of(conn, id_) == "retrying"
+        assert state_of(conn, id_) in {"retrying", "ready"}, "its wait is drawn, and may be over"
 
     def test_members_of_a_batch_end_with_it(self, conn, connect):
         parcel = batched(conn, connect(), 3)
