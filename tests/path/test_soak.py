@@ -49,6 +49,15 @@ def connections(conn: psycopg.Connection) -> dict[str, int]:
     return {"connections": lasting, "waiters": waiters}
 
 
+def waiting(conn: psycopg.Connection) -> int:
+    """Emails that wait or are in hand, in one statement: an email that moves meanwhile is in one of them."""
+    return conn.execute(
+        "select (select count(*) from outboxd.ready)"
+        " + (select count(*) from outboxd.batch join outboxd.batch_member using (batch_uid) where due_at is not null)"
+        " + (select coalesce(sum(cardinality(ids)), 0) from outboxd.lease)"
+    ).fetchone()[0]
+
+
 def slope(points: list[tuple[float, float]]) -> float:
     """The least squares' rise per second."""
     mean_x = sum(x for x, _ in points) / len(points)
@@ -106,13 +115,15 @@ def test_it_holds_no_more_as_time_goes_by(
     conn.execute("update outboxd.queue set backoff_base = '100 ms'")
     one = daemon(running.url, own=True, OUTBOXD_SENDER__THREADS="8")
     most = full_load(database, conn, full)
-    before, tick, seen = count(conn, "email"), threading.Event(), []
+    before, tick, seen, minute = count(conn, "email"), threading.Event(), [], max(1, int(60 / every))
+    print(f"{most:.0f} emails per second at full load")
     with trading(database, most / 2):
         tick.wait(warm)
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < seconds:
-            seen.append((passed, holds(one.process.pid) | connections(conn)))
+            seen.append((passed, holds(one.process.pid) | connections(conn) | {"waiting": waiting(conn)}))
             tick.wait(every)
+    print("emails that wait or are in hand, by the minute:", [held["waiting"] for _, held in seen[::minute]])
     until(lambda: drained(conn), within=60, what="the rest to go")
     grown = slope([(at, held["rss"]) for at, held in seen])
     span = {
@@ -121,10 +132,10 @@ def test_it_holds_no_more_as_time_goes_by(
     sent = count(conn, "delivery", "state = 'sent'")
     print(
         "rss in MB, by the minute:",
-        [round(held["rss"] / 2**20, 1) for _, held in seen[:: max(1, int(60 / every))]],
+        [round(held["rss"] / 2**20, 1) for _, held in seen[::minute]],
     )
     print(
-        f"{most:.0f} emails per second at full load, {(sent - before) / (warm + seconds):.0f} at half; rss {grown * 600 / 2**20:+.2f} MB per ten minutes; {span}"
+        f"{(sent - before) / (warm + seconds):.0f} emails per second at half of it; rss {grown * 600 / 2**20:+.2f} MB per ten minutes; {span}"
     )
     assert sent == count(conn, "email")
     assert sent - before > load * most * (warm + seconds), "less than the load was sent"
