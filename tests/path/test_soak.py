@@ -67,13 +67,16 @@ def slope(points: list[tuple[float, float]]) -> float:
 
 
 def trade(database: str, stop: threading.Event, pace: float = math.inf) -> None:
-    """Insert so many emails per second until the stop, each in a transaction of its own; one in a hundred fails once."""
+    """Insert so many emails per second until the stop, each in a transaction of its own; one in a thousand fails once.
+
+    Not one in a hundred: full batches would all fail once, and the breaker rightly take the provider for ill.
+    """
     with psycopg.connect(database, autocommit=True) as app:
         begun, n = time.monotonic(), 0
         while not stop.wait(max(0.0, begun + n / pace - time.monotonic())):
             for _ in range(LOT):
                 n += 1
-                to = "fault+500.1@example.org" if n % 100 == 0 else f"reader-{n % 5000}@example.org"
+                to = "fault+500.1@example.org" if n % 1000 == 0 else f"reader-{n % 5000}@example.org"
                 app.execute(
                     "insert into outboxd.email (type, payload) values (%s, %s)",
                     ("newsletter" if n % 2 else "welcome", json.dumps(payload(to=to))),
