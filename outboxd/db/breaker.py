@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd.core.breaker import Breaker, with_probe, without_probe
-from outboxd.db.pause import Probe
+from outboxd.db.pause import Probe, briefly
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection
 
 AT_ONCE: Final = timedelta(0)
 
@@ -19,10 +19,9 @@ def change(
 ) -> tuple[Breaker, Breaker]:
     """Let `decide` see the breaker and the database's clock, and write what it makes of it, in one transaction.
 
-    Returns what it was and what it is.
+    Returns what it was and what it is. Raises `LockTimeoutError` where somebody holds the breaker's row.
     """
-    with conn.transaction():
-        path_settings(conn)
+    with briefly(conn):
         row = conn.execute(query("breaker/lock"), {"account": account, "now": now}).fetchone()
         assert row is not None
         at, state, failed_at, *others = row

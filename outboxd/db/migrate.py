@@ -27,7 +27,6 @@ ENSURE_SCHEMA: Final = "create schema if not exists outboxd"
 CLOSED_TO_PUBLIC: Final = """
 revoke all on schema outboxd from public;
 revoke execute on all functions in schema outboxd from public;
-alter default privileges in schema outboxd revoke execute on functions from public;
 """
 MISSING_ROLES: Final = """
 select name from unnest(array['owner', 'app', 'daemon', 'webhook', 'admin', 'grafana']) as suffix

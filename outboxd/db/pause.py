@@ -17,12 +17,14 @@ from outboxd.db.query import query
 from outboxd.db.session import Connection, path_settings
 
 Paused = frozenset[tuple[str, str]]
-PATIENCE: Final = timedelta(seconds=1)  # for the lock of a pause, which an operator's transaction may hold
+PATIENCE: Final = timedelta(
+    seconds=1
+)  # for the lock of a pause or breaker, which an operator's transaction may hold
 
 
 @contextmanager
-def _briefly(conn: Connection) -> Iterator[None]:
-    """A transaction of its own, or a savepoint, that raises `LockTimeoutError` where somebody holds the pause."""
+def briefly(conn: Connection) -> Iterator[None]:
+    """A transaction of its own, or a savepoint, that raises `LockTimeoutError` where somebody holds what it waits for."""
     with conn.transaction():
         path_settings(conn)
         conn.execute("select set_config('lock_timeout', %s, true)", (f"{PATIENCE.total_seconds()}s",))
@@ -92,7 +94,7 @@ def begin(
         "kind": kind, "key": key, "reason": reason, "detail": detail, "lasts": lasts, "probe_every": probe_every,
         "by": "outboxd", "now": now,
     }  # fmt: skip
-    with _briefly(conn):
+    with briefly(conn):
         return conn.execute(query("pause/set"), values).fetchone() is not None
 
 
@@ -109,7 +111,7 @@ def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -
 
 def release_probe(conn: Connection, probe: Probe) -> None:
     """Give a probe back that asked for nothing: it is due again now, and its pause's interval as it was."""
-    with _briefly(conn):
+    with briefly(conn):
         conn.execute(query("pause/release_probe"), {"kind": probe.kind, "key": probe.key})
 
 
@@ -121,7 +123,7 @@ def put_off_probe(conn: Connection, probe: Probe) -> None:
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """End pauses that were ours and turned out to be over; which of them were still there."""
-    with _briefly(conn):
+    with briefly(conn):
         return [
             (kind, key)
             for kind, key in sorted(paused)
@@ -131,7 +133,7 @@ def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str,
 
 def probe_now(conn: Connection, account: str) -> None:
     """Let the account's pause be probed at once: its key was changed."""
-    with _briefly(conn):
+    with briefly(conn):
         conn.execute(query("pause/probe_now"), {"account": account})
 
 

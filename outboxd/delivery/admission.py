@@ -6,14 +6,14 @@ nothing; what they grant and is not used is given back by the settler.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from outboxd.core.batch import Parcel
 from outboxd.core.email import Claimed
 from outboxd.core.limits import Ask, Subject, ask, ask_back
-from outboxd.core.outcome import Limited
+from outboxd.core.outcome import Limited, Returned
 from outboxd.core.provider import Provider
 from outboxd.core.recipients import Goes, review
 from outboxd.core.retry import LANE_OF_LIMIT, QUOTAS
@@ -66,13 +66,10 @@ class Admission:
         go: list[Parcel] = []
         stopped: list[tuple[Parcel, Stopped]] = []
         for parcel in parcels:
-            by = [held[email.id] for email in parcel.emails if email.id in held]
-            if by:
-                last = max(by, key=lambda verdict: verdict.free_at or verdict.granted_at)
-                until = last.free_at or last.granted_at
-                stopped.append((parcel, Stopped(Limited(last.kind or "", last.key or "", until))))
-            else:
+            if (found := _stopped(parcel, held)) is None:
                 go.append(parcel)
+            else:
+                stopped.append((parcel, found))
         return go, stopped
 
     def _verdicts(self, conn: Connection, wanted: Ask) -> list[Verdict]:
@@ -112,6 +109,24 @@ class Admission:
 
     def _unused(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
         return ask_back([_subject(email) for email in emails], self.policies.limits, mailboxes=mailboxes)
+
+
+def _stopped(parcel: Parcel, held: Mapping[int, Verdict]) -> Stopped | None:
+    """By the limit that frees it last. A batch with an open answer waits whole; any other is taken apart.
+
+    It may be more than a limit allows that was lowered since, and would never go.
+    """
+    members = [
+        Limited(verdict.kind or "", verdict.key or "", verdict.free_at or verdict.granted_at)
+        if (verdict := held.get(email.id))
+        else Returned()
+        for email in parcel.emails
+    ]
+    limited = [outcome for outcome in members if isinstance(outcome, Limited)]
+    if not limited:
+        return None
+    last = max(limited, key=lambda outcome: outcome.free_at)
+    return Stopped(last, tuple(members) if parcel.batch and not parcel.open else ())
 
 
 def _others(returned: Ask, refused_by: tuple[str, str] | None) -> list[tuple[str, str]]:

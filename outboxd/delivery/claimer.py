@@ -18,7 +18,7 @@ from outboxd.db import batch, breaker, look, pause
 from outboxd.db.fence import Fence
 from outboxd.db.lease import Slot, Waiting
 from outboxd.db.pause import Paused, Probe
-from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.db.session import Connection, ConnectionLostError, LockTimeoutError, Session, StoppedError
 from outboxd.db.wake import Doorbell
 from outboxd.delivery import probing
 from outboxd.delivery.leasing import Leasing, hand_back_doubtful, lease_batches, lease_emails
@@ -158,8 +158,7 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     started = time.monotonic()
     account = claimer.leasing.home.account
     if claimer.probe_soon.is_set():
-        claimer.probe_soon.clear()
-        pause.probe_now(conn, account)
+        _probe_now(claimer, conn)
     seen = look.around(conn, account)
     claimer.paused, claimer.pauses = seen.paused, seen.pauses
     due = [one for one in seen.waiting if one.due_in <= 0 and not one.closed]
@@ -174,6 +173,15 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
     least, most = HEAD_EVERY
     claimer.head_due = time.monotonic() + min(most, max(least, HEAD_COST * (time.monotonic() - started)))
     return [one.due_in for one in both if not one.closed] + probe_in + seen.ends_in
+
+
+def _probe_now(claimer: Claimer, conn: Connection) -> None:
+    """What paused the account may be mended: a probe is due. Where somebody holds the pause, the next look tries again."""
+    claimer.probe_soon.clear()
+    try:
+        pause.probe_now(conn, claimer.leasing.home.account)
+    except LockTimeoutError:
+        claimer.probe_soon.set()
 
 
 def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:

@@ -193,13 +193,24 @@ def _by_itself(settler: Settler, conn: Connection, work: Callable[[], None]) -> 
 def _note_held(conn: Connection, results: Sequence[Result]) -> None:
     """What failed before is not given up for the time that limits hold it; lost with the connection, it counts."""
     held = [
-        hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch.uid if parcel.batch else None)
+        one
         for result in results
-        for parcel in [result.held.parcel]
-        if isinstance(result.outcome, Limited) and (parcel.batch or parcel.first).first_failed_at
+        if (result.held.parcel.batch or result.held.parcel.first).first_failed_at
+        for one in _held_by_limits(result)
     ]
     if held:
         hold.lengthen(conn, held)
+
+
+def _held_by_limits(result: Result) -> Iterator[hold.Held]:
+    """A batch once, or each of its members where it was taken apart."""
+    parcel = result.held.parcel
+    if result.members:
+        for email, outcome in zip(parcel.emails, result.members, strict=True):
+            if isinstance(outcome, Limited):
+                yield hold.Held(email.id, outcome.free_at)
+    elif isinstance(result.outcome, Limited):
+        yield hold.Held(parcel.first.id, result.outcome.free_at, parcel.batch.uid if parcel.batch else None)
 
 
 def _limit(result: Result) -> tuple[str, str] | None:

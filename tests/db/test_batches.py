@@ -25,6 +25,7 @@ from outboxd.core.outcome import (
     Cancelled,
     Failed,
     Failure,
+    Limited,
     Rejected,
     Returned,
     SentAll,
@@ -318,3 +319,38 @@ def test_a_paused_queue_or_account_leaves_batches_alone_and_a_probe_passes_the_a
 def test_a_batch_in_hand_is_one_parcel(conn, connect):
     parcel = batched(conn, connect(), 3)
     assert len(held(*parcel.emails, batch=parcel.batch).parcel.emails) == 3
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Failed(Failure("transient", "refused")), Throttled(Failure("throttle", "429"), timedelta())],
+    ids=["failed", "throttled"],
+)
+def test_a_batch_that_is_more_than_a_lowered_limit_allows_is_taken_apart_and_goes_bit_by_bit(
+    conn, connect, outcome
+):
+    parcel = batched(conn, connect(), 5)
+    settle_parcel(conn, parcel, outcome)
+    make_due(conn)
+    (again,) = claim_batches(connect())
+    rule = {"kind": "queue", "key": "transactional", "most": 2, "per": "1 h"}
+    conn.execute("select outboxd.set_limit('few', %s)", (json.dumps(rule),))
+    settler = settler_without_thread()
+    settler.policies.refresh(conn)
+    go, [(partly, stopped)] = settler.admission.grant(conn, [again])
+    assert go == []
+    assert [type(one) for one in stopped.members] == [Returned, Returned, Limited, Limited, Limited]
+    settle(
+        settler,
+        conn,
+        [Result(held(*partly.emails, batch=partly.batch), stopped.outcome, members=stopped.members)],
+    )
+    assert counts(conn).get("batch") is None
+    ids = [email.id for email in parcel.emails]
+    assert [state_of(conn, id_) for id_ in ids] == ["ready"] * 2 + ["blocked"] * 3
+    kept = conn.execute("select id, attempts, held = '{}' from outboxd.progress order by id").fetchall()
+    burned = isinstance(outcome, Failed)
+    assert kept == ([(id_, 1, place < 2) for place, id_ in enumerate(ids)] if burned else [])
+    fresh = [Parcel((email,)) for email in claim(connect())]
+    go, refused = settler.admission.grant(conn, fresh)
+    assert ([one.first.id for one in go], refused) == (ids[:2], [])

@@ -22,6 +22,7 @@ from outboxd.core.outcome import Ambiguous, Expired, Failed, Failure, Limited, R
 from outboxd.db import breaker, hold, lease, unanswered
 from outboxd.db.hold import Held, Waiter
 from outboxd.db.pause import Probe, active
+from outboxd.db.session import LockTimeoutError
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.gates import judge
 from outboxd.delivery.sender import Result
@@ -129,6 +130,19 @@ def test_in_the_healthy_case_nothing_is_asked_or_written(conn, connect):
     daemon.close()
     breakers().heard(daemon, [result(email, Sent("re_1")), result(email, Rejected(ILL.failure))] * 50)
     assert conn.execute("select count(*) from outboxd.breaker").fetchone() == (0,)
+
+
+def test_a_breaker_that_an_operators_transaction_holds_is_waited_for_a_moment_only(conn, connect):
+    fail(conn)
+    operator = connect()
+    operator.autocommit = False
+    operator.execute("select outboxd.resume('breaker', 'default')")
+    conn.execute("set lock_timeout = '10s'")
+    conn.execute("set statement_timeout = '3s'")
+    with pytest.raises(LockTimeoutError):
+        breaker.change(conn, "default", lambda known, _: known)
+    operator.commit()
+    assert state(conn) == "closed"
 
 
 def test_a_success_is_told_until_nothing_is_held_against_the_provider(conn, connect):

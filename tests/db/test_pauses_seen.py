@@ -110,6 +110,22 @@ def look(built: Daemon, conn: psycopg.Connection) -> None:
     _scan_from_head(built.claimer, conn)
 
 
+def test_a_new_key_is_tried_as_soon_as_nobody_holds_the_pause(built, conn, connect):
+    pause.begin(
+        conn, "account", "default", reason="key", detail="x", lasts=None, probe_every=timedelta(hours=1)
+    )
+    insert(conn)
+    operator = connect()
+    operator.autocommit = False
+    operator.execute("select outboxd.resume('account', 'default')")
+    built.claimer.probe_soon.set()
+    look(built, conn)
+    assert built.claimer.probe is None
+    operator.rollback()
+    look(built, conn)
+    assert built.claimer.probe == Probe("account", "default", "key", "x")
+
+
 class TestReadyz:
     def test_each_pause_says_why_since_when_and_until_when(self, built, conn):
         stop(conn, "queue", "marketing", reason="wrong template", until=UNTIL)
