@@ -134,7 +134,7 @@ def build(live: Live, *, time_scale: float = 1.0) -> Daemon:
     listen_url = (config.database.listen_url or config.database.url).reveal()
     stop, give_up, policies = threading.Event(), threading.Event(), Policies(time_scale)
     providers = Providers(resolve_mx)
-    admission = Admission(policies, providers.provider_of)
+    admission = Admission(policies, providers.provider_of, rise=lambda: fence.rise)
     bell = Doorbell(listen_url, stop=stop)
     hand, brake, slow = Hand(config.sender.threads), Brake(), SlowStart(config.sender.threads)
     settler = Settler(

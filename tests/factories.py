@@ -116,14 +116,21 @@ def judged(email: Any, home: Any = HOME) -> Any:
     return stopped and stopped.outcome
 
 
-def batched(conn: psycopg.Connection, daemon: psycopg.Connection, emails: int, **options: Any) -> Any:
+def batched(
+    conn: psycopg.Connection,
+    daemon: psycopg.Connection,
+    emails: int,
+    *,
+    to: str = "reader-{n}@example.org",
+    **options: Any,
+) -> Any:
     """Insert emails, claim them with `daemon`, and bind them into one stored batch: its parcel."""
     from outboxd.core.batch import Batch, Parcel, packed
     from outboxd.db import batch
     from outboxd.delivery.sender import rendered
 
     for n in range(emails):
-        insert(conn, body=payload(to=f"reader-{n}@example.org"))
+        insert(conn, body=payload(to=to.format(n=n)))
     members = tuple(claim(daemon, limit=emails, **options))
     assert len(members) == emails
     parcel = Parcel(members, Batch(uuid4(), packed([rendered(email) for email in members]), HOME))

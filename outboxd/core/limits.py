@@ -150,7 +150,7 @@ class Limits:
         overrides: Collection[str] | None = None,
         critical: Container[str] = (),
     ) -> None:
-        self._overrides = overrides
+        self.overrides = overrides
         self._time_scale = time_scale
         self._known: dict[tuple[str, str | None], Limit] = {(row.kind, row.key): row for row in rows}
         self._critical = critical
@@ -206,9 +206,9 @@ class Limits:
 
     def _asked_of_provider(self, provider: Provider, type_: str) -> list[Share]:
         limits = [limit for kind in BY_PROVIDER if (limit := self.of(kind, provider.name, type_))]
-        if not limits and self._overrides is not None and not self._overrides:
+        if not limits and self.overrides is not None and not self.overrides:
             return []
-        obeyed = provider.name if provider.name in (self._overrides or ()) else provider.shaped_by
+        obeyed = provider.name if provider.name in (self.overrides or ()) else provider.shaped_by
         if not limits:
             return [Share(SHAPE, provider.name, None, MINUTE, obeyed)]
         return [Share(limit.kind, provider.name, limit.most, self.window(limit), obeyed) for limit in limits]

@@ -1,13 +1,14 @@
 """The breaker of an account, shared by all daemons: one row, changed under its lock by what `core/breaker.py` decides."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 from outboxd.core.breaker import Breaker, with_probe, without_probe
 from outboxd.db.pause import Probe, briefly
 from outboxd.db.query import query
-from outboxd.db.session import Connection
+from outboxd.db.session import Connection, LockTimeoutError
 
 AT_ONCE: Final = timedelta(0)
 
@@ -48,8 +49,11 @@ def probe_due_in(conn: Connection, account: str, *, now: datetime | None = None)
 
 
 def take_probe(conn: Connection, account: str, *, now: datetime | None = None) -> Probe | None:
-    """The probe that is due, if this daemon is the first to take it."""
-    before, after = change(conn, account, lambda known, at: with_probe(known, now=at), now=now)
+    """The probe that is due, if this daemon is the first to take it, and nobody's transaction holds the breaker."""
+    try:
+        before, after = change(conn, account, lambda known, at: with_probe(known, now=at), now=now)
+    except LockTimeoutError:
+        return None
     if after.probes == before.probes:
         return None
     return Probe("breaker", account, "provider_ill", number=after.probes)
@@ -63,5 +67,6 @@ def release_probe(conn: Connection, probe: Probe, *, now: datetime | None = None
 
 
 def put_off_probe(conn: Connection, probe: Probe, *, now: datetime | None = None) -> None:
-    """The probe found nothing that it could ask for: another is due soon."""
-    change(conn, probe.key, lambda known, at: without_probe(known, probe.number, now=at), now=now)
+    """The probe found nothing that it could ask for: another is due soon, or once who holds the breaker lets go."""
+    with suppress(LockTimeoutError):
+        change(conn, probe.key, lambda known, at: without_probe(known, probe.number, now=at), now=now)

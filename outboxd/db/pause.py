@@ -5,7 +5,7 @@ before is checked against `active` within a second. A pause of ours has probes: 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,20 +14,19 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from outboxd.db.query import query
-from outboxd.db.session import Connection, path_settings
+from outboxd.db.session import Connection, LockTimeoutError, path_settings
 
 Paused = frozenset[tuple[str, str]]
-PATIENCE: Final = timedelta(
-    seconds=1
-)  # for the lock of a pause or breaker, which an operator's transaction may hold
+MOMENT: Final = timedelta(seconds=0.1)  # patience where it is tried again soon
+PATIENCE: Final = timedelta(seconds=1)  # for a lock that an operator's transaction may hold
 
 
 @contextmanager
-def briefly(conn: Connection) -> Iterator[None]:
+def briefly(conn: Connection, patience: timedelta = PATIENCE) -> Iterator[None]:
     """A transaction of its own, or a savepoint, that raises `LockTimeoutError` where somebody holds what it waits for."""
     with conn.transaction():
         path_settings(conn)
-        conn.execute("select set_config('lock_timeout', %s, true)", (f"{PATIENCE.total_seconds()}s",))
+        conn.execute("select set_config('lock_timeout', %s, true)", (f"{patience.total_seconds()}s",))
         yield
 
 
@@ -116,9 +115,13 @@ def release_probe(conn: Connection, probe: Probe) -> None:
 
 
 def put_off_probe(conn: Connection, probe: Probe) -> None:
-    """The probe found nothing that it could ask for: the next is due when it was, and the one after it no later for it."""
+    """The probe found nothing that it could ask for: the next is due when it was, and the one after it no later for it.
+
+    Not where somebody's transaction holds the pause.
+    """
     values = {"kind": probe.kind, "key": probe.key, "every": probe.every}
-    conn.execute(query("pause/put_off_probe"), values)
+    with suppress(LockTimeoutError), briefly(conn):
+        conn.execute(query("pause/put_off_probe"), values)
 
 
 def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -132,8 +135,8 @@ def lift(conn: Connection, paused: Iterable[tuple[str, str]]) -> list[tuple[str,
 
 
 def probe_now(conn: Connection, account: str) -> None:
-    """Let the account's pause be probed at once: its key was changed."""
-    with briefly(conn):
+    """Let the account's pause, and domains', be probed at once: its key was changed."""
+    with briefly(conn, MOMENT):
         conn.execute(query("pause/probe_now"), {"account": account})
 
 

@@ -6,13 +6,14 @@ nothing; what they grant and is not used is given back by the settler.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from outboxd.core.batch import Parcel
+from outboxd.core.batch import Parcel, Rise
 from outboxd.core.email import Claimed
-from outboxd.core.limits import Ask, Subject, ask, ask_back
+from outboxd.core.limits import RECIPIENT, Ask, Needs, Subject, ask, ask_back
 from outboxd.core.outcome import Limited, Returned
 from outboxd.core.provider import Provider
 from outboxd.core.recipients import Goes, review
@@ -29,12 +30,13 @@ from outboxd.delivery.watch import SteppedError, Watch
 class Admission:
     """What the gates go by: the limits in force, and which mailbox provider a domain belongs to.
 
-    `watch` is over the server's clock, for the thread that claims.
+    `watch` is over the server's clock, for the thread that claims; `rise` tells of a failover that may hide asks.
     """
 
     policies: Policies
     provider_of: Callable[[str], Provider]
     watch: Watch = field(default_factory=Watch)
+    rise: Callable[[], Rise | None] = lambda: None
 
     def admit(
         self, conn: Connection, lease_id: UUID, parcels: Sequence[Parcel]
@@ -63,14 +65,61 @@ class Admission:
                 held[email.id] = verdict
         if not held:
             return list(parcels), []
+        needs_of = {email.id: needs for email, needs in zip(emails, wanted.needs, strict=True)}
         go: list[Parcel] = []
         stopped: list[tuple[Parcel, Stopped]] = []
         for parcel in parcels:
-            if (found := _stopped(parcel, held)) is None:
+            if (found := self._stopped(parcel, held, needs_of)) is None:
                 go.append(parcel)
             else:
                 stopped.append((parcel, found))
         return go, stopped
+
+    def _stopped(
+        self, parcel: Parcel, held: Mapping[int, Verdict], needs: Mapping[int, Needs]
+    ) -> Stopped | None:
+        """By the limit that frees it last. A batch waits whole; one that would wait for ever is taken apart.
+
+        But not with an open answer, nor while a failover may hide one.
+        """
+        members = [
+            Limited(verdict.kind or "", verdict.key or "", verdict.free_at or verdict.granted_at)
+            if (verdict := held.get(email.id))
+            else Returned()
+            for email in parcel.emails
+        ]
+        limited = [outcome for outcome in members if isinstance(outcome, Limited)]
+        if not limited:
+            return None
+        last = max(limited, key=lambda outcome: outcome.free_at)
+        rise = self.rise()
+        hidden = rise is not None and any(rise.may_hide(email) for email in parcel.emails)
+        whole = parcel.batch is None or parcel.open or hidden or self._fits(parcel, needs)
+        return Stopped(last, () if whole else tuple(members))
+
+    def _fits(self, parcel: Parcel, needs: Mapping[int, Needs]) -> bool:
+        """Whether windows that nobody else uses have room for all of it: not, where a limit was lowered since it was stored.
+
+        Nor does it count on that where one of its providers is slowed.
+        """
+        limits = self.policies.limits
+        units: Counter[tuple[str, str]] = Counter()
+        room: dict[tuple[str, str], int] = {}
+        for email in parcel.emails:
+            mine = needs[email.id]
+            for share, of_share, spare in zip(mine.shares, mine.units, mine.spare, strict=True):
+                if share.provider is not None and (
+                    limits.overrides is None or share.provider in limits.overrides
+                ):
+                    return False
+                if share.most is not None:
+                    most = room[share.kind, share.key] = share.most - spare
+                    units[share.kind, share.key] += min(of_share, most)  # more than that goes alone
+            if (mailbox := limits.of_mailbox(email.type)) is not None:
+                for address in dict.fromkeys(_subject(email).recipients):
+                    units[RECIPIENT, address] += 1
+                    room[RECIPIENT, address] = mailbox[0]
+        return all(units[key] <= most for key, most in room.items())
 
     def _verdicts(self, conn: Connection, wanted: Ask) -> list[Verdict]:
         """One for each email; asked again where the server's clock has stepped ahead of what was counted."""
@@ -109,24 +158,6 @@ class Admission:
 
     def _unused(self, emails: Iterable[Claimed], *, mailboxes: bool = True) -> Ask:
         return ask_back([_subject(email) for email in emails], self.policies.limits, mailboxes=mailboxes)
-
-
-def _stopped(parcel: Parcel, held: Mapping[int, Verdict]) -> Stopped | None:
-    """By the limit that frees it last. A batch with an open answer waits whole; any other is taken apart.
-
-    It may be more than a limit allows that was lowered since, and would never go.
-    """
-    members = [
-        Limited(verdict.kind or "", verdict.key or "", verdict.free_at or verdict.granted_at)
-        if (verdict := held.get(email.id))
-        else Returned()
-        for email in parcel.emails
-    ]
-    limited = [outcome for outcome in members if isinstance(outcome, Limited)]
-    if not limited:
-        return None
-    last = max(limited, key=lambda outcome: outcome.free_at)
-    return Stopped(last, tuple(members) if parcel.batch and not parcel.open else ())
 
 
 def _others(returned: Ask, refused_by: tuple[str, str] | None) -> list[tuple[str, str]]:

@@ -176,12 +176,14 @@ def _scan_from_head(claimer: Claimer, conn: Connection) -> list[float]:
 
 
 def _probe_now(claimer: Claimer, conn: Connection) -> None:
-    """What paused the account may be mended: a probe is due. Where somebody holds the pause, the next look tries again."""
+    """What paused the account may be mended: a probe is due. Where that cannot be written, the next look tries again."""
     claimer.probe_soon.clear()
     try:
         pause.probe_now(conn, claimer.leasing.home.account)
-    except LockTimeoutError:
+    except Exception as error:
         claimer.probe_soon.set()
+        if not isinstance(error, LockTimeoutError):
+            raise
 
 
 def _take_probe(claimer: Claimer, conn: Connection) -> list[float]:

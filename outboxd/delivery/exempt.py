@@ -58,8 +58,8 @@ class Exempt:
         if not limits.exempting:
             return
         for parcel, stopped in refused:
-            if isinstance(stopped.outcome, Limited):
-                place = lane_of_limit(stopped.outcome, parcel.first)
+            for outcome in stopped.members or (stopped.outcome,):
+                place = lane_of_limit(outcome, parcel.first) if isinstance(outcome, Limited) else None
                 if place is not None and self._is_new(place) and _may_exempt(limits, place[0]):
                     self._looks[place] = Look()
 

@@ -117,8 +117,6 @@ class Pauses:
             conn, kind, key, reason=refusal.reason, detail=failure.message, lasts=planned.lasts,
             probe_every=planned.probe_every,
         )  # fmt: skip
-        if result.asked_at is not None and result.asked_at < self.mended_at:
-            pause.probe_now(conn, self.account)  # the answer to what is mended already may come after it
         if begun:
             metrics.pauses.add(1, {"kind": kind, "reason": refusal.reason})
             log.error(
@@ -133,6 +131,8 @@ class Pauses:
                 }
                 | ({"until": (result.held.now() + planned.lasts).isoformat()} if planned.lasts else {}),
             )
+        if result.asked_at is not None and result.asked_at < self.mended_at:
+            pause.probe_now(conn, self.account)  # the answer to what is mended already may come after it
 
     def _lift(self, conn: Connection, result: Result) -> None:
         probe = result.held.probe

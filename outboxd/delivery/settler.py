@@ -35,7 +35,14 @@ from outboxd.core.retry import Step, decide, decide_probe
 from outboxd.db import hold, word
 from outboxd.db.lease import Settlement, settle_if_leased
 from outboxd.db.policy import Policies
-from outboxd.db.session import Connection, ConnectionLostError, DataError, Session, StoppedError
+from outboxd.db.session import (
+    Connection,
+    ConnectionLostError,
+    DataError,
+    LockTimeoutError,
+    Session,
+    StoppedError,
+)
 from outboxd.delivery.admission import Admission
 from outboxd.delivery.breakers import Breakers
 from outboxd.delivery.pauses import Park, Pauses
@@ -130,10 +137,13 @@ def _settle_until_done(settler: Settler, batch: Sequence[Result]) -> bool:
 
 
 def _tell(settler: Settler, batch: Sequence[Result]) -> None:
-    """What the answers say of the provider; lost with the connection, the next failures or the next probe say it."""
+    """What the answers say of the provider.
+
+    Lost with the connection, or while somebody's transaction holds the breaker, the next failures or the next probe say it.
+    """
     try:
         settler.session.run(lambda conn: settler.breakers.heard(conn, batch))
-    except (ConnectionLostError, StoppedError):
+    except (ConnectionLostError, LockTimeoutError, StoppedError):
         log.warning("the breaker did not hear of some answers")
     except Exception:
         log.exception("telling the breaker failed", extra={"outcomes": len(batch)})
@@ -214,9 +224,9 @@ def _held_by_limits(result: Result) -> Iterator[hold.Held]:
 
 
 def _limit(result: Result) -> tuple[str, str] | None:
-    """The kind and key of the limit that refused it."""
+    """The kind and key of the limit that holds it whole."""
     outcome = result.outcome
-    return (outcome.kind, outcome.key) if isinstance(outcome, Limited) else None
+    return (outcome.kind, outcome.key) if isinstance(outcome, Limited) and not result.members else None
 
 
 def _has_shares(result: Result) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from factories import (
     uid_of,
 )
 
-from outboxd.core.batch import Batch, Parcel
+from outboxd.core.batch import Batch, Parcel, Rise
 from outboxd.core.outcome import (
     Ambiguous,
     Cancelled,
@@ -31,7 +32,7 @@ from outboxd.core.outcome import (
     SentAll,
     Throttled,
 )
-from outboxd.db import batch, lease
+from outboxd.db import batch, lease, pause
 from outboxd.db.pause import Probe
 from outboxd.delivery.binder import Binder, Load, bind
 from outboxd.delivery.gates import judge
@@ -321,36 +322,79 @@ def test_a_batch_in_hand_is_one_parcel(conn, connect):
     assert len(held(*parcel.emails, batch=parcel.batch).parcel.emails) == 3
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [Failed(Failure("transient", "refused")), Throttled(Failure("throttle", "429"), timedelta())],
-    ids=["failed", "throttled"],
-)
-def test_a_batch_that_is_more_than_a_lowered_limit_allows_is_taken_apart_and_goes_bit_by_bit(
-    conn, connect, outcome
-):
-    parcel = batched(conn, connect(), 5)
-    settle_parcel(conn, parcel, outcome)
-    make_due(conn)
-    (again,) = claim_batches(connect())
-    rule = {"kind": "queue", "key": "transactional", "most": 2, "per": "1 h"}
-    conn.execute("select outboxd.set_limit('few', %s)", (json.dumps(rule),))
-    settler = settler_without_thread()
-    settler.policies.refresh(conn)
-    go, [(partly, stopped)] = settler.admission.grant(conn, [again])
-    assert go == []
-    assert [type(one) for one in stopped.members] == [Returned, Returned, Limited, Limited, Limited]
-    settle(
-        settler,
-        conn,
-        [Result(held(*partly.emails, batch=partly.batch), stopped.outcome, members=stopped.members)],
+class TestOneThatALimitHolds:
+    """Without an open answer: five emails, of which two were granted."""
+
+    REFUSED = Failed(Failure("transient", "refused"))
+
+    def again(self, conn, connect, *, outcome=REFUSED, to="reader-{n}@example.org", **rule):
+        """The batch as it is claimed again, and a settler to which the rule is new."""
+        settle_parcel(conn, batched(conn, connect(), 5, to=to), outcome)
+        make_due(conn)
+        (parcel,) = claim_batches(connect())
+        name = "recipient" if rule["kind"] == "recipient" else "few"
+        conn.execute("select outboxd.set_limit(%s, %s)", (name, json.dumps({"per": "1 h", "most": 2} | rule)))
+        settler = settler_without_thread()
+        settler.policies.refresh(conn)
+        return parcel, settler
+
+    def settled(self, conn, settler, parcel):
+        go, [(partly, stopped)] = settler.admission.grant(conn, [parcel])
+        assert go == []
+        told = Result(held(*partly.emails, batch=partly.batch), stopped.outcome, members=stopped.members)
+        settle(settler, conn, [told])
+        return [type(one) for one in stopped.members]
+
+    @pytest.mark.parametrize("outcome", [REFUSED, Throttled(Failure("throttle", "429"), timedelta())])
+    @pytest.mark.parametrize(
+        ("kind", "key", "to"),
+        [
+            ("queue", "transactional", "reader-{n}@example.org"),
+            ("provider_minute", "example.org", "reader-{n}@example.org"),
+            ("recipient", None, "ada@example.org"),
+        ],
     )
-    assert counts(conn).get("batch") is None
-    ids = [email.id for email in parcel.emails]
-    assert [state_of(conn, id_) for id_ in ids] == ["ready"] * 2 + ["blocked"] * 3
-    kept = conn.execute("select id, attempts, held = '{}' from outboxd.progress order by id").fetchall()
-    burned = isinstance(outcome, Failed)
-    assert kept == ([(id_, 1, place < 2) for place, id_ in enumerate(ids)] if burned else [])
-    fresh = [Parcel((email,)) for email in claim(connect())]
-    go, refused = settler.admission.grant(conn, fresh)
-    assert ([one.first.id for one in go], refused) == (ids[:2], [])
+    def test_it_is_taken_apart_where_it_is_more_than_a_lowered_limit_allows(
+        self, conn, connect, outcome, kind, key, to
+    ):
+        parcel, settler = self.again(conn, connect, outcome=outcome, to=to, kind=kind, key=key)
+        assert self.settled(conn, settler, parcel) == [Returned] * 2 + [Limited] * 3
+        assert "batch" not in counts(conn)
+        burned = isinstance(outcome, Failed)
+        kept = conn.execute("select attempts, held = '{}' from outboxd.progress order by id").fetchall()
+        assert kept == ([(1, place < 2) for place in range(5)] if burned else [])
+        fresh = [Parcel((email,)) for email in claim(connect())]
+        go, _ = settler.admission.grant(conn, fresh)
+        assert [one.first.id for one in go] == [email.id for email in parcel.emails[:2]]
+
+    def test_what_others_left_of_its_own_lane_s_limit_is_used_at_once(self, conn, connect):
+        parcel, settler = self.again(conn, connect, kind="provider_minute", key="example.org")
+        lane = pause.lane(conn, "provider", "example.org")
+        parcel = replace(parcel, emails=tuple(replace(email, lane=lane) for email in parcel.emails))
+        self.settled(conn, settler, parcel)
+        assert conn.execute("select distinct lane from outboxd.ready").fetchall() == [(lane,)]
+        assert {state_of(conn, email.id) for email in parcel.emails} == {"ready"}
+
+    def test_it_waits_whole_where_the_limit_has_room_for_it_later(self, conn, connect):
+        parcel, settler = self.again(conn, connect, kind="queue", key="transactional", most=5)
+        conn.execute(
+            "insert into outboxd.window_count (kind, key, at, n, most, per, stale_at)"
+            " values ('queue', 'transactional', array[clock_timestamp()], '{3}', 5, '1 h', 'infinity')"
+        )
+        assert self.settled(conn, settler, parcel) == []
+        assert (counts(conn)["batch"], {state_of(conn, one.id) for one in parcel.emails}) == (1, {"blocked"})
+
+    def test_it_is_taken_apart_where_a_provider_is_slowed(self, conn, connect):
+        parcel, settler = self.again(conn, connect, kind="provider_minute", key="example.org", most=5)
+        conn.execute(
+            "insert into outboxd.provider_override (provider, rate_factor, reason, who)"
+            " values ('example.org', 0.4, 'x', 'test')"
+        )
+        settler.policies.refresh(conn)
+        assert self.settled(conn, settler, parcel) == [Returned] * 2 + [Limited] * 3
+
+    def test_it_waits_whole_while_a_failover_may_hide_an_ask(self, conn, connect):
+        parcel, settler = self.again(conn, connect, kind="queue", key="transactional")
+        rise = Rise(parcel.first.claimed_at, last_id=parcel.emails[-1].id)
+        settler.admission = replace(settler.admission, rise=lambda: rise)
+        assert self.settled(conn, settler, parcel) == []

@@ -141,6 +141,10 @@ def test_a_breaker_that_an_operators_transaction_holds_is_waited_for_a_moment_on
     conn.execute("set statement_timeout = '3s'")
     with pytest.raises(LockTimeoutError):
         breaker.change(conn, "default", lambda known, _: known)
+    probe_due_in = breaker.probe_due_in(conn, "default")
+    assert breaker.take_probe(conn, "default") is None
+    breaker.put_off_probe(conn, PROBE)
+    assert breaker.probe_due_in(conn, "default") <= probe_due_in
     operator.commit()
     assert state(conn) == "closed"
 

@@ -118,6 +118,7 @@ def test_a_new_key_is_tried_as_soon_as_nobody_holds_the_pause(built, conn, conne
     operator = connect()
     operator.autocommit = False
     operator.execute("select outboxd.resume('account', 'default')")
+    conn.execute("set statement_timeout = '500 ms'")
     built.claimer.probe_soon.set()
     look(built, conn)
     assert built.claimer.probe is None
