@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Final
 from uuid import UUID
 
+from outboxd import memory
 from outboxd.db import hold, latency, limit, worker
 from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
 from outboxd.delivery.watch import Watch
@@ -38,7 +39,7 @@ class Keeper:
     watch: Watch = field(default_factory=Watch)
 
     def round(self) -> None:
-        """Every ten seconds: beat, keep partitions ahead, look at the clock, keep old figures, counts and histories few."""
+        """Every ten seconds: beat, keep partitions ahead, look at the clock, keep old figures, counts, histories and memory few."""
         self.run(self._round)
 
     def learn(self) -> None:
@@ -80,3 +81,4 @@ class Keeper:
             latency.prune(conn)
             limit.prune(conn, now=now)
             hold.prune(conn)
+            memory.trim()
