@@ -16,7 +16,7 @@ from uuid import UUID
 
 from outboxd import memory
 from outboxd.db import hold, latency, limit, worker
-from outboxd.db.session import Connection, ConnectionLostError, Session, StoppedError
+from outboxd.db.session import Connection, ConnectionLostError, LockTimeoutError, Session, StoppedError
 from outboxd.delivery.watch import Watch
 from outboxd.providers import Providers
 
@@ -36,6 +36,7 @@ class Keeper:
     stop: threading.Event
     providers: Providers
     rounds: int = 0
+    busy: int = 0  # rounds in a row in which no partition could be made
     watch: Watch = field(default_factory=Watch)
 
     def round(self) -> None:
@@ -69,12 +70,24 @@ class Keeper:
             return False
         return True
 
+    def _extend(self, conn: Connection) -> None:
+        """Partitions ahead, five at the least: where somebody has a table locked, the next rounds try again."""
+        try:
+            made = worker.extend_partitions(conn)
+        except LockTimeoutError:
+            self.busy += 1
+            if self.busy % TIDY == 0:
+                log.warning("no partitions made: somebody has a table locked", extra={"rounds": self.busy})
+            return
+        self.busy = 0
+        if made:
+            log.info("made partitions", extra={"tables": made})
+
     def _round(self, conn: Connection) -> None:
         worker.beat(
             conn, self.worker, version=version("outboxd"), threads=self.threads, stopping=self.stop.is_set()
         )
-        if made := worker.extend_partitions(conn):
-            log.info("made partitions", extra={"tables": made})
+        self._extend(conn)
         now = self.watch.look(conn)
         self.rounds += 1
         if self.rounds % TIDY == 0:

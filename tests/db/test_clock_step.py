@@ -199,6 +199,28 @@ class TestAdmission:
         for keeper in keepers:
             keeper.session.close()
 
+    def test_a_table_that_somebody_has_locked_keeps_the_rest_of_a_round_from_nothing(
+        self, conn, connect, keepers, caplog
+    ):
+        keeper, _ = keepers
+        conn.execute("select setval('outboxd.email_id_seq', 3000000)")
+        reader = connect()
+        reader.autocommit = False
+        reader.execute("select count(*) from outboxd.email")
+        for _ in range(TIDY):
+            keeper.round()
+        assert (keeper.rounds, keeper.busy) == (TIDY, TIDY)
+        assert [one.message for one in caplog.records if one.levelname != "INFO"] == [
+            "no partitions made: somebody has a table locked"
+        ]
+        reader.rollback()
+        keeper.round()
+        assert keeper.busy == 0
+        (made,) = conn.execute(
+            "select count(*) from pg_inherits where inhparent = 'outboxd.email'::regclass"
+        ).fetchone()
+        assert made > 6
+
     def go_ahead(self, conn: psycopg.Connection, *watches: Watch) -> None:
         """As if the clock went two hours ahead: all that it said before was two hours less."""
         conn.execute(
