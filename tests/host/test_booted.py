@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 from conftest_path import count, drained, lift_limits, only_once, singly
 from factories import insert_many
-from machine import ROOT, Machine
+from machine import Machine
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from servers import fresh_database
 from stalling import StallingProxy
@@ -266,15 +265,6 @@ def test_the_schema_is_made_by_its_own_unit(service, empty_database):
         proxy.close()
     with psycopg.connect(empty_database) as conn:
         assert count(conn, "email") == 0
-
-
-def test_the_walk_through_s_look_before_the_start_is_made_as_the_service_s_user(service):
-    walk = (ROOT / "docs" / "operations.md").read_text()
-    (command,) = re.findall(r"systemd-run (?:.*\\\n)*.* check$", walk, re.MULTILINE)
-    said = service.machine.run("sh", "-c", command)
-    assert said.rstrip().endswith("ready to send")
-    assert "FAIL" not in said
-    assert service.sink.provider.summary()["accepted"] == 0
 
 
 def test_an_instance_has_its_own_file_and_key(service):
