@@ -199,7 +199,7 @@ class TestAdmission:
         for keeper in keepers:
             keeper.session.close()
 
-    def test_a_table_that_somebody_has_locked_keeps_the_rest_of_a_round_from_nothing(
+    def test_a_table_that_somebody_has_locked_keeps_no_round_from_the_rest(
         self, conn, connect, keepers, caplog
     ):
         keeper, _ = keepers

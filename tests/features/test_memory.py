@@ -1,5 +1,6 @@
 """Memory that is free goes back to the system."""
 
+import mmap
 import platform
 from pathlib import Path
 
@@ -10,7 +11,7 @@ MB = 2**20
 
 def resident() -> int:
     """Bytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def test_what_is_free_between_what_is_in_use_is_given_back():
