@@ -55,9 +55,9 @@ faults-seeds: ## Twenty storms of faults-short in a row, each with a seed of its
 	@scripts/bootstrap dev
 	for seed in $$(seq $(or $(SEED),1) $$(($(or $(SEED),1) + 19))); do $(BIN)/python -m tests.faults --profile short --seed $$seed || exit 1; done
 
-faults: ## The same in full: a thousand kills over fifty thousand emails, fifty crashes of Postgres; then standbys promoted, disks full, clocks that step, a pooler, an upgrade
+faults: ## The same in full: a thousand kills over fifty thousand emails, fifty crashes of Postgres; then standbys promoted, disks full, clocks that step, a pooler, an upgrade, suspects
 	@scripts/bootstrap dev
-	for profile in full standby tail held disk clock pooler upgrade; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
+	for profile in full standby tail held disk clock pooler upgrade suspects; do $(BIN)/python -m tests.faults --profile $$profile $(if $(SEED),--seed $(SEED)) || exit 1; done
 
 faults-all: ## Every fault at three intensities, then all of `faults`, and zombies; takes more than an hour
 	@scripts/bootstrap dev

@@ -3,7 +3,8 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from waiting import until
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from .world import World
 
 HEALED_WITHIN = 10.0  # seconds after healing: L3 and L6
-CLAIMED_WITHIN = 2.0  # seconds: L2, and L4, since no thread of a daemon that asks and settles stands still
+CLAIMED_WITHIN = 2.0  # seconds: L2 to ask, L4 to settle
+LOTS = (
+    ("welcome", 8),
+    ("newsletter", 20),
+)  # one for each thread of a daemon, and what its binder makes a batch of
 LISTENED = 10.0  # seconds in which no daemon may complain: L6
 LISTENERS = "select count(*) from pg_stat_activity where application_name = 'outboxd listener'"
 
@@ -26,8 +31,7 @@ def judge(world: "World", healed_at: float, *, bell: bool) -> list[Violation]:
     heard_from = time.monotonic()
     said = {slot.log: slot.log.stat().st_size for slot in world.fleet.slots}
     found = [*_deaf(world)] if bell else []
-    for slot in world.fleet.slots:
-        found += _alone(world, slot)
+    found += each_alone(world)
     world.drain(CLAIMED_WITHIN)
     until(lambda: time.monotonic() >= heard_from + LISTENED, within=LISTENED + 1, what="ten seconds of calm")
     for slot in world.fleet.slots:
@@ -47,21 +51,39 @@ def _deaf(world: "World") -> Iterator[Violation]:
         )
 
 
+def each_alone(world: "World") -> list[Violation]:
+    """Each daemon asks for what is inserted now, and settles it."""
+    return [violation for slot in world.fleet.slots for violation in _alone(world, slot)]
+
+
 def _alone(world: "World", slot: "Slot") -> Iterator[Violation]:
-    """The others stand still, so that it is this one that asks."""
+    """The others stand still, so that it is this one: with single emails, and with as many as make a batch."""
     others = [other for other in world.fleet.slots if other is not slot]
     for other in others:
         other.signal(signal.SIGSTOP)
     try:
-        wanted = world.insert_now(1)
-        until(lambda: wanted <= world.asked_for(), within=CLAIMED_WITHIN, what="one email")
-    except AssertionError:
-        yield Violation(
-            "L2", f"daemon {slot.number} did not ask within {CLAIMED_WITHIN} s", marker=min(wanted)
-        )
+        for kind, number in LOTS:
+            wanted, late = world.insert_now(number, kind), f"{number} of {kind} within {CLAIMED_WITHIN} s"
+            if not _in_time(partial(_asked, world, wanted)):
+                yield Violation("L2", f"daemon {slot.number} did not ask for {late}", marker=min(wanted))
+                return
+            if not _in_time(partial(world.settled, wanted)):
+                yield Violation("L4", f"daemon {slot.number} did not settle {late}", marker=min(wanted))
+                return
     finally:
         for other in others:
             other.signal(signal.SIGCONT)
+
+
+def _asked(world: "World", wanted: set[str]) -> bool:
+    return wanted <= world.asked_for()
+
+
+def _in_time(done: Callable[[], bool]) -> bool:
+    try:
+        return bool(until(done, within=CLAIMED_WITHIN, what="it"))
+    except AssertionError:
+        return False
 
 
 def cries(log: str) -> Iterator[Violation]:

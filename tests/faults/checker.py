@@ -10,7 +10,7 @@ from .history import BURIED, ENDS, History, Violation
 AROUND = 5.0  # seconds before what no email stands for, of which faults are told
 RULES = [
     "S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S17", "S18", "L1", "L2",
-    "L3", "L6",
+    "L3", "L4", "L6",
 ]  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def check(history: History) -> list[Violation]:
         *rules_moves.drained(history, tracks),
         *rules_ledger.leased(history, tracks),
         *rules_ledger.taken_back(history),
+        *rules_ends.words(history, tracks),
         *rules_ends.suppressed(history, tracks),
         *rules_ends.expired(history, tracks),
         *rules_ends.after_the_end(history, tracks),
@@ -39,7 +40,7 @@ def check(history: History) -> list[Violation]:
         *rules_ledger.limits(history, tracks),
         *rules_ledger.together(history),
         *rules_rows.attempts(history, tracks),
-        *rules_rows.crash_limit(history),
+        *rules_rows.crash_limit(history, tracks),
         *rules_ends.unexplained(history),
         *rules_rows.sessions(history),
         *rules_rows.leaks(history),

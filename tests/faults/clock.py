@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SLACK = 3.0  # seconds by which a stepped clock may miss its offset, reading and asking included
 HOLDS = 3.0  # seconds that a step lasts
 FRESH_WITHIN = 5.0  # seconds in which mail that was inserted after a step must be asked for
+CLAIMS = "select exists (select from faults.move where n > %s and place = 'lease' and not gone and gate = %s)"
 STEPS_OF_DAEMONS = (7200, -7200, 600, -45)  # seconds
 
 
@@ -106,6 +107,7 @@ def daemon(injector: "Injector") -> None:
     threading.Event().wait(0.6)
     provider.control({"faults": ()})
     until(lambda: _seen_by_daemon(slot, ahead), within=10, what="a daemon to tell its new time")
+    _claims(world, slot)
     threading.Event().wait(HOLDS)
     clocks.set(slot.clock, 0)
     world.note("clock daemon", f"{slot.number} {ahead:+d} s", began)
@@ -140,6 +142,17 @@ def _stamp(line: str) -> float:
         return datetime.fromisoformat(json.loads(line)["time"]).timestamp()
     except (ValueError, KeyError, TypeError):
         return 0.0
+
+
+def _claims(world: "World", slot: "Slot") -> None:
+    """The daemon takes mail from now on: applications insert all the time."""
+    with world.connect("faults") as conn:
+        (last,) = conn.execute("select coalesce(max(n), 0) from faults.move").fetchone()
+        until(
+            lambda: conn.execute(CLAIMS, (last, str(slot.gate))).fetchone()[0],
+            within=FRESH_WITHIN,
+            what=f"daemon {slot.number}, whose clock stepped, to claim",
+        )
 
 
 def _mail_goes(world: "World") -> None:

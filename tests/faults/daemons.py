@@ -168,6 +168,7 @@ class Fleet:
             database = proxies.gate("pg", postgres, slot.on_point)
             slot.gate, slot.previous = database.port, previous is not None
             provider = proxies.gate("esp", sink, slot.on_point)
+            database.owner = provider.owner = str(slot.gate)
             slot.env = environment(url(database.port), f"http://{sink[0]}:{sink[1]}", credentials)
             slot.env |= settings
             slot.env |= clocks.env(slot.clock) if clocks else {}
@@ -226,7 +227,6 @@ def environment(database: str, api_url: str, credentials: Path) -> dict[str, str
         "OUTBOXD_RESEND__DEADLINE": "1s",
         "OUTBOXD_SENDER__LEASE": "11s",
         "OUTBOXD_SENDER__THREADS": "8",
-        "OUTBOXD_SENDER__CRASH_LIMIT": "0",
         "OUTBOXD_HEALTH__LISTEN": "",
         "OUTBOXD_LOG__FORMAT": "json",
     }

@@ -1,6 +1,7 @@
 """Gather a run's evidence into a history."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ TRANSACTION_TIMEOUT = {
     False: 8.0,
     True: 20.0,
 }  # seconds, without a pooler and behind one: schema/path_settings
+CLOSE = 0.2  # seconds in which a healthy network and the provider take a request in
+DELAYED = 8.0  # and a slow network
 CONNECTIONS = 9  # of one daemon, at most; one more daemon's are those that restarts leave behind for a moment
 
 
@@ -35,8 +38,20 @@ def history(world: World) -> History:
         moves = [_move(row, stepped=world.clocks is not None) for row in conn.execute(MOVES).fetchall()]
         rows = {row[0]: Row(*row) for row in conn.execute(ROWS).fetchall()}
         (late,) = conn.execute("select count(*) from outboxd.attempt where not fenced").fetchone()
+    passed = _passed(world)
     asks = [
-        Ask(e.n, e.at, e.key, e.sha256, tuple(e.uids), tuple(e.to), e.verdict, tuple(e.provider_ids), e.fault)
+        Ask(
+            e.n,
+            e.at,
+            e.key,
+            e.sha256,
+            tuple(e.uids),
+            tuple(e.to),
+            e.verdict,
+            tuple(e.provider_ids),
+            e.fault,
+            _who_asked(passed[e.key], e.at),
+        )  # fmt: skip
         for e in list(world.running.provider.entries)
         if e.verdict != "read"
     ]
@@ -54,11 +69,30 @@ def history(world: World) -> History:
         aged=world.aged,
         tails=world.tails,
         holds=world.plan.holds,
+        crash_limit=world.plan.crash_limit,
         steps=world.clocks.steps if world.clocks else (),
         late=late,
         given_up=TRANSACTION_TIMEOUT[world.plan.pooler] + 1.0,
         most_connections=CONNECTIONS * (len(world.fleet.slots) + 1),
     )
+
+
+def _passed(world: World) -> dict[str, list[tuple[float, str]]]:
+    """By key, when each daemon's proxy before the provider saw it."""
+    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for gate in world.proxies.gates:
+        for at, key in gate.keys:
+            found[key].append((at, gate.owner))
+    return found
+
+
+def _who_asked(passed: Sequence[tuple[float, str]], at: float) -> frozenset[str]:
+    """Whose request this may be: of those that passed just before it arrived, else of those that a slow network delayed."""
+    just, longer = (
+        frozenset(gate for began, gate in passed if began - CLOSE <= at <= began + within)
+        for within in (CLOSE, DELAYED)
+    )
+    return just or longer
 
 
 def _move(row: Sequence, *, stepped: bool) -> Move:

@@ -13,7 +13,7 @@ class Move(NamedTuple):
     """One statement's work in one table of a state, in the order in which the database wrote it.
 
     `place`: ready, lease, batch, an end's name, dead, unknown; open (its ambiguity), window (its first ask moved),
-    batch_open, batch_bytes, renewed. `tag`: the lease or the batch. `gate`: which daemon; None where that is not known.
+    batch_open, batch_bytes, batch_window, renewed. `tag`: the lease or the batch. `gate`: which daemon; None where that is not known.
     `ahead`: of true time, in which `at` and `until` are given, the server's clock was when it wrote.
     """
 
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request in the provider's ledger."""
+    """One request in the provider's ledger. `gates`: whose proxies had passed its key on just before; empty if unknown."""
 
     n: int
     at: float
@@ -60,6 +60,7 @@ class Ask:
     verdict: str
     provider_ids: tuple[str, ...] = ()
     fault: str = ""
+    gates: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -96,13 +97,16 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault: when it began and ended, and what it was. `gate`: which daemon's, where it concerns one."""
+    """A fault: when it began and ended, and what it was. `gate`: which daemon's, where it concerns one; `behind`: those
+    whose network it was, where that is known.
+    """
 
     at: float
     until: float
     kind: str
     what: str
     gate: str | None = None
+    behind: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,7 @@ class History:
     aged: Mapping[str, float] = field(default_factory=dict)
     tails: Sequence[Tail] = ()
     holds: bool = False  # whether an operator decided about what a promotion may have sent
+    crash_limit: int = 0  # crashes in a row after which an email is quarantined; 0: never
     steps: Sequence[tuple[float, float]] = ()  # of the server's clock: when, and by how many seconds
     late: int = 0  # acceptances that came after their lease, and were recorded as no more than that
     deadline: float = 1.0

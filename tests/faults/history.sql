@@ -101,6 +101,10 @@ begin
     insert into faults.move (place, gone, ids, tag)
     select 'batch_bytes', false, '{}', came.batch_uid::text
     from came join went on came.batch_uid = went.batch_uid where came.body <> went.body;
+    insert into faults.move (place, gone, ids, tag)
+    select 'batch_window', false, '{}', came.batch_uid::text
+    from came join went on came.batch_uid = went.batch_uid
+    where went.ambiguous and went.first_asked_at is distinct from came.first_asked_at and went.first_asked_at is not null;
   elsif tg_table_name = 'delivery' then
     insert into faults.move (place, gone, ids)
     select came.state, false, array_agg(came.id)

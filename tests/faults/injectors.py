@@ -114,7 +114,7 @@ class Injector:
     def _struck(self, step: Step) -> bool:
         if step.kind.startswith("proxy"):  # its mark says only that it was tried
             return self.world.proxies.network.struck[step.kind[6:], step.what] > 0
-        return self.world.marks[f"{step.kind} {step.what}"] > 0
+        return self.world.marks[f"{step.kind} {step.what}".strip()] > 0
 
     def heal(self) -> None:
         """End every fault, resume what faults made the daemons pause, and see that all daemons run."""
@@ -197,8 +197,7 @@ class Injector:
 
         def wake() -> None:
             slot.signal(signal.SIGCONT)
-            until = time.time() + self.world.plan.lease
-            self.world.note("zombie", f"daemon {slot.number}", began, until, gate=slot.gate)
+            self.world.note("zombie", f"daemon {slot.number}", began, gate=slot.gate)
 
         self.later(lasts, wake)
         threading.Event().wait(0.3)
@@ -262,7 +261,7 @@ class Injector:
             self.wait_free(one)
         began, proxies = time.time(), self.world.proxies
         before = proxies.network.struck[side, kind]
-        proxies.begin(side, kind, self.world.plan.level)
+        behind = proxies.begin(side, kind, self.world.plan.level)
         self.busy.add(side)
 
         def end() -> None:
@@ -274,6 +273,6 @@ class Injector:
                 self.missed.append(Step(f"proxy {side}", kind))
             proxies.end(side)
             self.busy.discard(side)
-            self.world.note(f"proxy {side}", kind, began)
+            self.world.note(f"proxy {side}", kind, began, behind=behind)
 
         self.later(self.world.plan.lasts, end)

@@ -22,6 +22,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from forking import become, die_with_parent
 
+PUBLISHES = {"os.putenv", "os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # audit events
+
 
 def tune(tree: str, lease: float) -> None:
     """Import outboxd from the tree, and shrink its times."""
@@ -79,9 +81,24 @@ def through_gate() -> None:
     socket.create_connection = connect_by_gate
 
 
+def tell_what_others_may_read() -> None:
+    """Write into the log, which is searched for secrets, what the program puts into its environment, or gives another one.
+
+    `/proc/PID/environ` does not show it: that is what the process was started with.
+    """
+
+    def hear(event: str, values: tuple[object, ...]) -> None:
+        if event in PUBLISHES:
+            line = {"level": "info", "event": event, "told": repr(values)}
+            os.write(2, (json.dumps(line) + "\n").encode())
+
+    sys.addaudithook(hear)
+
+
 def run(command: str = "run") -> int:
     if command == "run":
         through_gate()
+        tell_what_others_may_read()
     faulthandler.register(signal.SIGUSR1)
     from outboxd.cli.main import main
 

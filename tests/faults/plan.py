@@ -27,7 +27,7 @@ class Plan:
     `disks`: Postgres lies on small file systems. `clocks`: it and the daemons run on clocks that can step. `limit`: the
     provider's requests a second, as it names them. `upgrades`: it begins with the previous release, and a quarter of the
     faults later the schema is this one's, and half of the daemons. `holds`: after a promotion what may have gone waits for an
-    operator. `drain`: seconds after healing in which all must have left, ten and two leases where leases of zombies and of
+    operator. `crash_limit`: crashes after which an email is quarantined, 0 for none. `drain`: seconds after healing in which all must have left, ten and two leases where leases of zombies and of
     what a pooler cut off may still last. `within`: seconds that the whole run may take.
     """
 
@@ -50,6 +50,7 @@ class Plan:
     clocks: bool = False
     upgrades: bool = False
     holds: bool = False
+    crash_limit: int = 0
     limit: int | None = None
     rate: float = 100.0
     share: float = 1.0
@@ -111,6 +112,10 @@ PLANS = {
     "held": Plan(
         "held", emails=3000, daemons=3, rounds=1, kills=36, zombies=0, immediate=0, fast=0, esp=SOME_ESP,
         proxies=(), specials=("promotion asynchronous",) * 5, drain=10.0, holds=True,
+    ),
+    "suspects": Plan(
+        "suspects", emails=1500, daemons=3, rounds=2, kills=40, zombies=0, immediate=1, fast=1, esp=SOME_ESP,
+        proxies=(), crash_limit=3,
     ),
     "zombies": Plan(
         "zombies", emails=20_000, daemons=6, rounds=5, kills=0, zombies=500, immediate=0, fast=0, esp=(), proxies=(),

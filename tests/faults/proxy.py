@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ VERBS = {"claimer": "claim", "binder": "bind", "settler": "settle", "reclaimer":
 LEASES = re.compile(
     rb"P.{4}([^\0]*)\0[^\0]*insert into outboxd\.lease\b", re.DOTALL
 )  # Parse: a statement's name
+KEYS = re.compile(rb"(?i)\r\nidempotency-key: *([^\r]+)\r\n")
 SYNC, READY, IN_TRANSACTION = b"S\x00\x00\x00\x04", b"Z\x00\x00\x00\x05I", b"Z\x00\x00\x00\x05T"
 TOO_MANY = b"C53300\x00"  # in an error
 NOTHING = b"SELECT 0\x00"  # what a claim says that took nothing
@@ -62,8 +64,8 @@ class Proxies:
         self.gates.append(gate)
         return gate
 
-    def begin(self, side: str, kind: str, level: int) -> None:
-        """Some daemons' connections of this side meet the fault from now on, at level 3 all; open ones meet it too."""
+    def begin(self, side: str, kind: str, level: int) -> frozenset[str]:
+        """Some daemons' connections of this side meet the fault from now on, at level 3 all; open ones meet it too. Whose."""
         gates = [gate for gate in self.gates if gate.side == side]
         self._refused = refused_connects()
         hit = gates if level == MOST else self.network.luck.sample(gates, -(-len(gates) // 2))
@@ -73,6 +75,7 @@ class Proxies:
                 self._do(gate.shut())
             elif kind in AT_ACCEPT:
                 self._do(gate.cut_all())
+        return frozenset(gate.owner for gate in hit)
 
     def met(self, side: str, kind: str) -> int:
         """How many connections met this kind; where nobody listens, whether any was refused since it began."""
@@ -114,6 +117,8 @@ class Gate:
     ):
         self.side = side
         self.port = 0
+        self.owner = ""  # which daemon's, as its moves name it
+        self.keys: list[tuple[float, str]] = []  # of the requests that passed, and when
         self.toxic: tuple[str, int] | None = None
         self.target, self._on_point, self._net = target, on_point, net
         self._server: asyncio.Server | None = None
@@ -303,6 +308,8 @@ class Link:
             self.gate.meet("ask_unanswered")
             yield chunk
         else:
+            now = time.time()
+            self.gate.keys += [(now, key.decode("latin-1")) for key in KEYS.findall(chunk)]
             yield chunk[: len(chunk) // 2]
             self.gate.meet("ask_part")
             yield chunk[len(chunk) // 2 :]

@@ -4,12 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from .history import BURIED, Ask, History, Insert, Row, Violation
-from .rules_ledger import EPSILON, LATE, excused
+from .rules_ledger import EPSILON, LATE, excused, gates_of, leases_of
 from .rules_moves import Track
 
 FRESH = 1.0  # seconds that an answer of the gates is good for
 OF_THE_EMAIL = {"400", "422"}  # asked for alone: a whole batch is refused for one member
 OF_STRANGERS = {"407", "redirect"}  # answers in words that nobody knows: they use attempts up
+NOT_ASKED = {
+    "expired",
+    "suppressed",
+}  # why an email was not asked for, of which only an open answer makes `unknown`
 CERTAIN = {"suppressed", "cancelled", "expired", "dead"}  # ends that say it was not accepted
 
 
@@ -31,7 +35,8 @@ def unexplained(history: History) -> Iterator[Violation]:
 
 def unasked_for(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S13: nothing is `expired` before its time, `suppressed` but whose address is, `cancelled` but what was taken back
-    or replaced; nor `unknown` where every answer was a refusal.
+    or replaced; nor `unknown` where every answer was a refusal, or what kept it from being asked for again while
+    nothing was open.
     """
     suppressed = {one.marker for one in history.suppressions}
     cancelled = {one.uid for one in history.cancels} | set(_replaced(history.inserts))
@@ -51,6 +56,8 @@ def unasked_for(history: History, tracks: Mapping[int, Track]) -> Iterator[Viola
                 text = "cancelled, and nobody did that"
             case "unknown" if _all_refused(asks[row.uid]) and not _was_open(history, tracks, row):
                 text = "unknown, and every answer was a refusal"
+            case "unknown" if row.error_class in NOT_ASKED and not _was_open(history, tracks, row):
+                text = f"unknown ({row.error_class}), and no answer was open"
             case _:
                 continue
         yield Violation("S13", text, uid=row.uid, id=row.id)
@@ -129,6 +136,32 @@ def _may_stay_open(history: History, row: Row, asks: list[Ask], unwanted: set[st
     )
 
 
+def words(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S9: what was taken back in hand, or with an open answer, is in no request of a later claim, but in that of a batch
+    that may have been asked before.
+    """
+    said: dict[str, float] = {}
+    for one in history.cancels:
+        if one.fate == "acked" and one.certain is False:
+            said[one.uid] = min(one.at, said.get(one.uid, one.at))
+    rows, opened = {row.uid: row for row in history.rows.values()}, _since(history, "batch_open")
+    for ask in history.asks:
+        if opened.get(_batch(ask), ask.at) < ask.at:
+            continue
+        for uid in said.keys() & set(ask.uids):
+            row, late = rows.get(uid), ask.at - said[uid]
+            if _claimed(tracks, row, ask) > said[uid] + FRESH and not _delayed(
+                history, tracks, row, ask, late
+            ):
+                text = f"asked for {late:.3f} s after it was taken back"
+                yield Violation("S9", text, uid=uid, id=row and row.id)
+
+
+def _batch(ask: Ask) -> str:
+    """The batch whose request this is; "" for a single email's."""
+    return ask.key.split(".")[1] if ask.key.startswith("obxb1.") else ""
+
+
 def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S9: who certainly wants no more is in no new request: of a claim that came after, at all; of one that was in hand
     already, but for what a fault made late.
@@ -145,7 +178,7 @@ def suppressed(history: History, tracks: Mapping[int, Track]) -> Iterator[Violat
     for ask in _first_of_each_key(history):
         for marker in said.keys() & set(ask.to):
             row, late = rows.get(marker), ask.at - said[marker] - FRESH
-            batch = ask.key.split(".")[1] if ask.key.startswith("obxb1.") else ""
+            batch = _batch(ask)
             if stored.get(batch, ask.at) <= said[marker] + FRESH and opened.get(batch, ask.at) < ask.at:
                 continue
             if _claimed(tracks, row, ask) > said[marker] or (
@@ -173,11 +206,10 @@ def expired(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation
 
 
 def _claimed(tracks: Mapping[int, Track], row: Row | None, ask: Ask) -> float:
-    """When the email was claimed last before it was asked for."""
+    """When the email was claimed last before it was asked for, by who asked."""
     track = tracks.get(row.id) if row else None
-    return (
-        max((lease.began for lease in track.leases if lease.began <= ask.at), default=0.0) if track else 0.0
-    )
+    leases = leases_of(track, ask) if track else []
+    return max((lease.began for lease in leases if lease.began <= ask.at), default=0.0)
 
 
 def _since(history: History, place: str) -> dict[str | None, float]:
@@ -199,5 +231,5 @@ def _first_of_each_key(history: History) -> list[Ask]:
 def _delayed(history: History, tracks: Mapping[int, Track], row: Row | None, ask: Ask, late: float) -> bool:
     """Whether a fault kept the ask on its way since it was still wanted."""
     track = tracks.get(row.id) if row else None
-    gates = {lease.gate for lease in track.leases} if track else {None}
+    gates = gates_of(track, ask) if track else {None}
     return excused(history.injected, ask.at - late - history.deadline, ask.at, late, gates)

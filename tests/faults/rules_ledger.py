@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from .history import Ask, History, Injected, Limit, Row, Violation
-from .rules_moves import Track
+from .rules_moves import Lease, Track
 
 LATE = (
     2.0  # seconds that an ask may be on its way: its deadline in a storm, and as long again in a slow network
@@ -15,20 +15,11 @@ SLOWED = 5.0  # seconds more that a faulty network may keep one on its way; long
 DELAY = {
     "latency",
     "bandwidth",
-    "slow_close",
-    "timeout",
     "slicer",
-    "blackhole",
-    "one_way_partition",
-    "half_close",
     "drip",
-    "accept_never_read",
-    "delay_first_byte",
     "pause_resume",
     "per_connection_random",
-    "limit_data",
-    "swap_order",
-}  # what a proxy may do that keeps bytes on their way; other kinds end a connection at once
+}  # what passes a request on, later
 
 
 def accepted(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
@@ -94,31 +85,29 @@ def _ids(asks: Iterable[Ask], uid: str) -> list[str]:
 
 
 def leased(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
-    """S8: every ask falls into a lease of each of its emails, but for what a fault made late."""
+    """S8: every ask falls into a lease that who asks has of each of its emails, but for what a fault made late."""
     for ask, row, late in late_asks(history, tracks):
         if late is None:
             yield Violation(
                 "S8", f"asked at {ask.at:.3f} without ever being leased before", uid=row.uid, id=row.id
             )
         elif not excused(
-            history.injected, ask.at - late - history.deadline, ask.at, late, _gates(tracks[row.id], ask)
+            history.injected, ask.at - late - history.deadline, ask.at, late, gates_of(tracks[row.id], ask)
         ):
             yield Violation("S8", f"asked {late:.3f} s after its lease had ended", uid=row.uid, id=row.id)
 
 
 def late_asks(history: History, tracks: Mapping[int, Track]) -> Iterator[tuple[Ask, Row, float | None]]:
-    """Asks outside of every lease of their email, and by how many seconds too late; None before any lease."""
+    """Asks outside of every lease that who asks has of their email, and by how many seconds too late; None before any lease."""
     rows = {row.uid: row for row in history.rows.values()}
     for ask in history.asks:
         for uid in ask.uids:
             row = rows.get(uid)
             if row is None or row.id not in tracks:
                 continue
-            leases = tracks[row.id].leases
             ends = [
                 min(lease.until, (lease.ended or lease.until) + LATE)
-                for lease in leases
-                if lease.began <= ask.at + EPSILON
+                for lease in leases_of(tracks[row.id], ask)
             ]
             if not ends:
                 yield ask, row, None
@@ -126,16 +115,26 @@ def late_asks(history: History, tracks: Mapping[int, Track]) -> Iterator[tuple[A
                 yield ask, row, ask.at - max(ends)
 
 
-def _gates(track: Track, ask: Ask) -> set[str | None]:
-    """The daemons that had the email before it was asked for."""
-    return {lease.gate for lease in track.leases if lease.began <= ask.at + EPSILON}
+def leases_of(track: Track, ask: Ask) -> list[Lease]:
+    """An email's leases that began before it was asked for, of who asked, where that is known."""
+    return [
+        lease
+        for lease in track.leases
+        if lease.began <= ask.at + EPSILON
+        and (not ask.gates or lease.gate is None or lease.gate in ask.gates)
+    ]
+
+
+def gates_of(track: Track, ask: Ask) -> set[str | None]:
+    """Who asked; where that is not known, the daemons that had the email before."""
+    return set(ask.gates) or {lease.gate for lease in leases_of(track, ask)}
 
 
 def excused(
     injected: Iterable[Injected], since: float, until: float, late: float, gates: set[str | None]
 ) -> bool:
     """Whether a fault was at work in this time that delays requests so long: one of the daemons that had the email
-    stood still, or the network was slow.
+    stood still until just before, or its network was slow.
     """
     return any(
         fault.at <= until
@@ -146,7 +145,12 @@ def excused(
                 and until <= fault.until + LATE
                 and (fault.gate is None or not gates.isdisjoint({fault.gate, None}))
             )
-            or (fault.kind == "proxy esp" and fault.what in DELAY and late <= SLOWED)
+            or (
+                fault.kind == "proxy esp"
+                and fault.what in DELAY
+                and late <= SLOWED
+                and (fault.behind is None or None in gates or not gates.isdisjoint(fault.behind))
+            )
         )
         for fault in injected
     )

@@ -177,11 +177,17 @@ def _reclaimed(history: History, lease: Lease) -> bool:
 
 
 def batches(history: History) -> Iterator[Violation]:
-    """S4, S10: what is stored of a batch does not change, and its ambiguity stays, but for what an operator releases."""
+    """S4, S10: what is stored of a batch does not change, nor its first ask while it is open, and that it is open stays,
+    but for what an operator releases.
+    """
     for move in history.moves:
         if move.place == "batch_bytes":
             yield Violation(
                 "S4", f"the bytes of batch {move.tag} were changed at {move.at:.3f} by {move.who}"
+            )
+        if move.place == "batch_window" and move.who != "faults":
+            yield Violation(
+                "S10", f"the first ask of open batch {move.tag} was moved at {move.at:.3f} by {move.who}"
             )
         if move.place == "batch_open" and move.gone and not _decided(history, move):
             yield Violation("S10", f"the open answer of batch {move.tag} was forgotten at {move.at:.3f}")

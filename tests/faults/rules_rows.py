@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .history import History, Injected, Insert, Row, Violation
-from .rules_moves import Track
+from .history import Ask, History, Injected, Insert, Row, Violation
+from .rules_ledger import EPSILON
+from .rules_moves import Lease, Track
 
 LOSES_TAIL = {
     "immediate",
@@ -14,6 +15,9 @@ LOSES_TAIL = {
     "wal full, crashed",
 }  # what a commit that did not wait may be lost by
 STALLS = ("zombie", "proxy pg", "clock server")  # what keeps a transaction open without its daemon
+THROTTLES = {"429", "429-bare", "429-odd"}  # which say when to come again, and use no attempt up
+LATE_ANSWERS = {"proxy esp", "zombie", "clock daemon"}  # beside which an answer may not have been heard
+AT_ONCE = 0.3  # of a deadline, in which an answer that was heard is settled
 UNWRITTEN = 30.0  # seconds that a commit may go without the disk: three times wal_writer_delay, which storms set to 10
 CUT = 1.0  # seconds in which the server notices that a proxy has let go of connections
 LONGEST = 6.0  # seconds that a daemon's transaction may last: it waits at most 5 s for a lock
@@ -82,21 +86,62 @@ def aborted(history: History) -> Iterator[Violation]:
 
 
 def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
-    """S11: no email has more attempts than it had leases, or than it may have."""
+    """S11: no email has more attempts than it had leases that may have used one up, or than it may have."""
+    asks: dict[str, list[Ask]] = defaultdict(list)
+    for ask in history.asks:
+        for uid in ask.uids:
+            asks[uid].append(ask)
+    slow = [fault for fault in history.injected if fault.kind in LATE_ANSWERS]
     for row in history.rows.values():
         if row.max_attempts is not None and row.attempts > row.max_attempts:
             text = f"{row.attempts} attempts, {row.max_attempts} allowed"
             yield Violation("S11", text, uid=row.uid, id=row.id)
-        leases = len(tracks[row.id].leases) if row.id in tracks else 0
-        if row.attempts > leases:
-            yield Violation("S11", f"{row.attempts} attempts in {leases} leases", uid=row.uid, id=row.id)
+        leases = tracks[row.id].leases if row.id in tracks else []
+        if row.attempts <= len(leases) - sum(ask.fault in THROTTLES for ask in asks[row.uid]):
+            continue
+        most = sum(not _only_throttled(lease, asks[row.uid], slow, history.deadline) for lease in leases)
+        if row.attempts > most:
+            text = f"{row.attempts} attempts, and {most} of {len(leases)} leases may have used one up"
+            yield Violation("S11", text, uid=row.uid, id=row.id)
 
 
-def crash_limit(history: History) -> Iterator[Violation]:
-    """Law 5: with streaks switched off, no email is quarantined because its daemons were killed."""
+def _only_throttled(lease: Lease, asks: Sequence[Ask], slow: Sequence[Injected], deadline: float) -> bool:
+    """Whether all that came of this lease is one throttle, heard at once over a healthy network: it uses up nothing."""
+    if lease.ended is None or lease.ended_by != "outboxd settler":
+        return False
+    ended = lease.ended
+    within = [ask for ask in asks if lease.began - EPSILON <= ask.at <= ended + EPSILON]
+    return (
+        len(within) == 1
+        and within[0].fault in THROTTLES
+        and ended - within[0].at < AT_ONCE * deadline
+        and not any(fault.at <= ended and fault.until >= lease.began - deadline for fault in slow)
+    )
+
+
+def crash_limit(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
+    """S13: no email is quarantined but for as many crashes in a row as are allowed; with streaks switched off, none."""
     for row in history.rows.values():
-        if row.error_class == "crash_limit":
-            yield Violation("S13", "quarantined for crashes that were not its own", uid=row.uid, id=row.id)
+        if row.error_class != "crash_limit":
+            continue
+        leases = tracks[row.id].leases if row.id in tracks else []
+        asks = [ask.at for ask in history.asks if row.uid in ask.uids]
+        crashes = _crashes_in_a_row(leases, asks)
+        if not 0 < history.crash_limit <= crashes:
+            text = f"quarantined after {crashes} crashes in a row that may have been its own"
+            yield Violation("S13", text, uid=row.uid, id=row.id)
+
+
+def _crashes_in_a_row(leases: Sequence[Lease], asks: Sequence[float]) -> int:
+    """How many leases in a row ended without an outcome, at the end; what was asked and settled begins anew."""
+    crashes = 0
+    for lease in leases:
+        ended = lease.ended or lease.until
+        if lease.ended_by == "outboxd reclaimer":
+            crashes += 1
+        elif any(lease.began - EPSILON <= at <= ended + EPSILON for at in asks):
+            crashes = 0
+    return crashes
 
 
 def sessions(history: History) -> Iterator[Violation]:

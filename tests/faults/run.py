@@ -28,6 +28,7 @@ from .world import LIMITS, World
 SLOW = 5.0  # seconds of a drain, from which on the last to leave is told of
 BINDING = 20_000  # emails of a run in which each limit must have held something back
 ENOUGH = 0.99  # of the emails planned
+ROBBED = 3.0  # seconds after a zombie woke in which its lease may be reclaimed, whom it stopped: a lease
 MOST_OF = 0.8  # of all emails must be sent, whatever the faults
 ROOT = Path(__file__).parents[2]
 
@@ -120,19 +121,22 @@ def _storm(world: World, plan: Plan, seed: int, report: Report, say) -> None:
             log(f"{time.monotonic() - began:.1f} {step.kind} {step.what}")
             injector.run(step)
         injector.try_missed()
-        if number == len(planned):
+        last = number == len(planned)
+        if last:
             _finish_inserting(world, injector)
-            world.running.provider.control({"counted_faults": False})  # which healing would not end
+        world.rest(resting=not last)
+        world.running.provider.control({"counted_faults": False})  # which healing would not end
         injector.heal()
-        if number == len(planned):
-            healed_at = time.monotonic()
-            took = world.drain(plan.drain)
-            report.drains.append(took)
-            report.drained_at = time.time()
-            report.unhealed = calm.judge(world, healed_at, bell=not plan.pooler)
-            say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s, drained in {took:.1f} s")
-        else:
-            say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s")
+        healed_at = time.monotonic()
+        took = world.drain(plan.drain)
+        report.drains.append(took)
+        report.drained_at = time.time()
+        report.unhealed += (
+            calm.judge(world, healed_at, bell=not plan.pooler) if last else calm.each_alone(world)
+        )
+        world.running.provider.control({"counted_faults": True})
+        world.rest(resting=False)
+        say(f"round {number}/{len(planned)}: {time.monotonic() - began:.1f} s, drained in {took:.1f} s")
 
 
 def _finish_inserting(world: World, injector: Injector) -> None:
@@ -161,7 +165,7 @@ def vacuous(plan: Plan, seed: int, world: World) -> list[str]:
 
 
 def robbed(history: History) -> list[Injected]:
-    """The zombies that lost a lease while they stood still."""
+    """The zombies that lost a lease while they stood still, or just after."""
     leases = [move for move in history.moves if move.place == "lease"]
     owner = {move.tag: move.gate for move in leases if not move.gone}
     lost = [
@@ -171,7 +175,7 @@ def robbed(history: History) -> list[Injected]:
         fault
         for fault in history.injected
         if fault.kind == "zombie"
-        and any(fault.at <= at <= fault.until and gate in {fault.gate, None} for at, gate in lost)
+        and any(fault.at <= at <= fault.until + ROBBED and gate in {fault.gate, None} for at, gate in lost)
     ]
 
 
@@ -207,6 +211,7 @@ def figures(report: Report) -> dict[str, object]:
         "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
         "zombies that lost a lease": len(robbed(history)), "acceptances after their lease": history.late, "drained_in": [round(took, 1) for took in report.drains],
+        "fullest windows": {limit.type: fullest(history, limit) for limit in LIMITS},
         "connections": max((sample.connections for sample in history.samples), default=0),
         "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
     }  # fmt: skip

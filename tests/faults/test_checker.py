@@ -221,6 +221,24 @@ BAD = {
     "a batch's open answer was forgotten": (
         "S10", changed(moves=[*GOOD.moves, move(40, "batch_open", gone=True, ids=(), tag="b")]),
     ),
+    "the first ask of an open batch was moved": (
+        "S10", changed(moves=[*GOOD.moves, move(40, "batch_window", ids=(), tag="b")]),
+    ),
+    "taken back, and asked for by who claimed it later": (
+        "S9", changed(cancels=[*GOOD.cancels, Cancel("u", "acked", 99.0, certain=False)]),
+    ),
+    "unknown for its time, though nothing was open": (
+        "S13", buried("unknown", failed("500"), more={"error_class": "expired", "expires_at": 100.4}),
+    ),
+    "unknown for a suppression, though nothing was open": (
+        "S13",
+        buried(
+            "unknown", failed("429"), more={"error_class": "suppressed"}, suppressions=[Suppression("m-u", "acked", 100.3)],
+        ),
+    ),
+    "a throttle used an attempt up": (
+        "S11", buried("dead", failed("429"), more={"error_class": "message"}),
+    ),
     "more attempts than leases": ("S11", changed(rows=GOOD.rows | {ONE: row(ONE, "u", attempts=2)})),
     "a window held too many": (
         "S12",
@@ -377,6 +395,14 @@ def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
     slow = [Injected(102.0, 112.0, "proxy esp", "latency")]
     assert rules(replace(late, injected=slow)) == set()
     assert rules(changed(asks=[ask("u", at=112.0)], injected=slow)) == {"S8"}
+    theirs, others = (replace(slow[0], behind=frozenset({gate})) for gate in ("5000", "5001"))
+    assert rules(replace(known, injected=[theirs])) == set()
+    assert rules(replace(known, injected=[others])) == {"S8"}
+    silent = [replace(slow[0], what="blackhole")]
+    assert rules(replace(late, injected=silent)) == {"S8"}, "what it swallows never comes"
+    just_woken, long_awake = ([Injected(102.0, until, "zombie", "daemon 0")] for until in (104.1, 103.9))
+    assert rules(replace(late, injected=just_woken)) == set()
+    assert rules(replace(late, injected=long_awake)) == {"S8"}
 
 
 @pytest.mark.parametrize(
@@ -400,6 +426,117 @@ def test_a_late_ask_is_excused_only_while_a_fault_delays_requests():
 )  # fmt: skip
 def test_what_was_buried_for_a_reason_is_no_offence(history):
     assert "S13" not in rules(history)
+
+
+def test_what_was_not_asked_again_is_unknown_where_an_answer_was_open_alone_or_in_its_batch():
+    expired = buried("unknown", failed("reset"), more={"error_class": "expired", "expires_at": 100.4})
+    assert rules(expired) == {"S13"}
+    opened = [*TWICE[:4], move(4, "open", xid=4), TWICE[4], *_leased_again(6), *GOOD.moves[5:]]
+    batch = [
+        *TWICE[:4], move(4, "batch", xid=4, tag="b"), move(5, "batch_open", ids=(), tag="b"),
+        move(6, "lease", xid=6, tag="B", until=110.0), move(7, "lease", gone=True, xid=7, tag="B"),
+        move(7, "batch", gone=True, xid=7, tag="b"), move(7, "unknown", xid=7), *GOOD.moves[5:],
+    ]  # fmt: skip
+    for moves in (opened, batch):
+        assert "S13" not in rules(replace(expired, moves=moves))
+
+
+def _leased_again(n: int) -> list[Move]:
+    """From `ready` by another lease to `unknown`, with an answer that was open."""
+    return [
+        move(n, "ready", gone=True, xid=n, who=CLAIMER),
+        move(n, "lease", xid=n, tag="B", until=110.0, who=CLAIMER),
+        move(n + 1, "lease", gone=True, xid=n + 1, tag="B"),
+        move(n + 1, "open", gone=True, xid=n + 1),
+        move(n + 1, "unknown", xid=n + 1),
+    ]
+
+
+def test_what_was_taken_back_may_be_asked_for_by_who_had_it_or_in_a_batch_that_may_have_been_asked():
+    def said(at: float, **fields) -> set[str]:
+        taken_back = [*GOOD.cancels, Cancel("u", "acked", at, certain=False)]
+        return rules(changed(cancels=taken_back, **fields))
+
+    assert said(99.35) == set(), "it was claimed within a second of it"
+    assert said(99.0) == {"S9"}
+    in_batch = [ask("u", key="obxb1.b.1")]
+    opened, later = ([*GOOD.moves, move(n, "batch_open", ids=(), tag="b")] for n in (-5, 10))
+    assert said(99.0, asks=in_batch, moves=opened) == set()
+    assert said(99.0, asks=in_batch, moves=later) == {"S9"}
+    zombie = [Injected(98.5, 100.3, "zombie", "daemon 0")]
+    assert said(99.0, injected=zombie) == set()
+
+
+def test_an_ask_is_judged_by_the_leases_of_who_asked():
+    """Daemon 1 lost its lease, daemon 2 had the next one and gave it back; daemon 1 asks, having stood still."""
+    moves = [
+        *(one._replace(gate="1") if one.place == "lease" else one for one in TWICE),
+        move(6, "ready", gone=True, xid=6, who=CLAIMER),
+        move(6, "lease", xid=6, tag="B", until=110.0, who=CLAIMER, gate="2"),
+        move(30, "lease", gone=True, xid=30, tag="B", gate="2"), move(31, "sent", xid=30),
+        *GOOD.moves[5:],
+    ]  # fmt: skip
+
+    def asked(*gates: str, **fields) -> set[str]:
+        return rules(changed(moves=moves, asks=[ask("u", at=102.8, gates=frozenset(gates))], **fields))
+
+    assert asked() == asked("2") == asked("1", "2") == set()
+    assert asked("1") == {"S8"}
+    assert asked("3") == {"S8"}, "who never had it"
+    stood_still = [Injected(100.4, 102.7, "zombie", "daemon 1", "1")]
+    assert asked("1", injected=stood_still) == set()
+    assert asked("1", injected=[replace(stood_still[0], gate="2")]) == {"S8"}
+
+
+def test_what_a_zombie_asked_late_is_no_part_of_a_window_though_another_had_it_meanwhile():
+    moves = [
+        *(one._replace(gate="1") if one.place == "lease" else one for one in TWICE),
+        move(6, "ready", gone=True, xid=6, who=CLAIMER),
+        move(6, "lease", xid=6, tag="B", until=110.0, who=CLAIMER, gate="2"),
+        move(30, "lease", gone=True, xid=30, tag="B", gate="2"), move(31, "sent", xid=30),
+        *way(TWO, 7, lease="C"),
+    ]  # fmt: skip
+    rows = {ONE: row(ONE, "u", type="drip"), TWO: row(TWO, "v", type="drip")}
+    history = changed(
+        moves=sorted(moves, key=lambda one: one.n), rows=rows, cancels=[], limits=[Limit("drip", 1, 4.0)],
+        injected=[Injected(100.4, 102.7, "zombie", "daemon 1", "1")],
+    )  # fmt: skip
+    for gate, broken in (("1", set()), ("2", {"S12"})):
+        asks = [ask("v", at=101.0), ask("u", 2, at=102.8, gates=frozenset({gate}))]
+        assert rules(replace(history, asks=asks)) == broken
+
+
+def test_as_many_crashes_in_a_row_as_are_allowed_quarantine_an_email_and_no_fewer():
+    def crashed(n: int, tag: str) -> list[Move]:
+        return [
+            move(n, "ready", gone=True, xid=n, who=CLAIMER),
+            move(n, "lease", xid=n, tag=tag, until=100.0 + n / 10, who=CLAIMER),
+            move(n + 1, "lease", gone=True, xid=n + 1, tag=tag, who=RECLAIMER),
+        ]
+
+    way_there = [
+        move(1, "ready", who="app"),
+        *crashed(2, "A"), move(3, "ready", xid=3, who=RECLAIMER),
+        *crashed(4, "B"), move(5, "unknown", xid=5, who=RECLAIMER),
+    ]  # fmt: skip
+    fields = {"end": "unknown", "error_class": "crash_limit", "provider_id": None, "attempts": 0}
+    history = changed(moves=[*way_there, *GOOD.moves[5:]], rows=GOOD.rows | {ONE: row(ONE, "u", **fields)})
+    for limit, broken in ((0, True), (2, False), (3, True)):
+        assert ("S13" in rules(replace(history, crash_limit=limit))) == broken
+    settled = [one._replace(who=SETTLER) if one.n in {3, 5} else one for one in history.moves]
+    assert "S13" in rules(replace(history, moves=settled, crash_limit=2))
+
+
+def test_a_throttle_may_have_used_an_attempt_up_only_where_its_answer_may_not_have_been_heard():
+    throttled = buried("dead", failed("429"), more={"max_attempts": 2})
+    assert rules(throttled) == {"S11"}
+    assert rules(replace(throttled, asks=[failed("500")])) == set()
+    assert rules(replace(throttled, asks=[failed("429"), replace(failed("500"), n=2)])) == set()
+    assert rules(replace(throttled, deadline=0.1)) == set(), "settled late"
+    slow = [Injected(100.0, 100.5, "proxy esp", "reset_peer")]
+    assert rules(replace(throttled, injected=slow)) == set()
+    reclaimed = [one._replace(who=RECLAIMER, at=104.0) if one.n == 4 else one for one in throttled.moves]
+    assert "S11" not in rules(replace(throttled, moves=reclaimed))
 
 
 def test_who_was_suppressed_may_be_in_a_request_that_was_on_its_way_or_asked_before():

@@ -52,7 +52,7 @@ def world(monkeypatch):
     monkeypatch.setattr(injectors, "PATIENCE", 0.0)
     marks: Counter[str] = Counter()
 
-    def note(kind: str, what: str, *_: float) -> None:
+    def note(kind: str, what: str, *_: float, **__: object) -> None:
         marks[f"{kind} {what}"] += 1
 
     @contextlib.contextmanager

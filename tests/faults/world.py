@@ -71,9 +71,13 @@ select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start)
 from pg_stat_activity where application_name like 'outboxd %%'
 """
 PLAIN = """
-insert into outboxd.email (type, payload) values ('welcome', jsonb_build_object(
+insert into outboxd.email (type, payload) values (%s, jsonb_build_object(
   'from', 'Shop <hi@shop.example>', 'to', jsonb_build_array(%s::text), 'subject', 'Hello', 'html', '<p>Hi</p>'))
 """
+SETTLED = """
+select count(*) from outboxd.email join outboxd.delivery using (id) where recipients[1] = any (%s) and state = 'sent'
+"""
+CRASH_LIMIT = "OUTBOXD_SENDER__CRASH_LIMIT"
 HOLDS = {"OUTBOXD_DATABASE__AFTER_FAILOVER": "hold"}
 RUNS = "select exists (select from outboxd.worker where pid = %s and extract(epoch from started_at) > %s)"  # numbers come round
 STUCK = {
@@ -123,6 +127,7 @@ class World:
         self._done = threading.Event()
         self.calm = threading.Event()  # while so little waits that applications may go on
         self.calm.set()
+        self._resting = False
 
     def __enter__(self) -> Self:
         if self.plan.upgrades and self._before is None:
@@ -141,7 +146,7 @@ class World:
             self.plan.daemons, self.tree, self.home, lease=self.plan.lease, proxies=self.proxies,
             postgres=self._socket(), sink=(host, int(port)),
             url=lambda gate: tcp_url(gate, "postgres", named=self.pooler is None), clocks=self.clocks,
-            previous=self._before, settings=HOLDS if self.plan.holds else {},
+            previous=self._before, settings=self._settings(),
         )  # fmt: skip
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._watcher.start()
@@ -164,6 +169,9 @@ class World:
             self.disks.close()
         if not os.environ.get("FAULTS_KEEP"):
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def _settings(self) -> dict[str, str]:
+        return {CRASH_LIMIT: str(self.plan.crash_limit)} | (HOLDS if self.plan.holds else {})
 
     def _socket(self) -> str:
         """What daemons' proxies lead to: the server's socket, or that of a pooler before it."""
@@ -194,11 +202,17 @@ class World:
             app.thread.start()
 
     def note(
-        self, kind: str, what: str, began: float, until_: float | None = None, *, gate: int | None = None
+        self,
+        kind: str,
+        what: str,
+        began: float,
+        *,
+        gate: int | None = None,
+        behind: frozenset[str] | None = None,
     ) -> None:
-        """The fault log."""
+        """The fault log: one that ends now."""
         which = None if gate is None else str(gate)
-        self.injected.append(Injected(began, until_ or time.time(), kind, what, which))
+        self.injected.append(Injected(began, time.time(), kind, what, which, behind))
         self.marks[f"{kind} {what}".strip()] += 1
 
     def connect(self, who: str = "faults") -> psycopg.Connection:
@@ -219,17 +233,22 @@ class World:
         except AssertionError as error:
             raise AssertionError(f"{error}: daemon {slot.number}; {self.stuck()}") from None
 
-    def insert_now(self, number: int) -> set[str]:
-        """Insert some emails that are due at once; their markers. They belong to the first application's record."""
-        made = []
-        with self.connect("app plain") as conn:
-            for _ in range(number):
-                made.append(
-                    Insert(f"plain{next(self._plain)}@example.org", "acked", time.time(), relaxed=True)
-                )
-                conn.execute(PLAIN, (made[-1].marker,))
+    def insert_now(self, number: int, kind: str = "welcome") -> set[str]:
+        """Insert some emails that are due at once, in one transaction; their markers. They belong to the first
+        application's record.
+        """
+        markers = [f"plain{next(self._plain)}@example.org" for _ in range(number)]
+        with self.connect("app plain") as conn, conn.transaction():
+            for marker in markers:
+                conn.execute(PLAIN, (kind, marker))
+        made = [Insert(marker, "acked", time.time(), relaxed=True) for marker in markers]
         self.applications[0].record.inserts.extend(made)
-        return {insert.marker for insert in made}
+        return set(markers)
+
+    def settled(self, markers: set[str]) -> bool:
+        """Whether all of these were sent, as the database knows."""
+        with self.connect() as conn:
+            return conn.execute(SETTLED, (list(markers),)).fetchone()[0] == len(markers)
 
     def asked_for(self) -> set[str]:
         """Every address that was in a request."""
@@ -239,6 +258,11 @@ class World:
         """Whether anything of these types waits or is in hand."""
         with self.connect() as conn:
             return conn.execute(BUSY, {"types": types}).fetchone()[0]
+
+    def rest(self, *, resting: bool) -> None:
+        """Let the applications rest, or go on."""
+        self._resting = resting
+        (self.calm.clear if resting else self.calm.set)()
 
     def drain(self, within: float) -> float:
         """Seconds until nothing waits that no limit holds. Raises where that takes longer, or the rest its windows."""
@@ -276,7 +300,7 @@ class World:
                 self.samples.append(Sample(time.time(), number, oldest, note))
                 conn.execute(RESUME)
                 (waiting,) = conn.execute("select count(*) from outboxd.ready").fetchone()
-                (self.calm.clear if waiting > BACKLOG else self.calm.set)()
+                (self.calm.clear if self._resting or waiting > BACKLOG else self.calm.set)()
             except psycopg.Error:
                 conn = None
         if conn is not None:

@@ -87,6 +87,13 @@ class Poisoner:
         self.conn, self.chance = conn, random.Random(seed)
         self.good: list[int] = []
         self.bad: dict[int, str] = {}
+        self.texts: list[str] = []
+
+    def prepare(self, count: int) -> None:
+        """Make as much poison as is needed, before anything is measured: a fifth of known shapes, the rest fuzzed."""
+        known = (SHAPES * count)[: count // 5]
+        self.texts = known + [self.fuzzed() for _ in range(count - len(known))]
+        self.chance.shuffle(self.texts)
 
     def work(self, count: int, *, poison: str = "") -> None:
         begun = time.monotonic()
@@ -115,7 +122,7 @@ class Poisoner:
     def plant(self) -> None:
         ids = self.insert([payload(to=SUPPRESSED if i == 0 else f"bad-{i}@example.org") for i in range(LOT)])
         for id_ in ids:
-            text = self.chance.choice(SHAPES) if self.chance.random() < 0.7 else self.fuzzed()
+            text = self.texts.pop()
             self.conn.execute("update outboxd.email set payload = %s where id = %s", (text, id_))
             self.bad[id_] = text
 
@@ -143,6 +150,7 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     one = daemon(running.url)
     conn.execute("select outboxd.suppress(%s, 'admin')", (SUPPRESSED,))
     alone, among, beside = (Poisoner(connect(), seed) for seed in (1, 2, 3))
+    among.prepare(count)
     for _ in range(TURNS):  # what changes as tables grow meets both
         alone.work(count // TURNS)
         until(lambda: drained(conn), within=60, what="the good ones alone to go")

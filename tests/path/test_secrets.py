@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import urlopen
 
@@ -124,8 +125,8 @@ def of_health(port: int) -> str:
         try:
             with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 web += answer.read().decode()
-        except OSError as error:
-            web += str(error)
+        except HTTPError as refused:
+            web += refused.read().decode()
     return web
 
 

@@ -20,7 +20,6 @@ EXHAUSTED = (
 ASKED_AT = "    asked_at = steady()\n    return Result(held, _ask("
 BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
 PROTOCOL = "tests/db/test_protocol.py::"
-BURNS = "tests/core/test_retry.py::test_each_outcome_has_its_step_and_burns_what_it_should"
 EVIDENCE = "TestRule2LateAcceptance::test_"
 
 CANARIES = (
@@ -248,6 +247,44 @@ CANARIES = (
                 'return Step("again", email.attempts + 1, email.ambiguous, email.transient, after, failure=failure)',
             ),
         ),
-        test=BURNS,
+        storm="throttles", rules=frozenset({"S11"}),
+    ),
+    Canary(
+        "first-ask-moved", "the 23 hours of an open batch begin with its first ask",
+        (
+            Edit(
+                SETTLE,
+                "else coalesce(batch.first_asked_at, held.asked_at) end",
+                "else coalesce(held.asked_at, batch.first_asked_at) end",
+            ),
+        ),
+        storm="answers", rules=frozenset({"S10"}),
+    ),
+    Canary(
+        "word-not-kept", "what is taken back in hand is not asked for again",
+        (
+            Edit(
+                "sql/functions/cancel.sql",
+                "  where not exists (select from outboxd.delivery where delivery.id = found_id)\n",
+                "  where false and not exists (select from outboxd.delivery where delivery.id = found_id)\n",
+            ),
+        ),
+        storm="answers", rules=frozenset({"S9"}),
+    ),
+    Canary(
+        "suspects-forgotten", "what was in hand at a crash is claimed again, alone",
+        (Edit("outboxd/delivery/claimer.py", "if slot.lane == -1]", "if slot.lane == -3]"),),
+        storm="suspects", rules=frozenset({"L1"}),
+    ),
+    Canary(
+        "unwanted-unknown", "only an open answer makes unknown what nobody wants any more",
+        (
+            Edit(
+                "outboxd/core/retry.py",
+                "    name, message = _why_not_asked(outcome)\n    if email.ambiguous:\n",
+                "    name, message = _why_not_asked(outcome)\n    if email.ambiguous or email.payload:\n",
+            ),
+        ),
+        storm="aged", rules=frozenset({"S13"}),
     ),
 )  # fmt: skip

@@ -34,6 +34,14 @@ STORMS = {
             lasts=1.0, rate=800.0, think=0.1,
         ),
         Plan(
+            "throttles", emails=300, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=("429",) * 4,
+            proxies=(), level=2, lasts=0.6, rate=100.0,
+        ),
+        Plan(
+            "suspects", emails=300, daemons=3, rounds=1, kills=6, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
+            rate=100.0, think=0.1, crash_limit=3,
+        ),
+        Plan(
             "cancels", emails=200, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
             specials=("regretted",), rate=60.0,
         ),
