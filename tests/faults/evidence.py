@@ -51,7 +51,7 @@ def history(world: World) -> History:
             tuple(e.provider_ids),
             e.fault,
             _who_asked(passed[e.key], e.at),
-        )  # fmt: skip
+        )
         for e in list(world.running.provider.entries)
         if e.verdict != "read"
     ]
