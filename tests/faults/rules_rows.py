@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from .history import Ask, History, Injected, Insert, Row, Violation
 from .rules_ledger import EPSILON
@@ -17,7 +18,7 @@ LOSES_TAIL = {
 STALLS = ("zombie", "proxy pg", "clock server")  # what keeps a transaction open without its daemon
 THROTTLES = {"429", "429-bare", "429-odd"}  # which say when to come again, and use no attempt up
 LATE_ANSWERS = {"proxy esp", "zombie", "clock daemon"}  # beside which an answer may not have been heard
-AT_ONCE = 0.3  # of a deadline, in which an answer that was heard is settled
+HEARD = 0.7  # of a deadline, in which an answer that was heard is settled; one that was not is given up at its end
 UNWRITTEN = 30.0  # seconds that a commit may go without the disk: three times wal_writer_delay, which storms set to 10
 CUT = 1.0  # seconds in which the server notices that a proxy has let go of connections
 LONGEST = 6.0  # seconds that a daemon's transaction may last: it waits at most 5 s for a lock
@@ -97,26 +98,30 @@ def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
             text = f"{row.attempts} attempts, {row.max_attempts} allowed"
             yield Violation("S11", text, uid=row.uid, id=row.id)
         leases = tracks[row.id].leases if row.id in tracks else []
-        if row.attempts <= len(leases) - sum(ask.fault in THROTTLES for ask in asks[row.uid]):
+        if row.attempts <= min(1, len(leases)):
             continue
-        most = sum(not _only_throttled(lease, asks[row.uid], slow, history.deadline) for lease in leases)
-        if row.attempts > most:
-            text = f"{row.attempts} attempts, and {most} of {len(leases)} leases may have used one up"
+        free = sum(
+            _uses_none_up(lease, after.began, asks[row.uid], slow, history.deadline)
+            for lease, after in pairwise(leases)
+        )
+        if row.attempts > len(leases) - free:
+            text = f"{row.attempts} attempts, and {len(leases) - free} of {len(leases)} leases may have used one up"
             yield Violation("S11", text, uid=row.uid, id=row.id)
 
 
-def _only_throttled(lease: Lease, asks: Sequence[Ask], slow: Sequence[Injected], deadline: float) -> bool:
-    """Whether all that came of this lease is one throttle, heard at once over a healthy network: it uses up nothing."""
+def _uses_none_up(
+    lease: Lease, until: float, asks: Sequence[Ask], slow: Sequence[Injected], deadline: float
+) -> bool:
+    """Whether all that came of a lease, `until` the next one, over a healthy network, is a throttle that was heard at once,
+    or no ask at all.
+    """
     if lease.ended is None or lease.ended_by != "outboxd settler":
         return False
-    ended = lease.ended
-    within = [ask for ask in asks if lease.began - EPSILON <= ask.at <= ended + EPSILON]
-    return (
-        len(within) == 1
-        and within[0].fault in THROTTLES
-        and ended - within[0].at < AT_ONCE * deadline
-        and not any(fault.at <= ended and fault.until >= lease.began - deadline for fault in slow)
-    )
+    if any(fault.at <= lease.ended and fault.until >= lease.began - deadline for fault in slow):
+        return False
+    within = [ask for ask in asks if lease.began - EPSILON <= ask.at < until]
+    heard = [ask.fault in THROTTLES and lease.ended - ask.at < HEARD * deadline for ask in within]
+    return heard in ([], [True])
 
 
 def crash_limit(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:

@@ -236,9 +236,6 @@ BAD = {
             "unknown", failed("429"), more={"error_class": "suppressed"}, suppressions=[Suppression("m-u", "acked", 100.3)],
         ),
     ),
-    "a throttle used an attempt up": (
-        "S11", buried("dead", failed("429"), more={"error_class": "message"}),
-    ),
     "more attempts than leases": ("S11", changed(rows=GOOD.rows | {ONE: row(ONE, "u", attempts=2)})),
     "a window held too many": (
         "S12",
@@ -527,16 +524,26 @@ def test_as_many_crashes_in_a_row_as_are_allowed_quarantine_an_email_and_no_fewe
     assert "S13" in rules(replace(history, moves=settled, crash_limit=2))
 
 
-def test_a_throttle_may_have_used_an_attempt_up_only_where_its_answer_may_not_have_been_heard():
-    throttled = buried("dead", failed("429"), more={"max_attempts": 2})
-    assert rules(throttled) == {"S11"}
-    assert rules(replace(throttled, asks=[failed("500")])) == set()
-    assert rules(replace(throttled, asks=[failed("429"), replace(failed("500"), n=2)])) == set()
-    assert rules(replace(throttled, deadline=0.1)) == set(), "settled late"
+def test_a_throttle_and_a_lease_without_an_ask_use_no_attempt_up_where_the_answer_was_certainly_heard():
+    moves = [
+        *TWICE,
+        *(one._replace(xid=one.xid + 20) for one in way(ONE, 20, lease="B")[1:]),
+        *GOOD.moves[5:],
+    ]
+    sent = ask("u", 2, at=102.25)
+
+    def counted(*asks: Ask, attempts: int = 2, **fields) -> set[str]:
+        rows = GOOD.rows | {ONE: row(ONE, "u", attempts=attempts)}
+        return rules(changed(**{"moves": moves, "rows": rows, "asks": [*asks, sent]} | fields))
+
+    assert counted(failed("429")) == counted() == {"S11"}
+    assert counted(failed("429"), attempts=1) == set()
+    assert counted(failed("500")) == counted(failed("429"), replace(failed("500"), n=3)) == set()
+    assert counted(failed("429"), deadline=0.05) == set(), "it was settled late"
     slow = [Injected(100.0, 100.5, "proxy esp", "reset_peer")]
-    assert rules(replace(throttled, injected=slow)) == set()
-    reclaimed = [one._replace(who=RECLAIMER, at=104.0) if one.n == 4 else one for one in throttled.moves]
-    assert "S11" not in rules(replace(throttled, moves=reclaimed))
+    assert counted(failed("429"), injected=slow) == set()
+    reclaimed = [one._replace(who=RECLAIMER) if one.n in {4, 5} else one for one in moves]
+    assert "S11" not in counted(failed("429"), moves=reclaimed)
 
 
 def test_who_was_suppressed_may_be_in_a_request_that_was_on_its_way_or_asked_before():

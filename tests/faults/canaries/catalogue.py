@@ -269,7 +269,7 @@ CANARIES = (
                 "  where false and not exists (select from outboxd.delivery where delivery.id = found_id)\n",
             ),
         ),
-        storm="answers", rules=frozenset({"S9"}),
+        storm="silences", rules=frozenset({"S9"}),
     ),
     Canary(
         "suspects-forgotten", "what was in hand at a crash is claimed again, alone",

@@ -34,8 +34,12 @@ STORMS = {
             lasts=1.0, rate=800.0, think=0.1,
         ),
         Plan(
-            "throttles", emails=300, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=("429",) * 4,
-            proxies=(), level=2, lasts=0.6, rate=100.0,
+            "throttles", emails=300, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=("429",) * 6,
+            proxies=(), level=2, lasts=0.4, rate=100.0,
+        ),
+        Plan(
+            "silences", emails=900, daemons=3, rounds=1, kills=1, zombies=0, immediate=0, fast=0,
+            esp=("accept-reset",) * 5, proxies=(), level=3, lasts=2.5, rate=150.0,
         ),
         Plan(
             "suspects", emails=300, daemons=3, rounds=1, kills=6, zombies=0, immediate=0, fast=0, esp=(), proxies=(),
