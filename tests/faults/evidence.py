@@ -89,7 +89,7 @@ def _passed(world: World) -> dict[str, list[tuple[float, str]]]:
 def _who_asked(passed: Sequence[tuple[float, str]], at: float) -> frozenset[str]:
     """Whose request this may be: of those that passed just before it arrived, else of those that a slow network delayed."""
     just, longer = (
-        frozenset(gate for began, gate in passed if began - CLOSE <= at <= began + within)
+        frozenset(gate for began, gate in passed if began <= at <= began + within)
         for within in (CLOSE, DELAYED)
     )
     return just or longer

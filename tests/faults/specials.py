@@ -41,6 +41,7 @@ HOSTILE = (
     {"to": ["fault+500@example.org"], "once": True},
 )
 REFUSED = 8  # emails
+AGED_WITHIN = 40.0  # seconds until there is something with an open answer to grow old
 TERMINATE = (
     "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'outboxd %'"
 )
@@ -149,8 +150,8 @@ def aged(injector: "Injector") -> None:
     injector.wait_free("")  # neither a zombie nor a slow proxy asks for them later
     world.running.provider.control({"faults": (Fault("accept-reset", 0.8),)})
     try:
-        until(lambda: _age(injector), within=15, what="emails with an open answer in ready")
-        until(lambda: _age_batch(injector), within=15, what="a batch with an open answer that waits")
+        until(lambda: _age(injector), within=AGED_WITHIN, what="emails with an open answer in ready")
+        until(lambda: _age_batch(injector), within=AGED_WITHIN, what="a batch with an open answer that waits")
     finally:
         world.running.provider.control({"faults": ()})
 
