@@ -112,16 +112,16 @@ def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
 def _uses_none_up(
     lease: Lease, until: float, asks: Sequence[Ask], slow: Sequence[Injected], deadline: float
 ) -> bool:
-    """Whether all that came of a lease, `until` the next one, over a healthy network, is a throttle that was heard at once,
-    or no ask at all.
+    """Whether all that came of a lease, `until` the next one, over a healthy network, is a throttle or no ask at all, and
+    ended too soon for an answer that was waited for in vain.
     """
     if lease.ended is None or lease.ended_by != "outboxd settler":
         return False
     if any(fault.at <= lease.ended and fault.until >= lease.began - deadline for fault in slow):
         return False
     within = [ask for ask in asks if lease.began - EPSILON <= ask.at < until]
-    heard = [ask.fault in THROTTLES and lease.ended - ask.at < HEARD * deadline for ask in within]
-    return heard in ([], [True])
+    waited = lease.ended - (within[0].at if within else lease.began)
+    return waited < HEARD * deadline and [ask.fault in THROTTLES for ask in within] in ([], [True])
 
 
 def crash_limit(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:

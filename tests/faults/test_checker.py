@@ -540,6 +540,7 @@ def test_a_throttle_and_a_lease_without_an_ask_use_no_attempt_up_where_the_answe
     assert counted(failed("429"), attempts=1) == set()
     assert counted(failed("500")) == counted(failed("429"), replace(failed("500"), n=3)) == set()
     assert counted(failed("429"), deadline=0.05) == set(), "it was settled late"
+    assert counted(deadline=0.1) == set(), "an ask may have been given up before it arrived"
     slow = [Injected(100.0, 100.5, "proxy esp", "reset_peer")]
     assert counted(failed("429"), injected=slow) == set()
     reclaimed = [one._replace(who=RECLAIMER) if one.n in {4, 5} else one for one in moves]

@@ -20,6 +20,7 @@ EXHAUSTED = (
 ASKED_AT = "    asked_at = steady()\n    return Result(held, _ask("
 BOUND = "tests/db/test_claim_bound.py::test_a_claim_takes_no_more_than_its_limit_whatever_the_plan"
 PROTOCOL = "tests/db/test_protocol.py::"
+BURNS = "tests/core/test_retry.py::test_each_outcome_has_its_step_and_burns_what_it_should"
 EVIDENCE = "TestRule2LateAcceptance::test_"
 
 CANARIES = (
@@ -247,7 +248,7 @@ CANARIES = (
                 'return Step("again", email.attempts + 1, email.ambiguous, email.transient, after, failure=failure)',
             ),
         ),
-        storm="throttles", rules=frozenset({"S11"}),
+        test=BURNS,
     ),
     Canary(
         "first-ask-moved", "the 23 hours of an open batch begin with its first ask",

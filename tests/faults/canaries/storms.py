@@ -34,10 +34,6 @@ STORMS = {
             lasts=1.0, rate=800.0, think=0.1,
         ),
         Plan(
-            "throttles", emails=300, daemons=2, rounds=1, kills=1, zombies=0, immediate=0, fast=0, esp=("429",) * 6,
-            proxies=(), level=2, lasts=0.4, rate=100.0,
-        ),
-        Plan(
             "silences", emails=900, daemons=3, rounds=1, kills=1, zombies=0, immediate=0, fast=0,
             esp=("accept-reset",) * 5, proxies=(), level=3, lasts=2.5, rate=150.0,
         ),
