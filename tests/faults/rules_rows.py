@@ -17,7 +17,12 @@ LOSES_TAIL = {
 }  # what a commit that did not wait may be lost by
 STALLS = ("zombie", "proxy pg", "clock server")  # what keeps a transaction open without its daemon
 THROTTLES = {"429", "429-bare", "429-odd"}  # which say when to come again, and use no attempt up
-LATE_ANSWERS = {"proxy esp", "zombie", "clock daemon"}  # beside which an answer may not have been heard
+UNCLEAR = {
+    "esp",
+    "proxy esp",
+    "zombie",
+    "clock daemon",
+}  # beside which something else may have been heard than was said
 HEARD = 0.7  # of a deadline, in which an answer that was heard is settled; one that was not is given up at its end
 UNWRITTEN = 30.0  # seconds that a commit may go without the disk: three times wal_writer_delay, which storms set to 10
 CUT = 1.0  # seconds in which the server notices that a proxy has let go of connections
@@ -92,7 +97,7 @@ def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
     for ask in history.asks:
         for uid in ask.uids:
             asks[uid].append(ask)
-    slow = [fault for fault in history.injected if fault.kind in LATE_ANSWERS]
+    unclear = [one for one in history.injected if one.kind in UNCLEAR and one.what not in THROTTLES]
     for row in history.rows.values():
         if row.max_attempts is not None and row.attempts > row.max_attempts:
             text = f"{row.attempts} attempts, {row.max_attempts} allowed"
@@ -101,7 +106,7 @@ def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
         if row.attempts <= min(1, len(leases)):
             continue
         free = sum(
-            _uses_none_up(lease, after.began, asks[row.uid], slow, history.deadline)
+            _only_throttled(lease, after.began, asks[row.uid], unclear, history.deadline)
             for lease, after in pairwise(leases)
         )
         if row.attempts > len(leases) - free:
@@ -109,19 +114,16 @@ def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
             yield Violation("S11", text, uid=row.uid, id=row.id)
 
 
-def _uses_none_up(
-    lease: Lease, until: float, asks: Sequence[Ask], slow: Sequence[Injected], deadline: float
+def _only_throttled(
+    lease: Lease, until: float, asks: Sequence[Ask], unclear: Sequence[Injected], deadline: float
 ) -> bool:
-    """Whether all that came of a lease, `until` the next one, over a healthy network, is a throttle or no ask at all, and
-    ended too soon for an answer that was waited for in vain.
-    """
+    """Whether all that came of a lease, `until` the next one, is one throttle, whose answer was certainly heard."""
     if lease.ended is None or lease.ended_by != "outboxd settler":
         return False
-    if any(fault.at <= lease.ended and fault.until >= lease.began - deadline for fault in slow):
+    if any(fault.at <= lease.ended and fault.until >= lease.began - deadline for fault in unclear):
         return False
     within = [ask for ask in asks if lease.began - EPSILON <= ask.at < until]
-    waited = lease.ended - (within[0].at if within else lease.began)
-    return waited < HEARD * deadline and [ask.fault in THROTTLES for ask in within] in ([], [True])
+    return [ask.fault in THROTTLES and lease.ended - ask.at < HEARD * deadline for ask in within] == [True]
 
 
 def crash_limit(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:

@@ -179,6 +179,18 @@ def robbed(history: History) -> list[Injected]:
     ]
 
 
+def crashed(history: History) -> set[int]:
+    """Emails that were reclaimed, and are in a lease later."""
+    left: set[int] = set()
+    again: set[int] = set()
+    for move in history.moves:
+        if move.place == "lease" and not move.gone:
+            again |= left.intersection(move.ids)
+        elif move.place == "lease" and move.who == "outboxd reclaimer":
+            left.update(move.ids)
+    return again
+
+
 def small(plan: Plan, history: History) -> Iterator[str]:
     """What was planned and fell short."""
     kinds = Counter(fault.kind for fault in history.injected)
@@ -196,6 +208,8 @@ def small(plan: Plan, history: History) -> Iterator[str]:
     ):
         if seen < planned:
             yield f"{name}: {seen}, of {planned:g} at least"
+    if plan.crash_limit and len(found := crashed(history)) < plan.kills // 4:
+        yield f"emails that were in hand at a crash and were claimed again: {len(found)}"
     for limit in LIMITS if plan.emails >= BINDING else ():
         if (held := fullest(history, limit)) < limit.most:
             yield f"a full window of type {limit.type}: {held} at most, of {limit.most}"
@@ -211,6 +225,7 @@ def figures(report: Report) -> dict[str, object]:
         "emails": len(history.rows), "inserts": dict(fates), "ends": {str(end): n for end, n in ends.items()},
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
         "zombies that lost a lease": len(robbed(history)), "acceptances after their lease": history.late, "drained_in": [round(took, 1) for took in report.drains],
+        "claimed again after a crash": len(crashed(history)), "quarantined": sum(row.error_class == "crash_limit" for row in history.rows.values()),
         "fullest windows": {limit.type: fullest(history, limit) for limit in LIMITS},
         "connections": max((sample.connections for sample in history.samples), default=0),
         "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
