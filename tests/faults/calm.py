@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 HEALED_WITHIN = 10.0  # seconds after healing: L3 and L6
 CLAIMED_WITHIN = 2.0  # seconds: L2 to ask, L4 to settle
-LOTS = (
-    ("welcome", 8),
-    ("newsletter", 20),
-)  # one for each thread of a daemon, and what its binder makes a batch of
+# One for each thread of a daemon, and what its binder makes a batch of.
+LOTS = (("welcome", 8), ("newsletter", 20))
 LISTENED = 10.0  # seconds in which no daemon may complain: L6
 LISTENERS = "select count(*) from pg_stat_activity where application_name = 'outboxd listener'"
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from .history import BURIED, Ask, History, Insert, Row, Violation
-from .rules_ledger import EPSILON, LATE, excused, gates_of, leases_of
+from .rules_ledger import EPSILON, LATE, by_uid, excused, gates_of, leases_of
 from .rules_moves import Track
 
 FRESH = 1.0  # seconds that an answer of the gates is good for
@@ -19,10 +19,7 @@ CERTAIN = {"suppressed", "cancelled", "expired", "dead"}  # ends that say it was
 
 def unexplained(history: History) -> Iterator[Violation]:
     """S13: nothing is buried without a fault that explains it, which an outage does not."""
-    asks: dict[str, list[Ask]] = defaultdict(list)
-    for ask in history.asks:
-        for uid in ask.uids:
-            asks[uid].append(ask)
+    asks = by_uid(history.asks)
     unwanted = {cancel.uid for cancel in history.cancels} | {one.marker for one in history.suppressions}
     for row in history.rows.values():
         if row.end not in BURIED or row.error_class == "crash_limit" or _may_die(row, asks[row.uid]):
@@ -40,10 +37,7 @@ def unasked_for(history: History, tracks: Mapping[int, Track]) -> Iterator[Viola
     """
     suppressed = {one.marker for one in history.suppressions}
     cancelled = {one.uid for one in history.cancels} | set(_replaced(history.inserts))
-    asks: dict[str, list[Ask]] = defaultdict(list)
-    for ask in history.asks:
-        for uid in ask.uids:
-            asks[uid].append(ask)
+    asks = by_uid(history.asks)
     for row in history.rows.values():
         match row.end:
             case "expired" if row.expires_at is None:

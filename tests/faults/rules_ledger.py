@@ -22,14 +22,18 @@ DELAY = {
 }  # what passes a request on, later
 
 
-def accepted(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
-    """By uid, the asks that were accepted as new."""
+def by_uid(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
+    """By uid, its asks."""
     found: dict[str, list[Ask]] = defaultdict(list)
     for ask in asks:
-        if ask.verdict == "new":
-            for uid in ask.uids:
-                found[uid].append(ask)
+        for uid in ask.uids:
+            found[uid].append(ask)
     return found
+
+
+def accepted(asks: Iterable[Ask]) -> dict[str, list[Ask]]:
+    """By uid, the asks that were accepted as new."""
+    return by_uid(ask for ask in asks if ask.verdict == "new")
 
 
 def once(history: History) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from .history import Ask, History, Injected, Insert, Row, Violation
-from .rules_ledger import EPSILON
+from .rules_ledger import EPSILON, by_uid
 from .rules_moves import Lease, Track
 
 LOSES_TAIL = {
@@ -93,10 +93,7 @@ def aborted(history: History) -> Iterator[Violation]:
 
 def attempts(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S11: no email has more attempts than it had leases that may have used one up, or than it may have."""
-    asks: dict[str, list[Ask]] = defaultdict(list)
-    for ask in history.asks:
-        for uid in ask.uids:
-            asks[uid].append(ask)
+    asks = by_uid(history.asks)
     unclear = [one for one in history.injected if one.kind in UNCLEAR and one.what not in THROTTLES]
     for row in history.rows.values():
         if row.max_attempts is not None and row.attempts > row.max_attempts:
@@ -128,12 +125,12 @@ def _only_throttled(
 
 def crash_limit(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S13: no email is quarantined but for as many crashes in a row as are allowed; with streaks switched off, none."""
+    asks = by_uid(history.asks)
     for row in history.rows.values():
         if row.error_class != "crash_limit":
             continue
         leases = tracks[row.id].leases if row.id in tracks else []
-        asks = [ask.at for ask in history.asks if row.uid in ask.uids]
-        crashes = _crashes_in_a_row(leases, asks)
+        crashes = _crashes_in_a_row(leases, [ask.at for ask in asks[row.uid]])
         if not 0 < history.crash_limit <= crashes:
             text = f"quarantined after {crashes} crashes in a row that may have been its own"
             yield Violation("S13", text, uid=row.uid, id=row.id)

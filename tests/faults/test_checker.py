@@ -63,6 +63,14 @@ TWICE = [
     move(5, "ready", xid=4),
 ]
 
+TAKEN_OVER = [
+    *(one._replace(gate="1") if one.place == "lease" else one for one in TWICE),
+    move(6, "ready", gone=True, xid=6, who=CLAIMER),
+    move(6, "lease", xid=6, tag="B", until=110.0, who=CLAIMER, gate="2"),
+    move(30, "lease", gone=True, xid=30, tag="B", gate="2"),
+    move(31, "sent", xid=30),
+]  # daemon 1 lost its lease, daemon 2 had the next one
+
 
 def buried(end: str, *asks: Ask, more: dict | None = None, **fields) -> History:
     """The good history, but for an email that ended so after these asks."""
@@ -467,10 +475,7 @@ def test_what_was_taken_back_may_be_asked_for_by_who_had_it_or_in_a_batch_that_m
 def test_an_ask_is_judged_by_the_leases_of_who_asked():
     """Daemon 1 lost its lease, daemon 2 had the next one and gave it back; daemon 1 asks, having stood still."""
     moves = [
-        *(one._replace(gate="1") if one.place == "lease" else one for one in TWICE),
-        move(6, "ready", gone=True, xid=6, who=CLAIMER),
-        move(6, "lease", xid=6, tag="B", until=110.0, who=CLAIMER, gate="2"),
-        move(30, "lease", gone=True, xid=30, tag="B", gate="2"), move(31, "sent", xid=30),
+        *TAKEN_OVER,
         *GOOD.moves[5:],
     ]  # fmt: skip
 
@@ -487,10 +492,7 @@ def test_an_ask_is_judged_by_the_leases_of_who_asked():
 
 def test_what_a_zombie_asked_late_is_no_part_of_a_window_though_another_had_it_meanwhile():
     moves = [
-        *(one._replace(gate="1") if one.place == "lease" else one for one in TWICE),
-        move(6, "ready", gone=True, xid=6, who=CLAIMER),
-        move(6, "lease", xid=6, tag="B", until=110.0, who=CLAIMER, gate="2"),
-        move(30, "lease", gone=True, xid=30, tag="B", gate="2"), move(31, "sent", xid=30),
+        *TAKEN_OVER,
         *way(TWO, 7, lease="C"),
     ]  # fmt: skip
     rows = {ONE: row(ONE, "u", type="drip"), TWO: row(TWO, "v", type="drip")}
