@@ -4,9 +4,10 @@ While the claimer works, the bell's key is free, and an inserting transaction th
 the claimer wants to sleep, the listener takes the key for itself, and from then on an insert that is refused the key
 sends NOTIFY. No wake-up is lost: the claimer looks once more, from the head, after the key was taken.
 
-The key may be refused. By a peer daemon that sleeps with it: inserts notify anyway, so sleep on LISTEN alone. By an
-application's open transaction: a second connection waits for the key; its waiting makes new inserts notify, and it is
-granted when that transaction ends. Latency only: with the listener dead, the claimer polls.
+The key may be refused. By a peer daemon that sleeps with it: inserts notify anyway, so sleep on LISTEN alone, and ask
+each second whether it still has it: a peer that woke, and was killed or stands still, leaves a bell that nobody rings.
+By an application's open transaction: a second connection waits for the key; its waiting makes new inserts notify, and
+it is granted when that transaction ends. Latency only: with the listener dead, the claimer polls.
 
 Through a pooler there is no bell at all: LISTEN would be accepted and hear nothing, and a session's lock would stay
 with a backend that somebody else gets next. So neither is tried, and the claimer polls.
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 TRY: Final = "select pg_try_advisory_lock(7101, 1)"
 WAIT: Final = b"set lock_timeout = '5s'; select pg_advisory_lock(7101, 1)"
+ALIVE: Final = "select true"
 FREE: Final = "select pg_advisory_unlock(7101, 1)"
 HELD_BY_PEER: Final = """
 select exists (
@@ -35,7 +37,8 @@ select exists (
     and database = (select oid from pg_database where datname = current_database())
     and mode = 'ExclusiveLock')
 """
-ROUND: Final = 5.0  # seconds
+ROUND: Final = 5.0  # seconds between two questions whether the server is there
+BESIDE: Final = 1.0  # and whether a peer still has the key
 
 
 class Doorbell:
@@ -130,7 +133,7 @@ class Doorbell:
                 self._hear(conn, None)
                 conn.execute(FREE)
             elif conn.execute(HELD_BY_PEER).fetchone() == (True,):
-                self._hear(conn, None, rounds=6)
+                self._hear(conn, None, beside=True)
             else:
                 with _Waiter(self._url or "") as waiter:
                     self._hear(conn, waiter)
@@ -144,20 +147,21 @@ class Doorbell:
         while not self._stop.is_set():
             self._sleep([], ROUND)
 
-    def _hear(self, conn: Connection, waiter: "_Waiter | None", *, rounds: int = 720) -> None:
+    def _hear(self, conn: Connection, waiter: "_Waiter | None", *, beside: bool = False) -> None:
         """Armed: sleep until a notification, the waiter's grant, or the claimer's own change of mind.
 
-        Each round of 5 s ends with a question to the server, so that a dead connection is noticed.
+        Each round ends with a question to the server, so that a dead connection is noticed; `beside` a peer, whether that
+        still has the key.
         """
-        for _ in range(rounds):
+        for _ in range(720):
             if not self._confirm():
                 return
-            quiet = self._sleep([conn.fileno(), *([waiter.fileno()] if waiter else [])], ROUND)
-            if quiet:
-                conn.execute("select 1")
+            sockets = [conn.fileno(), *([waiter.fileno()] if waiter else [])]
+            quiet = self._sleep(sockets, BESIDE if beside else ROUND)
+            answer = conn.execute(HELD_BY_PEER if beside else ALIVE).fetchone() if quiet else None
             if list(conn.notifies(timeout=0)):
                 self._rung.set()
-            if waiter is not None and waiter.ended():
+            if answer == (False,) or (waiter is not None and waiter.ended()):
                 break
         with self._mutex:
             self._armed.clear()

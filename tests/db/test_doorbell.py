@@ -105,6 +105,26 @@ def test_a_daemon_beside_a_sleeping_peer_is_rung_too(bell, connect):
     assert bell.wait(5)
 
 
+def test_beside_a_peer_that_freed_the_key_and_stood_still_it_rings_within_two_seconds(bell, connect):
+    """That peer was awake, and hears of nothing more: what is inserted now rings nobody."""
+    peer = connect()
+    peer.execute("select pg_advisory_lock(7101, 1)")
+    armed(bell)
+    peer.execute("select pg_advisory_unlock(7101, 1)")
+    insert(connect())
+    assert bell.wait(2)
+    armed(bell)
+    insert(connect())
+    assert bell.wait(0.5), "the key is its own now"
+
+
+def test_beside_a_peer_that_sleeps_on_it_stays_silent(bell, connect):
+    peer = connect()
+    peer.execute("select pg_advisory_lock(7101, 1)")
+    armed(bell)
+    assert not bell.wait(3)
+
+
 def test_arming_again_and_again_never_waits_for_nothing(bell):
     armed(bell)
     for _ in range(200):
