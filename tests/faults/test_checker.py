@@ -371,6 +371,18 @@ def test_a_transaction_of_who_was_cut_off_ends_by_the_server_s_time_out():
     assert rules(changed(samples=[Sample(103.0, 5, 10.7)], injected=cut)) == {"S18"}
 
 
+def test_a_transaction_is_no_longer_for_a_step_of_the_clock_that_it_saw():
+    def stepped(lasted: float, *steps: tuple[float, float]) -> set[str]:
+        return rules(changed(samples=[Sample(100.0, 5, lasted)], steps=steps)) & {"S18"}
+
+    assert stepped(30.01, (99.998, 30.0)) == set()
+    assert stepped(630.5, (99.7, 30.0), (99.8, 600.0)) == set()
+    assert stepped(40.0, (99.998, 30.0)) == {"S18"}
+    assert stepped(20.0, (99.0, 30.0)) == {"S18"}, "one that began after the step, by its age"
+    assert stepped(30.0, (98.0, 30.0)) == {"S18"}
+    assert stepped(30.01, (99.998, -30.0)) == {"S18"}
+
+
 def test_connections_that_a_proxy_keeps_are_no_daemon_s():
     crowd = changed(samples=[Sample(100.0, 1500, 0.1)])
     assert rules(crowd) == {"S18"}
