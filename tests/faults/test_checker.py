@@ -486,10 +486,7 @@ def test_what_was_taken_back_may_be_asked_for_by_who_had_it_or_in_a_batch_that_m
 
 def test_an_ask_is_judged_by_the_leases_of_who_asked():
     """Daemon 1 lost its lease, daemon 2 had the next one and gave it back; daemon 1 asks, having stood still."""
-    moves = [
-        *TAKEN_OVER,
-        *GOOD.moves[5:],
-    ]  # fmt: skip
+    moves = [*TAKEN_OVER, *GOOD.moves[5:]]
 
     def asked(*gates: str, **fields) -> set[str]:
         return rules(changed(moves=moves, asks=[ask("u", at=102.8, gates=frozenset(gates))], **fields))
@@ -503,10 +500,7 @@ def test_an_ask_is_judged_by_the_leases_of_who_asked():
 
 
 def test_what_a_zombie_asked_late_is_no_part_of_a_window_though_another_had_it_meanwhile():
-    moves = [
-        *TAKEN_OVER,
-        *way(TWO, 7, lease="C"),
-    ]  # fmt: skip
+    moves = [*TAKEN_OVER, *way(TWO, 7, lease="C")]
     rows = {ONE: row(ONE, "u", type="drip"), TWO: row(TWO, "v", type="drip")}
     history = changed(
         moves=sorted(moves, key=lambda one: one.n), rows=rows, cancels=[], limits=[Limit("drip", 1, 4.0)],

@@ -23,9 +23,8 @@ from outboxd.sink.server import Running
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 LOT = 10  # rows in one transaction
-TURN = (
-    100  # good emails: where a machine is slow for some seconds, it is so to good ones alone and among poison
-)
+# Good emails: where a machine is slow for some seconds, it is so to good ones alone and among poison.
+TURN = 100
 PER_SECOND = 100  # good emails
 REFUSED = 20  # lots for each one with an email that the provider refuses; more of them are taken for the account's fault
 NOISE = {
@@ -154,8 +153,8 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     alone, among, beside = (Poisoner(connect(), seed) for seed in (1, 2, 3))
     among.prepare(count)
     for turn in range(count // TURN):  # what changes as tables grow meets both
-        first = [(alone, ""), (among, "fuzzed")]
-        for poisoner, poison in first if turn % 2 else reversed(first):
+        both = [(alone, ""), (among, "fuzzed")]
+        for poisoner, poison in both if turn % 2 else reversed(both):
             poisoner.work(TURN, poison=poison)
             until(lambda: drained(conn), within=60, what="all of a turn to end")
     beside.work(count // 5, poison="refused")
