@@ -1,6 +1,7 @@
 """A session's connection comes back, also where what came over it was not Postgres's protocol."""
 
 import threading
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -56,3 +57,18 @@ def test_what_postgres_refuses_is_no_lost_connection(database):
         session.run(lambda mine: mine.execute("select 1 / 0"))
     assert session.run(backend) == before
     session.close()
+
+
+def test_what_a_daemon_was_sending_as_it_was_cut_off_holds_its_locks_for_6_s_at_most(conn, database):
+    """The server waits for the rest of a pipeline; an idle transaction's time-out does not count there (Postgres 17)."""
+    if conn.info.server_version < 170000:
+        pytest.skip("before Postgres 17 only keepalives end it")
+    with closing(Session(database, "settler", stop=threading.Event(), path=True)) as session:
+        mine = session.connection().pgconn
+        mine.enter_pipeline_mode()
+        mine.send_query_params(b"select pg_advisory_xact_lock(17)", None)
+        mine.send_flush_request()
+        mine.flush()
+        mine.get_result()
+        conn.execute("set lock_timeout = '7s'")
+        conn.execute("select pg_advisory_xact_lock(17)")

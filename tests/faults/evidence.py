@@ -24,7 +24,7 @@ left join outboxd.delivery on delivery.id = email.id
 left join outboxd.dead_letter on dead_letter.id = email.id
 """
 TRANSACTION_TIMEOUT = {
-    False: 8.0,
+    False: 6.0,
     True: 20.0,
 }  # seconds, without a pooler and behind one: schema/path_settings
 CLOSE = 0.2  # seconds in which a healthy network and the provider take a request in

@@ -169,5 +169,5 @@ class History:
     steps: Sequence[tuple[float, float]] = ()  # of the server's clock: when, and by how many seconds
     late: int = 0  # acceptances that came after their lease, and were recorded as no more than that
     deadline: float = 1.0
-    given_up: float = 9.0  # seconds in which the server ends what a daemon left open that was cut off
+    given_up: float = 7.0  # seconds in which the server ends what a daemon left open that was cut off
     most_connections: int = 1000

@@ -15,7 +15,7 @@ select
   set_config('lock_timeout', '5s', %(local)s::boolean),
   set_config('idle_in_transaction_session_timeout', '3s', %(local)s::boolean),
   case when current_setting('server_version_num')::integer >= 170000 then
-    set_config('transaction_timeout', case when %(local)s::boolean then '20s' else '8s' end, %(local)s::boolean) end,
+    set_config('transaction_timeout', case when %(local)s::boolean then '20s' else '6s' end, %(local)s::boolean) end,
   case when not %(local)s::boolean then
     set_config('tcp_keepalives_idle', '10', false) || set_config('tcp_keepalives_interval', '3', false)
       || set_config('tcp_keepalives_count', '3', false) end,
