@@ -2,8 +2,10 @@
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
+from . import rules_moves
 from .history import Ask, History, Injected, Limit, Row, Violation
 from .rules_moves import Lease, Track
 
@@ -195,49 +197,67 @@ def old_keys(history: History, tracks: Mapping[int, Track]) -> Iterator[Violatio
 
 def limits(history: History, tracks: Mapping[int, Track]) -> Iterator[Violation]:
     """S12: no sliding window holds more acceptances than its limit allows."""
-    kinds = {row.uid: row.type for row in history.rows.values()}
     ids = {row.uid: row.id for row in history.rows.values()}
-    late = {(ask.n, row.uid) for ask, row, _ in late_asks(history, tracks)}
+    late = too_late(history, tracks)
     for limit in history.limits:
-        asks = sorted(
-            (ask.at, uid)
-            for ask in history.asks
-            if ask.verdict == "new"
-            for uid in ask.uids
-            if kinds.get(uid) == limit.type and (ask.n, uid) not in late
-        )
-        times = [at for at, _ in asks]
-        if not times:
+        found = list(windows(history, limit, late))
+        if not found:
             yield Violation("S12", f"nothing of type {limit.type} was accepted: its limit was not tried")
-        for place, at in enumerate(times):
-            if any(tail.first <= at <= tail.last + limit.per + 5.0 for tail in history.tails):
-                continue  # its counts went with the tail
-            if any(by > 0 and at - limit.per <= when <= at + EPSILON for when, by in history.steps):
-                continue  # no such window by the server's clock
-            held = place + 1 - bisect.bisect_right(times, at - limit.per)
-            if held > limit.most:
-                since, uid = max(
-                    (_claimed_before(tracks, ids[uid], at), uid)
-                    for at, uid in asks[place + 1 - held : place + 1]
-                )
-                text = f"{held} of type {limit.type} within {limit.per:g} s at {at:.3f}, allowed {limit.most}"
-                yield Violation("S12", f"{text}; one had been claimed {since:.3f} s before", uid=uid, at=at)
+        for window in found:
+            held = len(window.asks)
+            if window.judged and held > limit.most:
+                since, uid = max((_claimed_before(tracks, ids[uid], at), uid) for at, uid in window.asks)
+                text = f"{held} of type {limit.type} within {limit.per:g} s at {window.at:.3f}, allowed {limit.most}"
+                text += f"; one had been claimed {since:.3f} s before"
+                yield Violation("S12", text, uid=uid, at=window.at)
                 break
 
 
-def fullest(history: History, limit: Limit) -> int:
-    """How many the fullest window of this limit held."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was accepted until `at`, within a limit's window: when, and which email."""
+
+    at: float
+    asks: list[tuple[float, str]]
+    judged: bool  # not where its counts went with a tail, nor where by the server's clock, which went ahead, it is none
+
+
+def windows(history: History, limit: Limit, late: Container[tuple[int, str]] = ()) -> Iterator[Window]:
+    """The window that ends with each acceptance, in their order; those of `late`, as of `too_late`, are in none."""
     kinds = {row.uid: row.type for row in history.rows.values()}
-    times = sorted(
-        ask.at
+    asks = sorted(
+        (ask.at, uid)
         for ask in history.asks
         if ask.verdict == "new"
         for uid in ask.uids
-        if kinds.get(uid) == limit.type
+        if kinds.get(uid) == limit.type and (ask.n, uid) not in late
     )
-    return max(
-        (place + 1 - bisect.bisect_right(times, at - limit.per) for place, at in enumerate(times)), default=0
-    )
+    times = [at for at, _ in asks]
+    for place, at in enumerate(times):
+        lost = any(tail.first <= at <= tail.last + limit.per + 5.0 for tail in history.tails)
+        longer = any(by > 0 and at - limit.per <= when <= at + EPSILON for when, by in history.steps)
+        first = bisect.bisect_right(times, at - limit.per)
+        yield Window(at, asks[first : place + 1], judged=not (lost or longer))
+
+
+def too_late(history: History, tracks: Mapping[int, Track]) -> set[tuple[int, str]]:
+    """What was asked outside of its lease: the request's number and the email."""
+    return {(ask.n, row.uid) for ask, row, _ in late_asks(history, tracks)}
+
+
+def fullest(history: History) -> dict[str, dict[str, int]]:
+    """By type, how many the fullest window held that is judged, the fullest with all that is not, and how much that is."""
+    late = too_late(history, rules_moves.tracks(history)[0])
+    found = {}
+    for limit in history.limits:
+        every, rest = list(windows(history, limit)), list(windows(history, limit, late))
+        found[limit.type] = {
+            "judged": max((len(window.asks) for window in rest if window.judged), default=0),
+            "with all": max((len(window.asks) for window in every), default=0),
+            "late acceptances": len(every) - len(rest),
+            "windows left out": sum(not window.judged for window in rest),
+        }
+    return found
 
 
 def _claimed_before(tracks: Mapping[int, Track], id_: int, at: float) -> float:

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,14 +87,15 @@ def run_plan(plan: Plan, seed: int, *, tree: Path = ROOT, before: Path | None = 
         report.violations, report.excused = split(report.history, check(report.history))
         report.violations += report.unhealed
         report.vacuous = list(vacuous(plan, seed, world))
-        report.vacuous += small(plan, report.history)
+        windows = fullest(report.history)
+        report.vacuous += small(plan, report.history, windows)
         if world.tails and not report.excused:
             report.vacuous.append("a tail: nothing was lost with a promotion")
         if plan.holds and not world.held:
             report.vacuous.append("an email that was held back")
         if plan.upgrades:
             report.vacuous += idle(world, report.history)
-        report.figures = figures(report)
+        report.figures = figures(report, windows)
         if plan.holds:
             report.figures["held"] = world.held
         report.figures["tried_again"] = {
@@ -191,7 +192,7 @@ def crashed(history: History) -> set[int]:
     return again
 
 
-def small(plan: Plan, history: History) -> Iterator[str]:
+def small(plan: Plan, history: History, windows: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """What was planned and fell short."""
     kinds = Counter(fault.kind for fault in history.injected)
     crashes = sum(fault.what == "immediate" for fault in history.injected)
@@ -211,11 +212,12 @@ def small(plan: Plan, history: History) -> Iterator[str]:
     if plan.crash_limit and len(found := crashed(history)) < plan.kills // 4:
         yield f"emails that were in hand at a crash and were claimed again: {len(found)}"
     for limit in LIMITS if plan.emails >= BINDING else ():
-        if (held := fullest(history, limit)) < limit.most:
+        held = windows[limit.type]["judged"] if limit.type in windows else 0
+        if held < limit.most:
             yield f"a full window of type {limit.type}: {held} at most, of {limit.most}"
 
 
-def figures(report: Report) -> dict[str, object]:
+def figures(report: Report, windows: Mapping[str, Mapping[str, int]]) -> dict[str, object]:
     history = report.history
     verdicts = Counter(ask.verdict for ask in history.asks)
     fates = Counter(insert.fate for insert in history.inserts)
@@ -226,7 +228,7 @@ def figures(report: Report) -> dict[str, object]:
         "requests": dict(verdicts), "faults": dict(kinds), "moves": len(history.moves),
         "zombies that lost a lease": len(robbed(history)), "acceptances after their lease": history.late, "drained_in": [round(took, 1) for took in report.drains],
         "claimed again after a crash": len(crashed(history)), "quarantined": sum(row.error_class == "crash_limit" for row in history.rows.values()),
-        "fullest windows": {limit.type: fullest(history, limit) for limit in LIMITS},
+        "fullest windows": windows,
         "connections": max((sample.connections for sample in history.samples), default=0),
         "kills at points": {point: report.marks[f"kill {point}"] for point in POINTS},
     }  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from .checker import check, last_to_leave, timeline
 from .history import Ask, Cancel, History, Injected, Insert, Limit, Move, Row, Sample, Suppression, Tail
 from .plan import PLANS, POINTS, steps
+from .rules_ledger import fullest
 from .tails import lost_batches, named, split
 
 ONE, TWO = 1, 2
@@ -509,6 +510,10 @@ def test_what_a_zombie_asked_late_is_no_part_of_a_window_though_another_had_it_m
     for gate, broken in (("1", set()), ("2", {"S12"})):
         asks = [ask("v", at=101.0), ask("u", 2, at=102.8, gates=frozenset({gate}))]
         assert rules(replace(history, asks=asks)) == broken
+        judged, late = (2, 0) if broken else (1, 1)
+        assert fullest(replace(history, asks=asks)) == {
+            "drip": {"judged": judged, "with all": 2, "late acceptances": late, "windows left out": 0}
+        }
 
 
 def test_as_many_crashes_in_a_row_as_are_allowed_quarantine_an_email_and_no_fewer():
@@ -737,6 +742,8 @@ def test_a_window_that_a_step_forward_made_longer_is_none_but_one_that_goes_back
     assert "S12" in rules(two)
     assert "S12" not in rules(replace(two, steps=[(100.5, 600.0)]))
     assert "S12" in rules(replace(two, steps=[(100.5, -600.0)]))
+    told = fullest(replace(two, steps=[(100.65, 600.0)]))["welcome"]
+    assert told == {"judged": 1, "with all": 2, "late acceptances": 0, "windows left out": 1}
 
 
 def test_a_limit_that_was_exceeded_tells_how_long_before_its_ask_one_was_claimed():
