@@ -27,10 +27,25 @@ class Candidate:
     most: int | None = None
 
 
-def serve(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
-    """The slots of a claim of `limit` emails in serving order, and the most to take of each. `turn` counts claims."""
+def serve(
+    candidates: Sequence[Candidate], limit: int, turn: int, *, request: int = 1
+) -> list[tuple[int, int]]:
+    """The slots of a claim of `limit` emails in serving order, and the most to take of each. `turn` counts claims.
+
+    A claim of fewer emails than fit into one `request` is not divided, since parts of several slots share none: one
+    slot has all of it, each in its turn, and the others have what that leaves.
+    """
     if not candidates:
         return []
+    if limit >= request:
+        return _divided_among_all(candidates, limit, turn)
+    first = _divided_among_all(candidates, 1, turn)[0][0]
+    order = [first, *(slot for slot, _ in _divided_among_all(candidates, limit, turn) if slot != first)]
+    most = {one.slot: _bounded(one, limit) for one in candidates}
+    return [(slot, most[slot]) for slot in order]
+
+
+def _divided_among_all(candidates: Sequence[Candidate], limit: int, turn: int) -> list[tuple[int, int]]:
     lifted = _lifted(candidates)
     ordered = sorted(candidates, key=lambda one: (lifted[one.priority], one.priority))
     shares: list[tuple[int, int]] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from outboxd.core.batch import MOST
 from outboxd.core.email import Claimed
 from outboxd.core.fairness import Candidate, serve
 from outboxd.db import batch, breaker, look, pause
@@ -211,7 +212,8 @@ def _fair(claimer: Claimer, limit: int) -> list[Slot]:
         weight, waited, most = (found.weight, -found.oldest_in, found.most) if found else (1, 0.0, None)
         candidates.append(Candidate(place, slot.priority, slot.queue, weight, waited, most))
     claimer.turn += 1
-    return [replace(healthy[place], most=most) for place, most in serve(candidates, limit, claimer.turn)]
+    shares = serve(candidates, limit, claimer.turn, request=MOST)
+    return [replace(healthy[place], most=most) for place, most in shares]
 
 
 def _probe(claimer: Claimer, conn: Connection) -> bool:

@@ -6,11 +6,12 @@ handed out until they were asked again (`stale`, `refresh`): no first ask begins
 
 import collections
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from outboxd.core import batch
 from outboxd.core.batch import Parcel
 from outboxd.db.pause import Probe
 from outboxd.delivery.steady import steady
@@ -24,6 +25,10 @@ MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
 OVERTAKEN: Final = 2.0  # seconds in which more urgent mail goes before what was claimed already
 MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
+FEW: Final = 3  # requests
+MORE: Final = (
+    4  # times as many emails for one; a claim brings half of the capacity at least, so that this doubles it
+)
 
 
 @dataclass(slots=True)
@@ -73,10 +78,25 @@ class Hand:
 
         So the gates are asked once about most emails, at their claim: a second answer costs more than the first.
         """
+        return int(min(MOST, self._requests() * self._mates))
+
+    def _requests(self) -> float:
+        """How many requests go before the gates' answers get old; one at least."""
         requests = self._threads / max(self._mean, 0.001)
         if self._rate is not None:
             requests = min(requests, self._rate)
-        return int(min(MOST, max(1.0, requests * self._ahead) * self._mates))
+        return max(1.0, requests * self._ahead)
+
+    def _learned(self, sizes: Sequence[int]) -> float:
+        """How many emails travel in one parcel, after one more claim.
+
+        Where few requests go, a claim brings no more emails than were thought to fill one, and does not tell how many
+        more would have shared it: more are tried. Else one email at a time would be claimed once, and then for good.
+        """
+        mean = sum(sizes) / len(sizes)
+        if self._requests() < FEW and len(sizes) < FEW and sum(sizes) >= self.capacity() // 2:
+            return min(batch.MOST, MORE * mean)
+        return MATES * self._mates + (1 - MATES) * mean
 
     def room(self) -> int:
         """How many to claim now; 0 while half of the capacity still waits, so that claims stay few and large."""
@@ -108,7 +128,7 @@ class Hand:
                 self._waiting = collections.deque(sorted(self._waiting, key=_rank(steady())))
             self._emails += sum(sizes)
             if sizes:
-                self._mates = MATES * self._mates + (1 - MATES) * sum(sizes) / len(sizes)
+                self._mates = self._learned(sizes)
             self._work.notify(len(added))
 
     def wait(self) -> bool:

@@ -11,8 +11,9 @@ from outboxd.core.fairness import AGEING, Candidate, serve
 class World:
     """Slots with an email due each `every` seconds, claims of a fixed size in fixed steps, and a clock of its own."""
 
-    def __init__(self, *, limit: int, per_step: float) -> None:
+    def __init__(self, *, limit: int, per_step: float, request: int = 1) -> None:
         self.now, self.turn, self.limit, self.per_step = 0.0, 0, limit, per_step
+        self.request = request
         self.slots: list[tuple[int, int, int]] = []  # priority, queue, weight
         self.waiting: list[deque[float]] = []
         self.served: Counter[int] = Counter()
@@ -31,7 +32,7 @@ class World:
             Candidate(n, *self.slots[n], self.now - due[0]) for n, due in enumerate(self.waiting) if due
         ]
         room = self.limit
-        for slot, most in serve(candidates, self.limit, self.turn):
+        for slot, most in serve(candidates, self.limit, self.turn, request=self.request):
             for _ in range(min(most, room, len(self.waiting[slot]))):
                 self.longest[slot] = max(self.longest[slot], int(self.now - self.waiting[slot].popleft()))
                 self.served[slot] += 1
@@ -40,9 +41,10 @@ class World:
         self.now += self.per_step
 
 
+@pytest.mark.parametrize("request_", [1, 100])
 @pytest.mark.parametrize("limit", [1, 10, 100, 500])
-def test_the_lowest_priority_moves_through_an_hour_in_which_the_highest_is_saturated(limit):
-    world = World(limit=limit, per_step=1.0)
+def test_the_lowest_priority_moves_through_an_hour_in_which_the_highest_is_saturated(limit, request_):
+    world = World(limit=limit, per_step=1.0, request=request_)
     high, low = world.add(1, 1), world.add(100, 2, due=10_000)
     moved, last = [], 0
     while world.now < 3600:
@@ -108,17 +110,19 @@ def test_lanes_share_what_their_queue_has_and_no_more():
 
 @pytest.mark.parametrize("lanes", [1, 100, 300])
 @pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 9), (3, 1)])
+@pytest.mark.parametrize("request_", [1, 100])
 @pytest.mark.parametrize("limit", [1, 20, 50])
-def test_a_queue_of_many_lanes_has_no_more_than_its_weight(lanes, one, other, limit):
-    world = World(limit=limit, per_step=0.01)
-    many = [world.add(10, 1, weight=one, due=6000 // lanes + 20) for _ in range(lanes)]
+def test_a_queue_of_many_lanes_has_no_more_than_its_weight(lanes, one, other, limit, request_):
+    world = World(limit=limit, per_step=0.01, request=request_)
+    many = [world.add(10, 1, weight=one, due=6000 // lanes + 60) for _ in range(lanes)]
     alone = world.add(10, 2, weight=other, due=6000)
     for _ in range(100):
         world.claim()
     assert world.served[alone] == pytest.approx(100 * limit * other / (one + other), rel=0.05, abs=1)
     assert world.served.total() == 100 * limit
     served = [world.served[slot] for slot in many]
-    assert max(served) - min(served) <= max(1, 100 * limit // lanes // 4)
+    share = max(1, 100 * limit // lanes // 4) if limit >= request_ else limit
+    assert max(served) - min(served) <= share
 
 
 @pytest.mark.parametrize(("lanes", "limit"), [(7, 3), (1000, 100), (5, 5), (2, 100)])
@@ -131,3 +135,20 @@ def test_more_lanes_than_a_claim_takes_are_served_one_after_the_other(lanes, lim
         world.claim()
     assert min(world.served.values()) >= 1
     assert len(world.served) == lanes
+
+
+@pytest.mark.parametrize("limit", [2, 20, 99])
+def test_a_claim_of_less_than_a_request_is_one_slots_and_the_others_have_what_that_leaves(limit):
+    of = [Candidate(n, 10, n % 2, 1, 0.0) for n in range(6)]
+    firsts = Counter()
+    for turn in range(60):
+        shares = serve(of, limit, turn, request=100)
+        assert {most for _, most in shares} == {limit}
+        assert len(dict(shares)) == len(shares) >= min(limit, 6)
+        firsts[shares[0][0]] += 1
+    assert set(firsts.values()) == {10}
+
+
+def test_a_small_claim_takes_no_more_of_a_slot_than_it_may():
+    bounded = [Candidate(0, 10, 1, 1, 0.0, most=3), Candidate(1, 10, 2, 1, 0.0)]
+    assert [dict(serve(bounded, 20, turn, request=100)) for turn in (0, 1)] == [{0: 3, 1: 20}] * 2

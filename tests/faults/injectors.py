@@ -28,10 +28,6 @@ SHARES = {
 SHARE = 0.2
 ARGUMENTS = {"slow": 0.5, "429": 1.0}
 BY_CONTENT = {"400", "422"}  # a verdict on the email: the same at each ask, unlike the others
-FORGET_RATE = """
-update outboxd.account
-set adapted = null, adapted_at = null, overran_at = null, next_at = least(next_at, clock_timestamp())
-"""
 PATIENCE = 20.0  # seconds in which a fault of the provider must meet a request
 UNREACHED = "outboxd: cannot reach the database"  # what `outboxd run` says last, and exits with 1
 AGAIN = "tried again: "
@@ -254,7 +250,7 @@ class Injector:
         with self.world.connect("faults") as conn:
             conn.execute("select outboxd.resume(kind, key) from outboxd.pause")
             conn.execute("select outboxd.resume('breaker', account) from outboxd.breaker")
-            conn.execute(FORGET_RATE)
+            conn.execute(specials.FORGET_RATE)
 
     def _proxy(self, side: str, kind: str) -> None:
         for one in ("pg", "esp") if kind == "syn_refuse" else (side,):  # a refusal does not say at which port

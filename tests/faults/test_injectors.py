@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from . import injectors
+from . import injectors, specials
 from .injectors import Injector
 from .plan import Step
 
@@ -79,7 +79,7 @@ def test_after_the_account_was_resumed_which_refusals_had_slowed_down(world):
     injector = Injector(world, 1)
     injector.run(CUT)
     injector.try_missed()
-    assert injectors.FORGET_RATE in world.said
+    assert specials.FORGET_RATE in world.said
 
 
 def test_of_the_provider(world):

@@ -71,3 +71,45 @@ def test_room_before_a_priority_counts_what_is_more_urgent_alone(clock):
     assert unchanged > 0
     assert hand.room_before(100) == hand.capacity() - 1
     assert before > 0
+
+
+def emptied(clock: Clock, hand: Hand, backlog: list[str], rate: float) -> int:
+    """Claim as a daemon does, two kinds of mail, of which those marked alone share no request; how many requests it took."""
+    requests = 0
+    while backlog or hand.waiting():
+        room = hand.room()
+        claimed, backlog = backlog[:room], backlog[room:]
+        alone, shared = claimed.count("alone"), claimed.count("shared")
+        sizes = [1] * alone + [shared] * bool(shared)
+        hand.put(Held(Parcel((EMAIL,) * size), clock.now, clock.now + 60, clock.now) for size in sizes)
+        clock.now += 1 / rate
+        hand.refresh(list(hand._waiting), clock.now, lambda _: False)
+        taken(hand)
+        requests += 1
+    return requests
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0])
+def test_where_few_requests_go_a_backlog_fills_them_though_mail_came_one_by_one_before(clock, rate):
+    hand = Hand(8)
+    hand.pace(rate)
+    for _ in range(20):
+        emptied(clock, hand, ["alone"], rate)
+    assert emptied(clock, hand, ["shared"] * 2_000, rate) <= 60
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0])
+def test_where_few_requests_go_what_travels_alone_does_not_make_the_others_travel_alone(clock, rate):
+    hand = Hand(8)
+    hand.pace(rate)
+    mixed = (["shared"] * 9 + ["alone"]) * 100
+    assert emptied(clock, hand, mixed, rate) <= 300
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0])
+def test_where_few_requests_go_and_nothing_may_share_one_few_emails_are_claimed_ahead(clock, rate):
+    hand = Hand(8)
+    hand.pace(rate)
+    for number in range(200):
+        emptied(clock, hand, ["alone"] * 3, rate)
+        assert number < 10 or hand.capacity() <= 4 * max(1.0, rate)

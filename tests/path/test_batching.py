@@ -36,6 +36,26 @@ def test_what_is_due_together_travels_in_few_requests(conn, sink, daemon):
     assert count(conn, "delivery", "state = 'sent' and provider_id is not null") == 1000
 
 
+@pytest.mark.parametrize("queues", [1, 6])
+def test_at_two_requests_a_second_a_backlog_travels_in_few_though_mail_went_one_by_one_before(
+    conn, sink, daemon, queues
+):
+    types = ["newsletter", *(f"news-{n}" for n in range(1, queues))]
+    for name in types[1:]:
+        conn.execute("insert into outboxd.queue (name, priority) values (%s, 100)", (name,))
+        conn.execute("insert into outboxd.email_type (name, queue) values (%s, %s)", (name, name))
+    running = sink(rate_limit=2)
+    daemon(running.url)
+    for _ in range(8):
+        lone = insert(conn, type="newsletter")
+        until(lambda lone=lone: state_of(conn, lone) == "sent", what="an email that comes alone")
+    for name in types:
+        insert_many(conn, 420 // queues, type=name)
+    until(lambda: drained(conn), within=25, what="the queue to drain, which is 210 s one by one")
+    assert only_once(running)["accepted"] == 428
+    assert len(asks(running)) <= 7 + 4 * queues
+
+
 def test_one_bad_email_among_a_hundred_ends_alone(conn, sink, daemon):
     running = sink()
     newsletter(conn, 100, bad={37})
