@@ -25,10 +25,8 @@ MOST: Final = 2000  # emails that may wait
 MEMORY: Final = 0.9  # how much of the mean duration of an ask an ask leaves
 OVERTAKEN: Final = 2.0  # seconds in which more urgent mail goes before what was claimed already
 MATES: Final = 0.5  # how much of the mean size of a parcel a claim leaves
-FEW: Final = 3  # requests
-MORE: Final = (
-    4  # times as many emails for one; a claim brings half of the capacity at least, so that this doubles it
-)
+FEW: Final = 3  # requests, below which a claim does not tell how many emails would fill one
+MORE: Final = 4  # times as many are tried: it brought half of the capacity at least, so that this doubles it
 
 
 @dataclass(slots=True)
