@@ -203,6 +203,23 @@ class TestSlowingDown:
             account.overran(conn, "default", SECOND, passed=5)
         assert rate(conn).adapted == pytest.approx(4.5)
 
+    def test_refusals_that_go_on_slow_it_down_again_however_close_together_they_come(self, conn):
+        """A second after a refusal the next one: else a rate far above the provider's would never fall."""
+        have(conn, None)
+        adapted = []
+        for _ in range(3):
+            account.overran(conn, "default", SECOND, passed=2)
+            adapted.append(rate(conn).adapted)
+            conn.execute("update outboxd.account set overran_at = overran_at - interval '1.3 s'")
+        assert adapted == [10.0, 10.0, pytest.approx(2.0)]
+
+    def test_an_overrun_of_a_clock_that_was_ahead_is_over_two_seconds_after_the_next_refusal(self, conn):
+        have(conn, None, 10.0, overran=-3600)
+        account.overran(conn, "default", SECOND, passed=2)
+        conn.execute("update outboxd.account set overran_at = overran_at - interval '2 s'")
+        account.overran(conn, "default", SECOND, passed=2)
+        assert rate(conn).adapted == pytest.approx(2.0)
+
 
 class TestSpeedingUp:
     def test_after_a_minute_it_rises_by_a_thirtieth_a_second(self, conn):

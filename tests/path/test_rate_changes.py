@@ -107,6 +107,16 @@ def test_a_provider_that_names_no_rate_is_found_out_by_its_refusals_and_not_aske
     only_once(running)
 
 
+def test_a_rate_far_below_what_is_tried_is_found_though_its_refusals_come_close_together(conn, sink, daemon):
+    """It allows 2 requests a second from the start and never says so: a second after a refusal, the next one follows."""
+    conn.execute("update outboxd.queue set batch = false")
+    insert_many(conn, 500, type="newsletter")
+    running = sink(rate_limit=2, rate_headers=False)
+    daemon(running.url)
+    until(lambda: rate_of(conn)[1] is not None, what="the first refusal")
+    until(lambda: rate_of(conn)[1] <= 2, what="the rate to be found")
+
+
 @pytest.mark.long
 def test_less_than_one_in_a_hundred_requests_is_refused_by_a_provider_that_names_no_rate(conn, sink, daemon):
     """It allows 10 requests a second, 2, and 10 again, and says neither; the rate rises slowly."""
