@@ -25,8 +25,8 @@ def requests(running, first: float, last: float) -> float:
 
 
 def rate_of(conn) -> tuple[float | None, float | None]:
-    """What the provider names, and what its refusals taught."""
-    return conn.execute("select rate, adapted from outboxd.account").fetchone()
+    """What the provider names, and what its refusals taught; of an account that no daemon has made known, neither."""
+    return conn.execute("select rate, adapted from outboxd.account").fetchone() or (None, None)
 
 
 def calm_for(conn) -> float:
