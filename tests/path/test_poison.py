@@ -6,6 +6,7 @@ ones. What only the provider refuses comes after that, and is measured apart: th
 
 import json
 import random
+import statistics
 import threading
 import time
 from uuid import UUID
@@ -30,7 +31,7 @@ REFUSED = 20  # lots for each one with an email that the provider refuses; more 
 NOISE = {
     500: 2.0,
     10_000: 0.002,
-}  # seconds more in a p99: the short run's start; of a few milliseconds a fifth is noise
+}  # seconds more in a p99: the short run shares its machine; of a few milliseconds a fifth is noise
 ROUNDS = (
     0.05  # seconds more in a p99: the good emails of a refused batch are asked again, four rounds at most
 )
@@ -132,17 +133,23 @@ class Poisoner:
 
 
 def latencies(conn: psycopg.Connection, running: Running, ids: list[int]) -> list[float]:
-    """Seconds from the insert to the arrival at the provider."""
+    """Seconds from the insert to the arrival at the provider, in the order of the inserts."""
     arrived = {
         uid: entry.at for entry in running.provider.entries for uid in entry.uids if entry.verdict == "new"
     }
     rows = conn.execute(
         "select uid::text, extract(epoch from email.created_at)::float8 from outboxd.delivery"
-        " join outboxd.email using (id) where id = any (%s) and state = 'sent'",
+        " join outboxd.email using (id) where id = any (%s) and state = 'sent'"
+        " order by id",
         (ids,),
     ).fetchall()
     assert len(rows) == len(ids), "a good email was not sent"
     return [arrived[uid] - inserted for uid, inserted in rows]
+
+
+def typical(seconds: list[float]) -> float:
+    """The p99 of a turn, at the median of the turns: what strikes a few of them, poison or not, is in no typical one."""
+    return statistics.median(percentile(seconds[n : n + TURN], 0.99) for n in range(0, len(seconds), TURN))
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
@@ -150,7 +157,8 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     running = sink(keep=count * 4)
     one = daemon(running.url)
     conn.execute("select outboxd.suppress(%s, 'admin')", (SUPPRESSED,))
-    alone, among, beside = (Poisoner(connect(), seed) for seed in (1, 2, 3))
+    first, alone, among, beside = (Poisoner(connect(), seed) for seed in range(4))
+    first.work(TURN)  # the start of a daemon is no poison's doing
     among.prepare(count)
     for turn in range(count // TURN):  # what changes as tables grow meets both
         both = [(alone, ""), (among, "fuzzed")]
@@ -159,11 +167,12 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
             until(lambda: drained(conn), within=60, what="all of a turn to end")
     beside.work(count // 5, poison="refused")
     until(lambda: drained(conn), within=120, what="the refused ones to end")
-    before, after, split = (
-        percentile(latencies(conn, running, ids.good), 0.99) for ids in (alone, among, beside)
-    )
+    took = [latencies(conn, running, ids.good) for ids in (alone, among, beside)]
+    before, after, split = (percentile(seconds, 0.99) for seconds in took)
+    usual, with_poison = typical(took[0]), typical(took[1])
     print(
-        f"good ones' p99: {before:.4f} s alone, {after:.4f} s among {len(among.bad)} poison rows,"
+        f"good ones' p99: {before:.4f} s alone, {after:.4f} s among {len(among.bad)} poison rows"
+        f" (in a typical second {usual:.4f} and {with_poison:.4f} s),"
         f" {split:.4f} s where {len(beside.bad)} in {count // 5} are refused with their batch, from insert to arrival"
     )
 
@@ -175,7 +184,7 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
         reason = ended.get(id_) or states.get(id_)
         assert reason or id_ in sent, f"{text[:200]} has no end"
         assert reason or not unsendable(text), f"{text[:200]} was sent"
-    assert not set(alone.good + among.good + beside.good) & set(ended)
+    assert not set(first.good + alone.good + among.good + beside.good) & set(ended)
     assert set(beside.bad) <= set(ended)
     assert set(conn.execute("select distinct certainty from outboxd.dead_letter").fetchall()) == {
         ("not_accepted",)
@@ -183,4 +192,5 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     only_once(running)
     assert "Traceback" not in one.log.read_text()
     assert after <= max(1.2 * before, before + NOISE[count])
+    assert with_poison <= 1.2 * usual + (0.0 if count == 10_000 else NOISE[count])
     assert split <= before + NOISE[count] + ROUNDS
