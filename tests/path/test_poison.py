@@ -24,14 +24,10 @@ from outboxd.sink.server import Running
 pytestmark = [pytest.mark.path, pytest.mark.slow]
 
 LOT = 10  # rows in one transaction
-# Good emails: where a machine is slow for some seconds, it is so to good ones alone and among poison.
-TURN = 100
+TURN = 20  # good emails: a vacuum, of half a second once a minute, meets good ones alone and among poison
 PER_SECOND = 100  # good emails
 REFUSED = 20  # lots for each one with an email that the provider refuses; more of them are taken for the account's fault
-NOISE = {
-    500: 2.0,
-    10_000: 0.002,
-}  # seconds more in a p99: the short run shares its machine; of a few milliseconds a fifth is noise
+NOISE = {500: 2.0, 10_000: 0.002}  # seconds more in a p99: the short run shares its machine
 ROUNDS = (
     0.05  # seconds more in a p99: the good emails of a refused batch are asked again, four rounds at most
 )
@@ -100,7 +96,6 @@ class Poisoner:
     def work(self, count: int, *, poison: str = "") -> None:
         begun = time.monotonic()
         for n in range(0, count, LOT):
-            threading.Event().wait(max(0.0, begun + n / PER_SECOND - time.monotonic()))  # the pace
             with self.conn.transaction():
                 if poison == "fuzzed":  # before the good ones: what planting takes is no latency of theirs
                     self.plant()
@@ -110,6 +105,7 @@ class Poisoner:
                 elif not poison:
                     self.insert([payload(to=f"other-{n + i}@example.org") for i in range(LOT)])
                 self.good += self.insert([payload(to=f"good-{n + i}@example.org") for i in range(LOT)])
+            threading.Event().wait(max(0.0, begun + (n + LOT) / PER_SECOND - time.monotonic()))  # the pace
 
     def insert(self, items: list) -> list[int]:
         values = [(json.dumps(item),) for item in items]
@@ -148,8 +144,10 @@ def latencies(conn: psycopg.Connection, running: Running, ids: list[int]) -> lis
 
 
 def typical(seconds: list[float]) -> float:
-    """The p99 of a turn, at the median of the turns: what strikes a few of them, poison or not, is in no typical one."""
-    return statistics.median(percentile(seconds[n : n + TURN], 0.99) for n in range(0, len(seconds), TURN))
+    """The p99 of a second's emails, at the median of the seconds: what strikes a few, poison or not, is in no typical one."""
+    return statistics.median(
+        percentile(seconds[n : n + PER_SECOND], 0.99) for n in range(0, len(seconds), PER_SECOND)
+    )
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
@@ -158,7 +156,7 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     one = daemon(running.url)
     conn.execute("select outboxd.suppress(%s, 'admin')", (SUPPRESSED,))
     first, alone, among, beside = (Poisoner(connect(), seed) for seed in range(4))
-    first.work(TURN)  # the start of a daemon is no poison's doing
+    first.work(PER_SECOND)  # the start of a daemon is no poison's doing
     among.prepare(count)
     for turn in range(count // TURN):  # what changes as tables grow meets both
         both = [(alone, ""), (among, "fuzzed")]
@@ -191,6 +189,8 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     }
     only_once(running)
     assert "Traceback" not in one.log.read_text()
-    assert after <= max(1.2 * before, before + NOISE[count])
     assert with_poison <= 1.2 * usual + (0.0 if count == 10_000 else NOISE[count])
+    assert (
+        after <= 1.2 * before + NOISE[count]
+    )  # a few bad moments decide it, and may all meet one of the two
     assert split <= before + NOISE[count] + ROUNDS
