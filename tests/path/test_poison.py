@@ -27,7 +27,10 @@ LOT = 10  # rows in one transaction
 TURN = 20  # good emails: a vacuum, of half a second once a minute, meets good ones alone and among poison
 PER_SECOND = 100  # good emails
 REFUSED = 20  # lots for each one with an email that the provider refuses; more of them are taken for the account's fault
-NOISE = {500: 2.0, 10_000: 0.002}  # seconds more in a p99: the short run shares its machine
+NOISE = {
+    500: 2.0,
+    10_000: 0.002,
+}  # seconds more in a p99: the short run shares its machine; of a few milliseconds a fifth is noise
 ROUNDS = (
     0.05  # seconds more in a p99: the good emails of a refused batch are asked again, four rounds at most
 )
@@ -190,7 +193,5 @@ def test_poison_is_parked_with_its_reason_and_good_mail_hardly_notices(conn, con
     only_once(running)
     assert "Traceback" not in one.log.read_text()
     assert with_poison <= 1.2 * usual + (0.0 if count == 10_000 else NOISE[count])
-    assert (
-        after <= 1.2 * before + NOISE[count]
-    )  # a few bad moments decide it, and may all meet one of the two
+    assert after <= max(1.2 * before, before + NOISE[count])
     assert split <= before + NOISE[count] + ROUNDS

@@ -1,5 +1,5 @@
 -- Raise an account's adapted rate by a thirtieth, to 1 at least, once a second by one daemon of all, where it was used up and
--- nothing was refused for a minute; null once it is the named one. Returns the rate that is named and the adapted one.
+-- no overrun began for a minute; null once it is the named one. Returns the rate that is named and the adapted one.
 with elected as materialized (
   select pg_try_advisory_xact_lock(7101, 4) as mine
 ), raised as (

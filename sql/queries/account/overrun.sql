@@ -1,8 +1,8 @@
 -- The provider said "too many requests": nobody asks before `after`, and not for 10 s at a second overrun in 60 s. Where
 -- its figure does not `explain` that, the account is slowed down to nine tenths of what was let through: to a fifth and at
 -- most nine tenths of its rate, six tenths at a second overrun, and where none was known to 10 at least; never below 1, since
--- from there it would hardly find back: a rate rises only where it is used. Refusals within 2 s of the first are one overrun
--- (of the last: a rate that is refused every second would never fall).
+-- from there it would hardly find back: a rate rises only where it is used. Refusals within 2 s of the first are one overrun;
+-- if they were within 2 s of the last, a rate that is refused every second would never fall.
 with fleet as materialized (
   select 0.9 * %(passed)s::float8 * greatest(1, count(*)) as taught
   from outboxd.worker
